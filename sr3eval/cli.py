@@ -1,0 +1,64 @@
+"""`sr3eval train` and `sr3eval sample`. torch is imported inside the commands, so that --help is instant."""
+
+from pathlib import Path
+
+import click
+
+from sr3eval import console
+
+
+@click.group(cls=console.Group)
+def main() -> None:
+    """Train SR3 and Regression, and upscale folders of images with them."""
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; runs/train/NAME of the config by default.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
+def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
+    """Train the model that CONFIG describes; the same command goes on after an interruption."""
+    from sr3eval.config import from_dict, read_toml
+    from sr3eval.diffusion.train import train as run
+    from sr3eval.diffusion.train_config import TrainConfig
+
+    out = out or Path("runs/train") / config.stem
+    settings = from_dict(TrainConfig, read_toml(config, overrides))
+    with console.progress(f"train {settings.model}", settings.optimiser.steps) as bar:
+        for event in run(settings, out):
+            bar.update(event.step - bar.n)
+            if event.logged:
+                bar.set_postfix({k: f"{v:.4g}" for k, v in event.logged.items() if k in ("loss", "psnr")})
+    click.echo(f"{out}: trained to step {settings.optimiser.steps}")
+
+
+@main.command()
+@click.option("--checkpoint", required=True, help="A model.safetensors of `sr3eval train`, SR3 or Regression.")
+@click.option("--steps", default=100, show_default=True, help="Refinement steps (SR3).")
+@click.option("--variance", type=click.Choice(["beta", "posterior"]), default="beta", show_default=True)
+@click.option("--clip/--no-clip", default=False, show_default=True, help="Clamp the estimate of y_0 at every step.")
+@click.option("--samples", default=1, show_default=True, help="Samples an image, each from its own seed (SR3).")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--batch-size", default=16, show_default=True)
+@click.argument("images", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+def sample(
+    checkpoint: str,
+    steps: int,
+    variance: str,
+    clip: bool,
+    samples: int,
+    seed: int,
+    batch_size: int,
+    images: Path,
+    out: Path,
+) -> None:
+    """Upscale every image below the folder IN into OUT; the same command goes on after an interruption."""
+    from sr3eval.diffusion.sample import SampleConfig, sample_folder
+
+    settings = SampleConfig(checkpoint, steps, variance, clip, samples, seed, batch_size)  # type: ignore[arg-type]
+    with console.progress("sample", None) as bar:
+        for done, total in sample_folder(settings, images, out):
+            bar.total = total
+            bar.update(done - bar.n)
+    click.echo(f"{out}: {bar.n} images")

@@ -1,0 +1,95 @@
+"""Folders of images: find them, choose deterministically, prepare the high-resolution targets."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from torch import Tensor
+
+from sr3eval.errors import UserError
+from sr3eval.images import SUFFIXES, header_size, load
+from sr3eval.tasks import Task
+
+
+def find_images(folder: Path) -> dict[str, Path]:
+    """All images below `folder`, as {image id: path} in the order of their ids.
+
+    An id is the path below the folder without suffix, with `/`. Raises UserError for a missing or empty folder and
+    for two files that would share an id. Hidden files and folders are passed over.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in relative.parts):
+            continue
+        image_id = relative.with_suffix("").as_posix()
+        if image_id in found:
+            raise UserError(f'{folder}: two images share the id "{image_id}" ({found[image_id].name}, {path.name})')
+        found[image_id] = path
+    if not found:
+        raise UserError(f"{folder}: no images in it")
+    return dict(sorted(found.items()))
+
+
+def stable_hash(*parts: object) -> int:
+    """A 63-bit integer that depends on the parts' text alone: the same in every process and release."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def parent_of(image_id: str) -> str:
+    """The folder part of an image id: the photograph that a crop was cut from."""
+    return str(PurePosixPath(image_id).parent)
+
+
+def choose(ids: Sequence[str], limit: int | None) -> list[str]:
+    """Choose `limit` ids by their hash, spread evenly over their parent folders; returned in sorted order."""
+    if limit is None or limit >= len(ids):
+        return sorted(ids)
+    groups: dict[str, list[str]] = {}
+    for image_id in sorted(ids, key=stable_hash):
+        groups.setdefault(parent_of(image_id), []).append(image_id)
+    ranked = [(rank, stable_hash(name), image_id) for name, g in groups.items() for rank, image_id in enumerate(g)]
+    return sorted(image_id for _, _, image_id in sorted(ranked)[:limit])
+
+
+def split(ids: Sequence[str], held_out: float) -> tuple[list[str], list[str]]:
+    """Split ids into (training, held out), the latter a share `held_out` of all ids, by hash: stable when ids are added."""
+    is_held = {image_id: stable_hash("split", image_id) / 2**63 < held_out for image_id in ids}
+    return [i for i in ids if not is_held[i]], [i for i in ids if is_held[i]]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The prepared images of a folder for one task: `(image_id, hr)` with hr [3, H, W] in [0, 1] on the 8-bit grid."""
+
+    paths: dict[str, Path]
+    task: Task
+
+    @classmethod
+    def open(cls, folder: Path, task: Task) -> "Folder":
+        return cls(find_images(folder), task)
+
+    def hr(self, image_id: str) -> Tensor:
+        """The HR target of one image; raises UserError naming the file when it is unreadable or too small."""
+        path = self.paths[image_id]
+        try:
+            return self.task.prepare(load(path))
+        except UserError as error:
+            raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from None
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for image_id in self.paths:
+            yield image_id, self.hr(image_id)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def large_enough(paths: dict[str, Path], side: int) -> tuple[dict[str, Path], list[str]]:
+    """Split into the images whose short side is at least `side` pixels and the ids of those left out."""
+    kept = {image_id: path for image_id, path in paths.items() if min(header_size(path)) >= side}
+    return kept, [image_id for image_id in paths if image_id not in kept]

@@ -1,0 +1,48 @@
+"""The Regression baseline of the paper as a Method: SR3's U-Net without noise, one pass."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sr3eval import tasks
+from sr3eval.diffusion import checkpoint as checkpoints
+from sr3eval.diffusion.device import default_device
+from sr3eval.diffusion.padding import padded
+from sr3eval.diffusion.unet import UNet
+from sr3eval.images import bicubic_up, from_signed, to_signed
+from sr3eval.method import fingerprint
+
+
+def regress(network: UNet, lr: Tensor, size: tuple[int, int]) -> Tensor:
+    """lr [N, 3, h, w] in [0, 1] to [N, 3, H, W] in [0, 1]: the enlarged input plus the network's residual."""
+    x = to_signed(bicubic_up(lr, size)).contiguous(memory_format=torch.channels_last)
+    return from_signed(x + network(x))
+
+
+class Regression:
+    """A trained Regression checkpoint."""
+
+    def __init__(self, weights: checkpoints.Checkpoint) -> None:
+        self.name = "regression"
+        self.scale: int | None = tasks.get(weights.config.task).scale
+        self.fingerprint = fingerprint("regression", weights.sha256)
+        self.checksums = {"checkpoint": weights.sha256}
+        device = default_device()
+        self.network = weights.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device = device
+
+    @torch.inference_mode()
+    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `padded`). Deterministic: seeds are not used."""
+        assert self.scale is not None
+
+        def regressed(x: Tensor, size: tuple[int, int]) -> Tensor:
+            return regress(self.network, x, size)
+
+        return padded(lr.to(self.device), self.scale, self.network.config.factor, regressed).cpu()
+
+
+def build(*, checkpoint: str, task: str | None = None) -> Regression:
+    """Load a Regression checkpoint, trained for `task` where that is given."""
+    return Regression(checkpoints.load(checkpoint, "regression", task))

@@ -1,0 +1,90 @@
+"""A folder of low-resolution images in, a folder of upscaled ones out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from sr3eval import config as configs
+from sr3eval.data import find_images, stable_hash
+from sr3eval.diffusion import checkpoint as checkpoints
+from sr3eval.diffusion import regression, sr3
+from sr3eval.diffusion.sampler import Variance
+from sr3eval.errors import UserError
+from sr3eval.files import claim_folder
+from sr3eval.images import header_size, load, save
+
+CONFIG_FILE = "sample.toml"
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """checkpoint: SR3 or Regression; steps, variance, clip: SR3's sampler (see `refine`); samples: how many an image."""
+
+    checkpoint: str
+    steps: int = 100
+    variance: Variance = "beta"
+    clip: bool = False
+    samples: int = 1
+    seed: int = 0
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.samples, self.batch_size) < 1:
+            raise UserError("steps, samples and batch size must be at least 1")
+
+
+@dataclass(frozen=True)
+class Output:
+    """One image to be made: sample number `number` of the image `image_id`."""
+
+    image_id: str
+    number: int
+    path: Path
+
+
+def sample_folder(config: SampleConfig, images: Path, out: Path) -> Iterator[tuple[int, int]]:
+    """Upscale all images below `images`, of any sizes, into `out`; yields (done, total) after every batch.
+
+    Outputs keep their ids; with several samples an image they lie in sample_0/, sample_1/ ... Batches are planned from
+    the whole folder and one that lacks an output is made again whole, so an interrupted run gives the same bytes.
+    """
+    if out.resolve().is_relative_to(images.resolve()):
+        raise UserError(f"{out}: lies inside the input folder {images}; give another output folder")
+    paths = find_images(images)
+    checkpoint = checkpoints.load(config.checkpoint)
+    method = _method(config, checkpoint)
+    plan = list(_batches(paths, config, out))
+    identity = replace(config, checkpoint=checkpoint.sha256)
+    claim_folder(out, CONFIG_FILE, configs.to_toml(identity))
+    total, done = sum(map(len, plan)), 0
+    for batch in plan:
+        if not all(output.path.exists() for output in batch):
+            lr = torch.stack([load(paths[output.image_id]) for output in batch])
+            seeds = [stable_hash(config.seed, output.image_id, output.number) for output in batch]
+            for output, sr in zip(batch, method.upscale(lr, seeds), strict=True):
+                save(output.path, sr)
+        done += len(batch)
+        yield done, total
+
+
+def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint) -> sr3.SR3 | regression.Regression:
+    if checkpoint.config.model == "sr3":
+        return sr3.SR3(checkpoint, config.steps, config.variance, config.clip)
+    if config.samples > 1:
+        raise UserError("Regression is deterministic: --samples needs an SR3 checkpoint")
+    return regression.Regression(checkpoint)
+
+
+def _batches(paths: dict[str, Path], config: SampleConfig, out: Path) -> Iterator[list[Output]]:
+    """All outputs, in batches of inputs of one size."""
+    by_size: dict[tuple[int, int], list[Output]] = {}
+    for image_id, path in paths.items():
+        for number in range(config.samples):
+            folder = out / f"sample_{number}" if config.samples > 1 else out
+            output = Output(image_id, number, folder / f"{image_id}.png")
+            by_size.setdefault(header_size(path), []).append(output)
+    for outputs in by_size.values():
+        for first in range(0, len(outputs), config.batch_size):
+            yield outputs[first : first + config.batch_size]

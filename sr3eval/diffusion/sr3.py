@@ -1,0 +1,75 @@
+"""SR3 as a Method: a checkpoint, an inference schedule, and one noise generator an image."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sr3eval import tasks
+from sr3eval.diffusion import checkpoint as checkpoints
+from sr3eval.diffusion.device import default_device
+from sr3eval.diffusion.padding import padded
+from sr3eval.diffusion.sampler import NoisePerImage, Variance, refine
+from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.diffusion.unet import UNet
+from sr3eval.errors import UserError
+from sr3eval.images import bicubic_up, from_signed, to_signed
+from sr3eval.method import fingerprint
+
+
+def sample(
+    network: UNet,
+    lr: Tensor,
+    size: tuple[int, int],
+    seeds: Sequence[int],
+    schedule: NoiseSchedule,
+    variance: Variance = "beta",
+    clip: bool = False,
+) -> Tensor:
+    """lr [N, 3, h, w] in [0, 1] to one sample an image, [N, 3, H, W] in [0, 1], from the image's own seed."""
+    x = to_signed(bicubic_up(lr, size)).contiguous(memory_format=torch.channels_last)
+    *_, y = refine(network, x, schedule, NoisePerImage(seeds, x), variance, clip)
+    return from_signed(y)
+
+
+class SR3:
+    """A trained SR3 checkpoint with its sampler settings."""
+
+    def __init__(
+        self,
+        weights: checkpoints.Checkpoint,
+        steps: int = 100,
+        variance: Variance = "beta",
+        clip: bool = False,
+    ) -> None:
+        self.name = "sr3"
+        self.scale: int | None = tasks.get(weights.config.task).scale
+        self.fingerprint = fingerprint("sr3", weights.sha256, steps, variance, clip)
+        self.checksums = {"checkpoint": weights.sha256}
+        device = default_device()
+        self.network = weights.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device, self.variance, self.clip = device, variance, clip
+        training = weights.config.schedule.build()
+        self.schedule = NoiseSchedule.matching(float(training.gammas[-1]), steps)
+
+    @torch.inference_mode()
+    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `padded`). Same seed, same image."""
+        assert self.scale is not None
+
+        def refined(x: Tensor, size: tuple[int, int]) -> Tensor:
+            return sample(self.network, x, size, seeds, self.schedule, self.variance, self.clip)
+
+        return padded(lr.to(self.device), self.scale, self.network.config.factor, refined).cpu()
+
+
+def build(
+    *, checkpoint: str, task: str | None = None, steps: int = 100, variance: Variance = "beta", clip: bool = False
+) -> SR3:
+    """Load an SR3 checkpoint, trained for `task` where that is given.
+
+    steps: refinement steps; their linear schedule ends at the gamma_T of training. variance and clip: see `refine`.
+    """
+    if steps < 1:
+        raise UserError(f"sr3: steps is {steps}; at least 1 is needed")
+    return SR3(checkpoints.load(checkpoint, "sr3", task), steps, variance, clip)

@@ -1,0 +1,109 @@
+"""Training images as a function of position: example number p is the same in every process and after every resume."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sr3eval.config import resolve_path
+from sr3eval.data import Folder, choose, find_images, large_enough, split, stable_hash
+from sr3eval.diffusion.train_config import DataConfig
+from sr3eval.errors import UserError
+from sr3eval.images import area_down, from_uint8, load, to_uint8
+from sr3eval.tasks import Task
+
+CACHE_BYTES = 1 << 30  # decoded images kept in memory, by each reading process
+
+
+class TrainingImages(Dataset[Tensor]):
+    """Example p: uint8 [3, S, S]. Each pass over the images is a fresh permutation; crop and flip come from (seed, p)."""
+
+    def __init__(
+        self, folder: Folder, seed: int, crop: int | None = None, zoom_out: float = 1.0, flip: bool = False
+    ) -> None:
+        self.folder, self.seed, self.crop, self.zoom_out, self.flip = folder, seed, crop, zoom_out, flip
+        self.ids = list(folder.paths)
+        self._permutation: tuple[int, list[int]] = (-1, [])
+        self._decoded: dict[str, Tensor] = {}
+        self._bytes = 0
+
+    def __getitem__(self, position: int) -> Tensor:
+        epoch, index = divmod(position, len(self.ids))
+        generator = torch.Generator().manual_seed(stable_hash(self.seed, "example", position))
+        image = self._image(self.ids[self._order(epoch)[index]])
+        if self.crop is not None:
+            image = random_crop(image, self.crop, self.zoom_out, generator)
+        if self.flip and torch.rand((), generator=generator) < 0.5:
+            image = image.flip(-1)
+        return image
+
+    def _order(self, epoch: int) -> list[int]:
+        if self._permutation[0] != epoch:
+            generator = torch.Generator().manual_seed(stable_hash(self.seed, "epoch", epoch))
+            self._permutation = (epoch, torch.randperm(len(self.ids), generator=generator).tolist())
+        return self._permutation[1]
+
+    def _image(self, image_id: str) -> Tensor:
+        """The decoded image, whole for crops, else prepared for the task; kept in memory while there is room."""
+        if image_id in self._decoded:
+            return self._decoded[image_id]
+        image = to_uint8(load(self.folder.paths[image_id]) if self.crop else self.folder.hr(image_id))
+        if self._bytes + image.numel() <= CACHE_BYTES:
+            self._decoded[image_id] = image
+            self._bytes += image.numel()
+        return image
+
+
+def random_crop(image: Tensor, side: int, zoom_out: float, generator: torch.Generator) -> Tensor:
+    """A [3, side, side] crop of uint8 [3, H, W] at a uniformly random place, of up to `zoom_out` times the side."""
+    zoom = zoom_out ** float(torch.rand((), generator=generator))
+    span = min(round(side * zoom), *image.shape[-2:])
+    top = int(torch.randint(image.shape[-2] - span + 1, (), generator=generator))
+    left = int(torch.randint(image.shape[-1] - span + 1, (), generator=generator))
+    crop = image[..., top : top + span, left : left + span]
+    return crop if span == side else to_uint8(area_down(from_uint8(crop), (side, side)))
+
+
+class Positions(Sampler[list[int]]):
+    """Batches of positions from optimiser step `first` (counted from 0) up to `last`."""
+
+    def __init__(self, first: int, last: int, batch_size: int) -> None:
+        self.first, self.last, self.batch_size = first, last, batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first, self.last):
+            yield list(range(step * self.batch_size, (step + 1) * self.batch_size))
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+
+def batches(images: TrainingImages, first: int, last: int, batch_size: int, workers: int) -> Iterator[Tensor]:
+    """uint8 batches [N, 3, S, S] of steps first .. last - 1."""
+    sampler = Positions(first, last, batch_size)
+    return iter(DataLoader(images, batch_sampler=sampler, num_workers=workers))
+
+
+def open_folders(config: DataConfig, task: Task) -> tuple[Folder, Folder, list[str]]:
+    """Training folder, validation folder, and the ids left out because their short side is too small."""
+    side = config.crop or task.hr_size
+    paths, too_small = large_enough(find_images(resolve_path(config.images)), side)
+    if config.validation is not None:
+        validation = find_images(resolve_path(config.validation))
+    else:
+        kept, held = split(list(paths), config.held_out)
+        validation, paths = {i: paths[i] for i in held}, {i: paths[i] for i in kept}
+    validation, _ = large_enough(validation, task.hr_size)
+    if not paths or not validation:
+        what = "training" if not paths else "validation"
+        raise UserError(f"{config.images}: no {what} image is left ({len(too_small)} are below {side} pixels)")
+    return Folder(paths, task), Folder(validation, task), too_small
+
+
+def validation_images(folder: Folder, config: DataConfig) -> Tensor:
+    """The fixed validation targets, float [N, 3, S, S] in [0, 1] at the task's size."""
+    if config.crop is None:
+        return torch.stack([folder.hr(i) for i in choose(list(folder.paths), config.validation_images)])
+    crops = TrainingImages(folder, seed=0, crop=folder.task.hr_size, zoom_out=config.zoom_out)
+    return from_uint8(torch.stack([crops[p] for p in range(config.validation_images)]))

@@ -1,0 +1,128 @@
+"""What a training run is: the dataclasses behind `sr3eval train CONFIG`."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sr3eval import tasks
+from sr3eval.diffusion.presets import PRESETS
+from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.diffusion.unet import UNetConfig
+from sr3eval.errors import UserError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Training and validation images.
+
+    images: folder, searched recursively. validation: folder, or None to hold out the share `held_out` of `images` by
+    hash. crop: side in pixels of random crops; None takes every image whole (largest central square, area resize to
+    the task's size). zoom_out: crops cover up to this many times `crop` pixels a side, log-uniformly, and are area
+    resized to `crop`: few photographs then show their textures at many scales. workers: processes that read ahead.
+    """
+
+    images: str
+    validation: str | None = None
+    held_out: float = 0.02
+    crop: int | None = None
+    zoom_out: float = 1.0
+    flip: bool = True
+    validation_images: int = 32
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise UserError(f"data.held_out: {self.held_out} is not between 0 and 1")
+        if self.zoom_out < 1 or (self.zoom_out > 1 and self.crop is None):
+            raise UserError("data.zoom_out: must be at least 1, and needs data.crop")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Linear training schedule beta_1 .. beta_T. The paper gives T only; the ends are Palette's, by the same authors."""
+
+    start: float = 1e-6
+    end: float = 1e-2
+    steps: int = 2000
+
+    def build(self) -> NoiseSchedule:
+        return NoiseSchedule.linear(self.start, self.end, self.steps)
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """Adam with linear warm-up to a fixed rate, and EMA. The paper: 1M steps, batch 256, warm-up 10K, rate 1e-4 (SR3), 1e-5 (Regression).
+
+    accumulate: parts a batch is computed in, to fit memory. final_decay: last share of the steps over which the rate
+    falls linearly to zero; the paper keeps it fixed (0). precision: "auto" computes in bfloat16 where the hardware
+    has it. compile: through torch.compile (minutes at the start, then faster; needs a C++ compiler on the CPU).
+    gradient_clip: largest norm of the gradient, 0 for none.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    ema_decay: float = 0.9999
+    gradient_clip: float = 1.0
+    accumulate: int = 1
+    final_decay: float = 0.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch_size, self.accumulate) < 1 or self.batch_size % self.accumulate:
+            raise UserError("optimiser: steps and batch_size must be positive, and batch_size a multiple of accumulate")
+        if self.learning_rate <= 0 or not 0 <= self.ema_decay < 1 or not 0 <= self.final_decay <= 1:
+            raise UserError("optimiser: learning_rate must be positive, ema_decay in [0, 1), final_decay in [0, 1]")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step number `step` (from 1)."""
+        warm = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        falling = self.final_decay * self.steps
+        left = min(1.0, (self.steps - step + 1) / falling) if falling else 1.0
+        return self.learning_rate * warm * left
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """How often, in steps: a line of losses, validation with its sample sheet, the saved state. sampling_steps: of SR3's validation."""
+
+    every: int = 100
+    validate_every: int = 1000
+    save_every: int = 1000
+    sampling_steps: int = 50
+
+    def __post_init__(self) -> None:
+        if min(self.every, self.validate_every, self.save_every, self.sampling_steps) < 1:
+            raise UserError("log: every number must be at least 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. `unet` defaults to the task's preset; loss_norm is the p of the objective (paper: 1 for SR3, 2 for Regression)."""
+
+    task: str
+    model: Literal["sr3", "regression"]
+    data: DataConfig
+    optimiser: OptimiserConfig
+    unet: UNetConfig | None = None
+    schedule: ScheduleConfig = ScheduleConfig()
+    log: LogConfig = LogConfig()
+    loss_norm: Literal[1, 2] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        task = tasks.get(self.task)
+        if self.unet is None and self.task not in PRESETS:
+            raise UserError(f"{self.task} has no preset network: give the table [unet]")
+        side = self.data.crop or task.hr_size
+        if side % task.scale or side % self.network.factor:
+            raise UserError(f"data.crop: {side} is not a multiple of the scale {task.scale} and of {self.network.factor}")
+
+    @property
+    def network(self) -> UNetConfig:
+        return replace(self.unet or PRESETS[self.task], noise_level=self.model == "sr3")
+
+    @property
+    def p(self) -> int:
+        return self.loss_norm or (1 if self.model == "sr3" else 2)

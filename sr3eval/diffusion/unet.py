@@ -1,0 +1,214 @@
+"""The U-Net of SR3: DDPM's, with BigGAN residual blocks that also resample, and residual sums divided by sqrt 2.
+
+`UNet(config)` is both networks of the paper: with `noise_level` it is SR3's f(x, y, gamma), without it the Regression
+model's f(x).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sr3eval.errors import UserError
+
+# gamma enters as sqrt(gamma) in (0, 1). The factor spreads it over the sinusoids' frequencies, as in the WaveGrad
+# paper; without it the levels of the last steps are all but the same vector.
+NOISE_LEVEL_SCALE = 5000.0
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of a U-Net.
+
+    channels: width of the first level. multipliers: width of every level, from full resolution down, in `channels`.
+    blocks: residual blocks a level (one more on the way up). image_size: the side, in pixels, that the network is
+    meant for; with `attention` (sides at which self-attention follows each block) it says which levels attend, and
+    the levels keep it at every other size. middle_attention: attention at the lowest level; False, together with
+    `attention = []`, makes the network fully convolutional. noise_level: condition on gamma and take [x, y] as input.
+    """
+
+    channels: int
+    multipliers: tuple[int, ...]
+    blocks: int
+    image_size: int
+    attention: tuple[int, ...] = (16,)
+    middle_attention: bool = True
+    dropout: float = 0.0
+    noise_level: bool = True
+
+    def __post_init__(self) -> None:
+        if self.channels < 2 or self.channels % 2 or self.blocks < 1 or not self.multipliers or min(self.multipliers) < 1:
+            raise UserError("unet: channels must be even and positive, blocks and every multiplier at least 1")
+        if self.image_size % self.factor:
+            raise UserError(f"unet: image_size {self.image_size} is not a multiple of {self.factor} (2 ** (levels - 1))")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"unet: dropout {self.dropout} is not in [0, 1)")
+
+    @property
+    def factor(self) -> int:
+        """Sides of inputs must be multiples of this."""
+        return int(2 ** (len(self.multipliers) - 1))
+
+    def attends(self, level: int) -> bool:
+        return self.image_size // 2**level in self.attention
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with at most 32 groups of at least 4 channels, valid at every width."""
+    groups = next(g for g in range(32, 0, -1) if channels % g == 0 and (channels // g >= 4 or g == 1))
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+def conv3x3(inputs: int, outputs: int, zero: bool = False) -> nn.Conv2d:
+    """3x3 convolution that keeps the size; `zero` starts it at zero, so that its branch starts as nothing."""
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+    if zero:
+        nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
+
+
+class NoiseLevelEmbedding(nn.Module):
+    """gamma [N] in (0, 1] to a vector [N, 4 * channels]: sinusoids of scaled sqrt(gamma), then a two-layer MLP."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, 4 * channels))
+
+    def forward(self, gamma: Tensor) -> Tensor:
+        half = self.channels // 2
+        exponents = torch.arange(half, dtype=torch.float32, device=gamma.device) / half
+        angles = NOISE_LEVEL_SCALE * gamma.float().sqrt()[:, None] * torch.exp(-math.log(10000.0) * exponents)
+        return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))
+
+
+class ResidualBlock(nn.Module):
+    """BigGAN residual block: norm, SiLU, (up | down), conv, noise level as scale and shift, norm, SiLU, dropout, conv."""
+
+    def __init__(
+        self, inputs: int, outputs: int, embedding: int | None, dropout: float = 0.0, resample: str | None = None
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        self.norm1 = group_norm(inputs)
+        self.conv1 = conv3x3(inputs, outputs)
+        self.scale_shift = nn.Linear(embedding, 2 * outputs) if embedding else None
+        self.norm2 = group_norm(outputs)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = conv3x3(outputs, outputs, zero=True)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        h = self.conv1(self._resampled(F.silu(self.norm1(x))))
+        h = self.norm2(h)
+        if self.scale_shift is not None and embedding is not None:
+            scale, shift = self.scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        h = self.conv2(self.dropout(F.silu(h)))
+        return (self.shortcut(self._resampled(x)) + h) / math.sqrt(2)
+
+    def _resampled(self, x: Tensor) -> Tensor:
+        if self.resample == "down":
+            return F.avg_pool2d(x, 2)
+        if self.resample == "up":
+            return F.interpolate(x, scale_factor=2, mode="nearest")
+        return x
+
+
+class SelfAttention(nn.Module):
+    """Single-head self-attention over all positions of [N, C, H, W], as a residual branch."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.project = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, _embedding: Tensor | None = None) -> Tensor:
+        n, c, height, width = x.shape
+        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)  # [N, 1, HW, C]
+        attended = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2).reshape(n, c, height, width)
+        return (x + self.project(attended)) / math.sqrt(2)
+
+
+class UNet(nn.Module):
+    """f(x, y, gamma) -> predicted noise, or f(x) -> residual when the config has no noise level.
+
+    x: low-resolution image, already enlarged to the target size, [N, 3, H, W] in [-1, 1]; y: noisy image, same shape;
+    gamma: [N] in (0, 1]. Returns [N, 3, H, W]. H and W must be multiples of `config.factor`.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.channels * m for m in config.multipliers]
+        embedding = 4 * config.channels if config.noise_level else None
+        self.embed = NoiseLevelEmbedding(config.channels) if config.noise_level else None
+        self.conv_in = conv3x3(6 if config.noise_level else 3, widths[0])
+
+        def block(inputs: int, outputs: int, resample: str | None = None) -> ResidualBlock:
+            return ResidualBlock(inputs, outputs, embedding, config.dropout, resample)
+
+        def stage(inputs: int, outputs: int, level: int) -> nn.ModuleList:
+            layers: list[nn.Module] = [block(inputs, outputs)]
+            if config.attends(level):
+                layers.append(SelfAttention(outputs))
+            return nn.ModuleList(layers)
+
+        self.down = nn.ModuleList()
+        width, skips = widths[0], [widths[0]]
+        for level, target in enumerate(widths):
+            for _ in range(config.blocks):
+                self.down.append(stage(width, target, level))
+                width = target
+                skips.append(width)
+            if level < len(widths) - 1:
+                self.down.append(nn.ModuleList([block(width, width, "down")]))
+                skips.append(width)
+
+        attention = [SelfAttention(width)] if config.middle_attention else []
+        self.middle = nn.ModuleList([block(width, width), *attention, block(width, width)])
+
+        # Each of the way up's stages takes one skip of the way down; a stage that enlarges takes none.
+        self.up = nn.ModuleList()
+        self.takes_skip: list[bool] = []
+        for level, target in reversed(list(enumerate(widths))):
+            for _ in range(config.blocks + 1):
+                self.up.append(stage(width + skips.pop(), target, level))
+                self.takes_skip.append(True)
+                width = target
+            if level > 0:
+                self.up.append(nn.ModuleList([block(width, width, "up")]))
+                self.takes_skip.append(False)
+
+        self.norm_out = group_norm(width)
+        self.conv_out = conv3x3(width, 3, zero=True)
+
+    def forward(self, x: Tensor, y: Tensor | None = None, gamma: Tensor | None = None) -> Tensor:
+        self._check(x)
+        embedding = self.embed(gamma) if self.embed is not None else None
+        h = self.conv_in(x if y is None else torch.cat([x, y], dim=1))
+        skips = [h]
+        for stage in self.down:
+            h = run_stage(stage, h, embedding)
+            skips.append(h)
+        h = run_stage(self.middle, h, embedding)
+        for stage, takes_skip in zip(self.up, self.takes_skip, strict=True):
+            h = run_stage(stage, torch.cat([h, skips.pop()], dim=1) if takes_skip else h, embedding)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+    def _check(self, x: Tensor) -> None:
+        height, width = x.shape[-2:]
+        if height % self.config.factor or width % self.config.factor:
+            raise UserError(f"{width}x{height} outputs: this network needs sides that are multiples of {self.config.factor}")
+
+
+def run_stage(stage: nn.Module, h: Tensor, embedding: Tensor | None) -> Tensor:
+    for layer in stage:  # type: ignore[attr-defined]
+        h = layer(h, embedding)
+    return h

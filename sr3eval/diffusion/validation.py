@@ -1,0 +1,68 @@
+"""Validation during training: always the same images and the same noise, so that two steps can be compared."""
+
+import torch
+from torch import Tensor
+
+from sr3eval.diffusion.loss import sr3_loss
+from sr3eval.diffusion.regression import regress
+from sr3eval.diffusion.sampler import NoisePerImage
+from sr3eval.diffusion.sr3 import sample
+from sr3eval.diffusion.train_config import TrainConfig
+from sr3eval.diffusion.unet import UNet
+from sr3eval.images import bicubic_down, bicubic_up, encode_png, round_to_8bit, to_signed
+from sr3eval.tasks import Task
+
+BATCH = 32
+SHEET_IMAGES = 8
+
+
+class Validation:
+    """Scores a network on fixed targets hr [N, 3, S, S] in [0, 1]."""
+
+    def __init__(self, config: TrainConfig, task: Task, hr: Tensor) -> None:
+        self.config, self.hr, self.lr = config, hr, task.degrade(hr)
+        final_gamma = float(config.schedule.build().gammas[-1])
+        self.schedule = config.schedule.build().matching(final_gamma, config.log.sampling_steps)
+
+    @torch.inference_mode()
+    def run(self, network: UNet, device: torch.device) -> tuple[dict[str, float], bytes]:
+        """Mean PSNR (dB, 8-bit outputs), consistency (MSE x 1e5), colour error (levels), fixed-noise loss; PNG sheet."""
+        parts = zip(self.lr.split(BATCH), range(0, len(self.lr), BATCH), strict=True)
+        sr = round_to_8bit(torch.cat([self._upscale(network, lr.to(device), first) for lr, first in parts]).cpu())
+        mse = (sr - self.hr).square().mean(dim=(1, 2, 3))
+        scores = {
+            "psnr": float((-10 * mse.clamp(min=1e-10).log10()).mean()),
+            "consistency": float((bicubic_down(sr, self._lr_size()) - self.lr).square().mean() * 1e5),
+            "color_error": float((sr - self.hr).mean(dim=(2, 3)).abs().mean() * 255),
+        }
+        if self.config.model == "sr3":
+            scores["validation_loss"] = self._loss(network, device)
+        return scores, encode_png(self._sheet(sr))
+
+    def _upscale(self, network: UNet, lr: Tensor, first: int) -> Tensor:
+        size = (self.hr.shape[-2], self.hr.shape[-1])
+        if self.config.model == "regression":
+            return regress(network, lr, size)
+        seeds = range(first, first + len(lr))
+        return sample(network, lr, size, seeds, self.schedule, variance="posterior", clip=True)
+
+    def _loss(self, network: UNet, device: torch.device) -> float:
+        generator = torch.Generator().manual_seed(0)
+        gamma = self.config.schedule.build().sample_gamma(len(self.hr), generator)
+        noise = NoisePerImage(range(len(self.hr)), self.hr)()
+        x = to_signed(bicubic_up(self.lr, (self.hr.shape[-2], self.hr.shape[-1])))
+        inputs = (x, to_signed(self.hr), gamma.float(), noise)
+        losses = [
+            sr3_loss(network, *(part.to(device) for part in parts), p=self.config.p)
+            for parts in zip(*(tensor.split(BATCH) for tensor in inputs), strict=True)
+        ]
+        return float(torch.cat(losses).mean())
+
+    def _lr_size(self) -> tuple[int, int]:
+        return (self.lr.shape[-2], self.lr.shape[-1])
+
+    def _sheet(self, sr: Tensor) -> Tensor:
+        """Rows of bicubic | output | HR."""
+        enlarged = bicubic_up(self.lr, (self.hr.shape[-2], self.hr.shape[-1]))
+        rows = [torch.cat([e, s, h], dim=-1) for e, s, h in zip(enlarged, sr, self.hr, strict=True)]
+        return torch.cat(rows[:SHEET_IMAGES], dim=-2)

@@ -1,0 +1,17 @@
+"""The one exception that users are meant to see."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. The command line shows its message as one line, without a traceback."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Say which valid name was probably meant: `did you mean "psnr"?`, or list them all."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f'did you mean "{close[0]}"?'
+    return f"valid: {', '.join(names)}" if names else "none is available"
