@@ -25,7 +25,7 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
     out = out or Path("runs/train") / config.stem
     settings = from_dict(TrainConfig, read_toml(config, overrides))
     with console.progress(f"train {settings.model}", settings.optimiser.steps) as bar:
-        for event in run(settings, out):
+        for event in console.interruptible(run(settings, out)):
             bar.update(event.step - bar.n)
             if event.logged:
                 bar.set_postfix({k: f"{v:.4g}" for k, v in event.logged.items() if k in ("loss", "psnr")})
@@ -58,7 +58,10 @@ def sample(
 
     settings = SampleConfig(checkpoint, steps, variance, clip, samples, seed, batch_size)  # type: ignore[arg-type]
     with console.progress("sample", None) as bar:
-        for done, total in sample_folder(settings, images, out):
+        for done, total in console.interruptible(sample_folder(settings, images, out)):
             bar.total = total
             bar.update(done - bar.n)
     click.echo(f"{out}: {bar.n} images")
+
+if __name__ == "__main__":
+    main()

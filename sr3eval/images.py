@@ -33,7 +33,7 @@ def load(path: str | Path) -> Tensor:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image, or truncated ({error})") from None
+        raise UserError(f"{path}: not a readable image ({error})") from None
 
 
 def _to_rgb(image: Image.Image, path: str | Path) -> Tensor:

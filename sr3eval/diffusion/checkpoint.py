@@ -17,7 +17,7 @@ from sr3eval.diffusion.unet import UNet
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
 
-FORMAT = "sr3eval-checkpoint-1"
+METADATA_KEY = "sr3eval"  # one key: safetensors writes several in random order, and equal files should have equal bytes
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Checkpoint:
 
 def save(path: Path, config: dict[str, Any], step: int, weights: dict[str, Tensor]) -> None:
     """Write a checkpoint atomically. `config` is the resolved config as plain values."""
-    metadata = {"format": FORMAT, "config": json.dumps(config), "step": str(step)}
+    metadata = {METADATA_KEY: json.dumps({"config": config, "step": step})}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     atomic_write(path, safetensors.torch.save(tensors, metadata))
 
@@ -50,14 +50,15 @@ def load(path: str, model: str | None = None, task: str | None = None) -> Checkp
     """
     file = resolve_path(path)
     content, metadata = read(file)
-    if metadata.get("format") != FORMAT:
+    if METADATA_KEY not in metadata:
         raise UserError(f"{file}: not a checkpoint of `sr3eval train`")
-    config = from_dict(TrainConfig, json.loads(metadata["config"]))
+    carried = json.loads(metadata[METADATA_KEY])
+    config = from_dict(TrainConfig, carried["config"])
     if model is not None and config.model != model:
         raise UserError(f"{file}: a {config.model} checkpoint, not {model}")
     if task is not None and config.task != task:
         raise UserError(f"{file}: trained for {config.task}, not {task}")
-    checkpoint = Checkpoint(config, int(metadata["step"]), safetensors.torch.load(content), digest(content))
+    checkpoint = Checkpoint(config, carried["step"], safetensors.torch.load(content), digest(content))
     _check_weights(checkpoint, file)
     return checkpoint
 

@@ -1,6 +1,6 @@
 """A folder of low-resolution images in, a folder of upscaled ones out."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Output:
     path: Path
 
 
-def sample_folder(config: SampleConfig, images: Path, out: Path) -> Iterator[tuple[int, int]]:
+def sample_folder(config: SampleConfig, images: Path, out: Path) -> Generator[tuple[int, int], None, None]:
     """Upscale all images below `images`, of any sizes, into `out`; yields (done, total) after every batch.
 
     Outputs keep their ids; with several samples an image they lie in sample_0/, sample_1/ ... Batches are planned from

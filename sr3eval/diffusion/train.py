@@ -6,7 +6,7 @@ therefore weights, EMA, Adam's moments and the step, and N + M steps equal N, ki
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,40 +61,42 @@ class Trainer:
         self.schedule = config.schedule.build()
         self.dtype = training_dtype(config.optimiser.precision, device)
         self.step, self.best_psnr = 0, -math.inf
+        # Noise level and loss of every example since the last line of the log.
+        self.unlogged = {"gamma": torch.empty(0, dtype=torch.float64), "loss": torch.empty(0)}
 
-    def train_step(self, hr: Tensor) -> tuple[float, Tensor, Tensor]:
-        """One optimiser step on uint8 HR images [N, 3, S, S]: mean loss, and per-example gammas [N] and losses [N]."""
+    def train_step(self, hr: Tensor) -> float:
+        """One optimiser step on uint8 HR images [N, 3, S, S]; returns the mean loss."""
         self.step += 1
         torch.manual_seed(stable_hash(self.config.seed, "step", self.step))
         optimiser = self.config.optimiser
         for group in self.optimiser.param_groups:
             group["lr"] = optimiser.rate(self.step)
         self.optimiser.zero_grad(set_to_none=True)
-        gammas, losses = [], []
+        mean = 0.0
         for part in hr.chunk(optimiser.accumulate):
-            gamma, loss = self._losses(part)
-            (loss.mean() / optimiser.accumulate).backward()
-            gammas.append(gamma)
-            losses.append(loss.detach())
+            gamma, losses = self._losses(part)
+            loss = losses.mean() / optimiser.accumulate
+            loss.backward()
+            mean += loss.item()
+            for name, values in (("gamma", gamma), ("loss", losses.detach().cpu())):
+                self.unlogged[name] = torch.cat([self.unlogged[name], values])
         if optimiser.gradient_clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), optimiser.gradient_clip)
         self.optimiser.step()
         self.ema.update(self.network, self.step)
-        loss = torch.cat(losses)
-        mean = float(loss.mean())
         if not math.isfinite(mean):
             raise UserError(f"step {self.step}: the loss is {mean}; lower optimiser.learning_rate and start again")
-        return mean, torch.cat(gammas), loss.cpu()
+        return mean
 
     def _losses(self, hr: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw the noise for one part of a batch; gammas [N] on the CPU (NaN for Regression) and losses [N]."""
+        """Draw the noise for one part of a batch; gammas [N] on the CPU (0 for Regression) and losses [N]."""
         y0 = from_uint8(hr.to(self.device))
         x = to_signed(bicubic_up(self.task.degrade(y0), (y0.shape[-2], y0.shape[-1])))
         y0 = to_signed(y0)
         x, y0 = (t.contiguous(memory_format=torch.channels_last) for t in (x, y0))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             if self.config.model == "regression":
-                return torch.full((len(hr),), math.nan), regression_loss(self.forward, x, y0, self.config.p)
+                return torch.zeros(len(hr), dtype=torch.float64), regression_loss(self.forward, x, y0, self.config.p)
             gamma = self.schedule.sample_gamma(len(hr))
             loss = sr3_loss(self.forward, x, y0, gamma.to(self.device), torch.randn_like(y0), self.config.p)
             return gamma, loss
@@ -105,7 +107,8 @@ class Trainer:
         tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.state_dict().items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
-        metadata = {"step": str(self.step), "best_psnr": repr(self.best_psnr)}
+        tensors |= {f"unlogged.{name}": tensor for name, tensor in self.unlogged.items()}
+        metadata = {"progress": json.dumps([self.step, self.best_psnr])}
         content = safetensors.torch.save({n: t.cpu().contiguous() for n, t in tensors.items()}, metadata)
         atomic_write(path, content)
 
@@ -119,15 +122,26 @@ class Trainer:
 
         self.network.load_state_dict(part("network."))
         self.ema.load_state_dict(part("ema."))
-        count = len(list(self.network.parameters()))
-        moments = {index: part(f"adam.{index}.") for index in range(count)}
+        moments = {}
+        for index, parameter in enumerate(self.network.parameters()):
+            moments[index] = part(f"adam.{index}.")
+            for name in ("exp_avg", "exp_avg_sq"):  # fused Adam walks memory: moments need the weights' layout
+                moments[index][name] = torch.empty_like(parameter).copy_(moments[index][name])
         groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": moments if self.step_of(metadata) else {}, "param_groups": groups})
-        self.step, self.best_psnr = self.step_of(metadata), float(metadata["best_psnr"])
+        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        self.unlogged = part("unlogged.")
+        self.step, self.best_psnr = json.loads(metadata["progress"])
 
-    @staticmethod
-    def step_of(metadata: dict[str, str]) -> int:
-        return int(metadata["step"])
+    def losses(self) -> dict[str, float]:
+        """Mean loss since the last call, and for SR3 the mean of every noise-level bin that occurred."""
+        gamma, loss = self.unlogged["gamma"], self.unlogged["loss"]
+        self.unlogged = {name: values[:0] for name, values in self.unlogged.items()}
+        line = {"loss": float(loss.mean())}
+        if self.config.model == "sr3":
+            bins = (gamma.sqrt() * GAMMA_BINS).clamp(max=GAMMA_BINS - 1).int()
+            for i in bins.unique().tolist():
+                line[f"loss_sqrt_gamma_{i / GAMMA_BINS:.1f}"] = float(loss[bins == i].mean())
+        return line
 
     def averaged(self) -> UNet:
         """A copy of the network with the EMA weights, in eval mode."""
@@ -136,16 +150,17 @@ class Trainer:
         return network.eval()
 
 
-def train(config: TrainConfig, out: Path, device: torch.device | None = None) -> Iterator[Event]:
+def train(config: TrainConfig, out: Path, device: torch.device | None = None) -> Generator[Event, None, None]:
     """Run, or go on with, the training of `config` in the folder `out`; one Event a step.
 
     Writes config.toml, state.safetensors (to go on from), model.safetensors (EMA weights: the last ones for SR3, those
-    of the best validation PSNR for Regression), metrics.jsonl, tensorboard/ and samples/. Stopping the iterator saves
-    the state. Raises UserError when `out` holds another run.
+    of the best validation PSNR for Regression), metrics.jsonl, tensorboard/ and samples/. Closing the iterator saves
+    the state, so that nothing is lost; a kill loses the steps since the last save. Raises UserError when `out` holds
+    another run, an image cannot be read, or the loss is no longer finite.
     """
-    claim_folder(out, CONFIG_FILE, configs.to_toml(config))
     task = tasks.get(config.task)
     folder, validation_folder, _ = stream.open_folders(config.data, task)
+    claim_folder(out, CONFIG_FILE, configs.to_toml(config))
     trainer = Trainer(config, device or default_device())
     if (out / STATE_FILE).exists():
         trainer.restore(out / STATE_FILE)
@@ -155,15 +170,12 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
     log = TrainingLog(out, trainer.step)
     optimiser = config.optimiser
     source = stream.batches(images, trainer.step, optimiser.steps, optimiser.batch_size, data.workers)
-    losses: list[tuple[Tensor, Tensor]] = []
     try:
         for hr in source:
-            loss, *per_example = trainer.train_step(hr)
-            losses.append((per_example[0], per_example[1]))
+            loss = trainer.train_step(hr)
             line: dict[str, Any] | None = None
             if trainer.step % config.log.every == 0 or trainer.step == optimiser.steps:
-                line = {"step": trainer.step, "rate": optimiser.rate(trainer.step), **summary(losses)}
-                losses = []
+                line = {"step": trainer.step, "rate": optimiser.rate(trainer.step), **trainer.losses()}
             if trainer.step % config.log.validate_every == 0 or trainer.step == optimiser.steps:
                 line = (line or {"step": trainer.step}) | validate(trainer, validation, out)
             if line is not None:
@@ -171,21 +183,11 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
             if trainer.step % config.log.save_every == 0 or trainer.step == optimiser.steps:
                 trainer.save(out / STATE_FILE)
             yield Event(trainer.step, optimiser.steps, loss, line)
+    except GeneratorExit:
+        trainer.save(out / STATE_FILE)  # stopped at a yield, between two steps
+        raise
     finally:
-        if trainer.step % config.log.save_every:
-            trainer.save(out / STATE_FILE)
         log.close()
-
-
-def summary(losses: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """Mean loss, and for SR3 the mean loss of every noise-level bin that occurred."""
-    gamma, loss = (torch.cat(part) for part in zip(*losses, strict=True))
-    line = {"loss": float(loss.mean())}
-    bins = (gamma.sqrt() * GAMMA_BINS).nan_to_num(nan=-1).floor().clamp(max=GAMMA_BINS - 1).int()
-    for i in range(GAMMA_BINS):
-        if bool((bins == i).any()):
-            line[f"loss_sqrt_gamma_{i / GAMMA_BINS:.1f}"] = float(loss[bins == i].mean())
-    return line
 
 
 def validate(trainer: Trainer, validation: Validation, out: Path) -> dict[str, float]:
@@ -199,7 +201,3 @@ def validate(trainer: Trainer, validation: Validation, out: Path) -> dict[str, f
     trainer.best_psnr = max(trainer.best_psnr, scores["psnr"])
     return scores
 
-
-def read_log(out: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

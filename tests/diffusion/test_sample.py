@@ -1,0 +1,141 @@
+"""Checkpoints as methods, and `sr3eval sample` over folders."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sr3eval.config import from_dict
+from sr3eval.diffusion import regression, sr3
+from sr3eval.diffusion.sample import SampleConfig, sample_folder
+from sr3eval.diffusion.train import train
+from sr3eval.diffusion.train_config import TrainConfig
+from sr3eval.errors import UserError
+from sr3eval.images import bicubic_up, load, save
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, photos):
+    """Paths of tiny checkpoints, after a few steps, by model."""
+    paths = {}
+    for model in ("sr3", "regression"):
+        out = tmp_path_factory.mktemp("trained") / model
+        settings = {
+            "task": "photos_16_64",
+            "model": model,
+            "data": {"images": str(photos), "validation": str(photos), "crop": 16, "validation_images": 2},
+            "unet": {"channels": 8, "multipliers": [1, 2, 2, 2], "blocks": 1, "image_size": 16, "attention": []},
+            "optimiser": {"steps": 3, "batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 0},
+            "log": {"sampling_steps": 2},
+        }
+        for _ in train(from_dict(TrainConfig, settings), out, torch.device("cpu")):
+            pass
+        paths[model] = str(out / "model.safetensors")
+    return paths
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Low-resolution images of three sizes, one of them not a multiple of what the network needs."""
+    generator = torch.Generator().manual_seed(0)
+    for name, size in [("a", (16, 16)), ("b", (16, 16)), ("c/d", (16, 16)), ("wide", (5, 9)), ("tiny", (1, 1))]:
+        save(tmp_path / "in" / f"{name}.png", torch.rand(3, *size, generator=generator))
+    return tmp_path / "in"
+
+
+def test_any_sizes_batched_with_several_samples(trained, inputs, tmp_path):
+    config = SampleConfig(trained["sr3"], steps=2, samples=2, batch_size=4)
+    *_, (done, total) = sample_folder(config, inputs, tmp_path / "out")
+    assert (done, total) == (10, 10)
+    shapes = {name: load(tmp_path / "out" / "sample_1" / f"{name}.png").shape for name in ("a", "c/d", "wide", "tiny")}
+    assert shapes == {"a": (3, 64, 64), "c/d": (3, 64, 64), "wide": (3, 20, 36), "tiny": (3, 4, 4)}
+    samples = [load(tmp_path / "out" / f"sample_{k}" / "a.png") for k in (0, 1)]
+    assert not torch.equal(*samples)
+
+
+def test_an_image_does_not_depend_on_its_company(trained, inputs, tmp_path):
+    """Same seed, same image: whatever else is in the batch, and where."""
+    method = sr3.build(checkpoint=trained["sr3"], steps=3)
+    lr = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    together = method.upscale(lr, [1, 2, 3, 4])
+    order = [2, 0, 3, 1]
+    shuffled = method.upscale(lr[order], [order_seed + 1 for order_seed in order])
+    assert torch.equal(together[order], shuffled)
+    alone = method.upscale(lr[1:2], [2])
+    torch.testing.assert_close(alone[0], together[1], atol=1e-4, rtol=0)
+    assert not torch.allclose(method.upscale(lr[1:2], [9])[0], together[1], atol=1e-3)
+
+
+def test_interrupted_sampling_goes_on_with_the_same_bytes(trained, inputs, tmp_path):
+    config = SampleConfig(trained["sr3"], steps=2, batch_size=2)
+    *_, _ = sample_folder(config, inputs, tmp_path / "whole")
+    running = sample_folder(config, inputs, tmp_path / "parts")
+    next(running)
+    running.close()
+    (tmp_path / "parts" / "a.png").unlink()
+    *_, _ = sample_folder(config, inputs, tmp_path / "parts")
+    for path in (tmp_path / "whole").rglob("*.png"):
+        twin = tmp_path / "parts" / path.relative_to(tmp_path / "whole")
+        assert path.read_bytes() == twin.read_bytes()
+
+
+def test_regression_is_one_pass_and_starts_as_bicubic(trained, inputs):
+    method = regression.build(checkpoint=trained["regression"])
+    lr = torch.rand(1, 3, 16, 16)
+    assert torch.equal(method.upscale(lr, [0]), method.upscale(lr, [1]))
+    torch.nn.init.zeros_(method.network.conv_out.weight)
+    torch.nn.init.zeros_(method.network.conv_out.bias)
+    torch.testing.assert_close(method.upscale(lr, [0]), bicubic_up(lr, (64, 64)).clamp(0, 1), atol=1e-6, rtol=0)
+
+
+def test_fingerprint_names_weights_and_settings(trained):
+    fingerprints = {
+        sr3.build(checkpoint=trained["sr3"], **options).fingerprint
+        for options in ({"steps": 2}, {"steps": 3}, {"steps": 2, "clip": True}, {"steps": 2, "variance": "posterior"})
+    }
+    assert len(fingerprints) == 4
+    assert sr3.build(checkpoint=trained["sr3"], steps=2).fingerprint in fingerprints
+
+
+def command(*arguments):
+    """Run `sr3eval` and return (exit code, lines on stderr)."""
+    result = subprocess.run([sys.executable, "-m", "sr3eval.cli", *map(str, arguments)], capture_output=True, text=True)
+    return result.returncode, [line for line in result.stderr.splitlines() if line.strip()]
+
+
+def test_bad_input_is_one_line(trained, inputs, tmp_path):
+    good = trained["sr3"]
+    (tmp_path / "half.safetensors").write_bytes(open(good, "rb").read()[:5000])
+    (tmp_path / "empty").mkdir()
+    broken = tmp_path / "broken"
+    shutil.copytree(inputs, broken)
+    whole = (broken / "a.png").read_bytes()
+    (broken / "a.png").write_bytes(whole[: len(whole) // 2])
+    cases = [
+        (tmp_path / "absent.safetensors", inputs, "absent.safetensors: cannot be read"),
+        (tmp_path / "half.safetensors", inputs, "not a safetensors file, or truncated"),
+        (inputs / "a.png", inputs, "a.png: not a safetensors file"),
+        (good, tmp_path / "absent", "absent: no such folder"),
+        (good, tmp_path / "empty", "empty: no images"),
+        (good, broken, "a.png: not a readable image (image file is truncated)"),
+    ]
+    for number, (checkpoint, images, message) in enumerate(cases):
+        out = tmp_path / f"out{number}"
+        code, lines = command("sample", "--checkpoint", checkpoint, "--steps", 2, images, out)
+        assert (code, len(lines)) == (1, 1), lines
+        assert message in lines[0]
+        assert not list(out.rglob("*.png"))
+    code, lines = command("sample", "--checkpoint", good, inputs, inputs / "out")
+    assert code == 1
+    assert "inside the input folder" in lines[0]
+
+
+def test_checkpoints_of_another_kind_are_refused(trained):
+    with pytest.raises(UserError, match="a regression checkpoint, not sr3"):
+        sr3.build(checkpoint=trained["regression"])
+    with pytest.raises(UserError, match="trained for photos_16_64, not faces_16_128"):
+        sr3.build(checkpoint=trained["sr3"], task="faces_16_128")
+    with pytest.raises(UserError, match="steps is 0"):
+        sr3.build(checkpoint=trained["sr3"], steps=0)

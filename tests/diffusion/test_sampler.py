@@ -1,0 +1,81 @@
+"""Iterative refinement, where the right answer is known in closed form."""
+
+import pytest
+import torch
+
+from sr3eval.diffusion.sampler import NoisePerImage, refine
+from sr3eval.diffusion.schedule import NoiseSchedule
+
+TRAINING = NoiseSchedule.linear(1e-6, 1e-2, 2000)
+MEAN, SD = 0.3, 0.2
+
+
+def gaussian_denoiser(x, y, gamma):
+    """E[eps | y] when y_0 ~ N(MEAN, SD^2)."""
+    g = gamma[:, None, None, None]
+    return (1 - g).sqrt() * (y - g.sqrt() * MEAN) / (g * SD**2 + 1 - g)
+
+
+def run(schedule, variance, clip=False, n=8):
+    x = torch.zeros(n, 3, 32, 32, dtype=torch.float64)
+    noise = lambda: torch.randn(x.shape, dtype=x.dtype, generator=generator)  # noqa: E731
+    generator = torch.Generator().manual_seed(0)
+    steps = list(refine(gaussian_denoiser, x, schedule, noise, variance, clip))
+    return steps
+
+
+@pytest.mark.parametrize("variance", ["beta", "posterior"])
+def test_the_exact_denoiser_gives_the_data_distribution(variance):
+    steps = run(TRAINING, variance)
+    assert len(steps) == 2000
+    assert steps[-1].mean().item() == pytest.approx(MEAN, abs=0.005)
+    assert steps[-1].std().item() == pytest.approx(SD, rel=0.02)
+
+
+def test_few_steps_with_a_matching_schedule_stay_near_the_data():
+    """Keeping beta_T while cutting steps starts at the wrong noise level; matching gamma_T does not."""
+    matching = NoiseSchedule.matching(float(TRAINING.gammas[-1]), 10)
+    assert run(matching, "posterior")[-1].mean().item() == pytest.approx(MEAN, abs=0.01)
+    truncated = NoiseSchedule.linear(1e-6, 1e-2, 10)
+    assert run(truncated, "posterior")[-1].mean().item() < MEAN - 0.1
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_one_step_is_the_paper_s_formula(clip):
+    """Against the buffers that DDPM code keeps (q_posterior of the x_0 estimate), written out independently."""
+    schedule = NoiseSchedule.linear(0.1, 0.6, 3)
+    a, g = schedule.alphas, schedule.gammas
+    y = torch.randn(1, 3, 2, 2, dtype=torch.float64)
+    z = torch.randn_like(y)
+    draws = iter([y, z, z, z])
+    eps = torch.randn_like(y)
+    first = next(refine(lambda *_: eps, y, schedule, lambda: next(draws), "posterior", clip))
+    x0 = (1 / g[2]).sqrt() * y - (1 / g[2] - 1).sqrt() * eps
+    x0 = x0.clamp(-1, 1) if clip else x0
+    beta = 1 - a[2]
+    mean = beta * g[1].sqrt() / (1 - g[2]) * x0 + (1 - g[1]) * a[2].sqrt() / (1 - g[2]) * y
+    expected = mean + (beta * (1 - g[1]) / (1 - g[2])).sqrt() * z
+    torch.testing.assert_close(first, expected)
+    if not clip:
+        draws = iter([y, z])
+        ours = next(refine(lambda *_: eps, y, schedule, lambda: next(draws), "beta"))
+        algorithm_2 = (y - beta / (1 - g[2]).sqrt() * eps) / a[2].sqrt() + beta.sqrt() * z
+        torch.testing.assert_close(ours, algorithm_2)
+
+
+def test_the_last_step_adds_no_noise_and_every_image_of_a_batch_comes_back():
+    schedule = NoiseSchedule.linear(0.1, 0.5, 4)
+    x = torch.zeros(5, 3, 4, 4)
+    calls = []
+    noise = NoisePerImage(range(5), x)
+    *_, y = refine(lambda x, y, gamma: y * 0.1, x, schedule, lambda: calls.append(1) or noise(), "beta")
+    assert len(calls) == 4
+    assert y.shape == x.shape
+    assert len({tuple(image.flatten().tolist()) for image in y}) == 5
+
+
+def test_noise_of_an_image_depends_on_its_seed_alone():
+    like = torch.zeros(3, 3, 4, 4)
+    together, alone = NoisePerImage([7, 8, 9], like), NoisePerImage([8], like[:1])
+    for _ in range(3):
+        assert torch.equal(together()[1], alone()[0])

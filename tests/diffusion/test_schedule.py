@@ -1,0 +1,47 @@
+"""Noise schedules and the draw of gamma."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from sr3eval.diffusion.schedule import NoiseSchedule
+
+TRAINING = NoiseSchedule.linear(1e-6, 1e-2, 2000)
+
+
+def test_gammas_are_the_product_in_float64():
+    betas = np.linspace(1e-6, 1e-2, 2000)
+    np.testing.assert_allclose(TRAINING.gammas.numpy(), np.exp(np.cumsum(np.log1p(-betas))), rtol=1e-12)
+    assert TRAINING.gammas.dtype == torch.float64
+    assert float(TRAINING.gammas[-1]) == pytest.approx(4.4e-5, rel=0.02)
+
+
+def test_gamma_is_piecewise_uniform():
+    """CDF of the paper's p(gamma): interval t has mass 1/T, and gamma is uniform inside it."""
+    schedule = NoiseSchedule.linear(0.05, 0.4, 5)
+    edges = np.concatenate([schedule.gammas.numpy()[::-1], [1.0]])
+
+    def cdf(gamma):
+        return np.interp(gamma, edges, np.linspace(0, 1, 6))
+
+    draws = schedule.sample_gamma(20000, torch.Generator().manual_seed(0)).numpy()
+    assert stats.kstest(draws, cdf).pvalue > 0.01
+
+
+def test_every_example_of_a_batch_has_its_own_level():
+    """The usual port draws one t for a whole batch, whose gradient then is that of one level."""
+    gamma = TRAINING.sample_gamma(64, torch.Generator().manual_seed(1))
+    t = np.digitize(gamma.numpy(), TRAINING.gammas.numpy())
+    assert len(set(t)) > 55
+
+
+@given(steps=st.integers(1, 400))
+@settings(max_examples=25, deadline=None)
+def test_few_step_schedules_end_at_the_level_of_training(steps):
+    gammas = NoiseSchedule.matching(float(TRAINING.gammas[-1]), steps).gammas
+    assert len(gammas) == steps
+    assert float(gammas[-1]) == pytest.approx(float(TRAINING.gammas[-1]), rel=1e-6)
+    assert bool((gammas.diff() < 0).all())

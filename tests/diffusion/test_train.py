@@ -1,0 +1,205 @@
+"""Training: exact resume, logs, checkpoints, data order."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import safetensors.torch
+import torch
+
+from sr3eval import config as configs
+from sr3eval.config import from_dict
+from sr3eval.diffusion import checkpoint, stream
+from sr3eval.diffusion.presets import PRESETS
+from sr3eval.diffusion.train import Trainer, train
+from sr3eval.diffusion.train_config import OptimiserConfig, TrainConfig
+from sr3eval.errors import UserError
+from sr3eval.tasks import TASKS
+
+CPU = torch.device("cpu")
+
+
+def run(settings, out, stop_after=None):
+    events = train(from_dict(TrainConfig, settings), out, CPU)
+    for event in events:
+        if event.step == stop_after:
+            events.close()
+            break
+
+
+def weights(out, name="state.safetensors"):
+    return safetensors.torch.load_file(out / name)
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("model", ["sr3", "regression"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_stopped_and_resumed_equals_one_run_bit_for_bit(settings, tmp_path, model, precision):
+    settings["model"] = model
+    settings["optimiser"] |= {"precision": precision, "accumulate": 2}
+    run(settings, tmp_path / "whole")
+    run(settings, tmp_path / "parts", stop_after=3)
+    run(settings, tmp_path / "parts", stop_after=5)
+    run(settings, tmp_path / "parts")
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    for name in ("model.safetensors", "metrics.jsonl", "samples/step_0000008.png"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_command_goes_on_bit_for_bit(settings, tmp_path, signal_number):
+    settings["optimiser"]["steps"] = 30
+    (tmp_path / "c.toml").write_text(configs.tomli_w.dumps(settings))
+    run(settings, tmp_path / "whole")
+
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "sr3eval.cli", "train", str(tmp_path / "c.toml"), "--out", str(out)]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 120
+    while not (out / "state.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal_number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    if signal_number == signal.SIGINT:
+        assert "Traceback" not in errors
+        assert "same command" in errors
+    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=300)
+    assert equal(weights(tmp_path / "whole"), weights(out))
+    assert (tmp_path / "whole" / "metrics.jsonl").read_bytes() == (out / "metrics.jsonl").read_bytes()
+
+
+def test_sr3_keeps_the_last_weights_and_regression_the_best(settings, tmp_path, monkeypatch):
+    psnrs = iter([20.0, 30.0, 25.0, 20.0, 30.0, 25.0])
+    from sr3eval.diffusion import validation
+
+    original = validation.Validation.run
+
+    def scripted(self, network, device):
+        scores, sheet = original(self, network, device)
+        return scores | {"psnr": next(psnrs)}, sheet
+
+    monkeypatch.setattr(validation.Validation, "run", scripted)
+    settings["optimiser"]["steps"] = 12
+    for model, step in [("sr3", 12), ("regression", 8)]:
+        run(settings | {"model": model}, tmp_path / model)
+        loaded = checkpoint.load(str(tmp_path / model / "model.safetensors"), model, "photos_16_64")
+        assert loaded.step == step
+
+
+def test_logs_losses_by_noise_level_and_validation(settings, tmp_path):
+    run(settings, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert any(name.startswith("loss_sqrt_gamma_") for name in lines[0])
+    assert {"psnr", "consistency", "color_error", "validation_loss"} <= lines[1].keys()
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_training_learns(settings, tmp_path):
+    """The loss falls well below that of a network that predicts nothing."""
+    settings["optimiser"] |= {"steps": 150, "batch_size": 8}
+    settings["log"] |= {"every": 10, "validate_every": 150}
+    run(settings, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["loss"] > 0.7
+    assert lines[-1]["loss"] < 0.5
+
+
+def test_checkpoint_holds_the_averaged_weights(settings, tmp_path):
+    run(settings, tmp_path / "run")
+    state = weights(tmp_path / "run")
+    averaged = weights(tmp_path / "run", "model.safetensors")
+    assert equal(averaged, {n.removeprefix("ema."): t for n, t in state.items() if n.startswith("ema.")})
+    assert not torch.equal(averaged["conv_out.weight"], state["network.conv_out.weight"])
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch(settings):
+    settings["model"] = "regression"
+    settings["unet"]["dropout"] = 0.0
+    settings["optimiser"]["precision"] = "float32"
+    hr = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    gradients = []
+    for parts in (1, 4):
+        trainer = Trainer(from_dict(TrainConfig, settings | {"optimiser": settings["optimiser"] | {"accumulate": parts}}), CPU)
+        trainer.train_step(hr)
+        gradients.append(trainer.network.conv_out.weight.grad.clone())
+    torch.testing.assert_close(*gradients, atol=1e-7, rtol=1e-5)
+
+
+def test_warm_up_is_linear_then_fixed_then_falls():
+    rate = OptimiserConfig(steps=100, batch_size=1, learning_rate=1.0, warmup_steps=10, final_decay=0.5).rate
+    assert [rate(1), rate(5), rate(10), rate(50)] == [0.1, 0.5, 1.0, 1.0]
+    assert rate(76) == pytest.approx(0.5)
+    assert 0 < rate(100) <= 0.02
+
+
+def test_example_order_is_a_function_of_position(settings):
+    data = from_dict(TrainConfig, settings).data
+    folder, _, _ = stream.open_folders(data, TASKS["photos_16_64"])
+
+    def batches(first, last, workers=0):
+        images = stream.TrainingImages(folder, 3, crop=16, zoom_out=2.0, flip=True)
+        return list(stream.batches(images, first, last, 4, workers))
+
+    whole = batches(0, 6)
+    assert all(torch.equal(a, b) for a, b in zip(whole[2:], batches(2, 6), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(whole, batches(0, 6, workers=1), strict=True))
+    assert len({tuple(image.flatten().tolist()) for batch in whole for image in batch}) == 24
+
+
+def test_each_pass_shows_every_image_once(settings):
+    folder, _, _ = stream.open_folders(from_dict(TrainConfig, settings).data, TASKS["photos_16_64"])
+    images = stream.TrainingImages(folder, 0)
+    first, second = images._order(0), images._order(1)
+    assert sorted(first) == sorted(second) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "photos_16_46"}, 'unknown task "photos_16_46": did you mean "photos_16_64"'),
+        ({"model": "sr4"}, '"model" is \'sr4\': did you mean "sr3"'),
+        ({"data": {"images": "/nowhere"}}, "/nowhere: no such folder"),
+        ({"data": {"images": "x", "crop": 18}}, "data.crop: 18 is not a multiple of the scale 4"),
+        ({"unet": {"channels": 8, "multipliers": [1], "blocks": 1, "image_size": 16, "attention": 8}}, "must be a list"),
+        ({"optimiser": {"steps": 1, "batch_size": 3, "learning_rate": 1, "warmup_steps": 0, "accumulate": 2}}, "multiple"),
+    ],
+)
+def test_bad_configs_are_refused_before_anything_is_written(settings, tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        run(settings | change, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_another_run_is_refused(settings, tmp_path):
+    run(settings, tmp_path / "run", stop_after=1)
+    with pytest.raises(UserError, match="run of another config"):
+        run(settings | {"seed": 1}, tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("-")
+    with pytest.raises(UserError, match="not empty"):
+        run(settings, tmp_path / "other")
+
+
+def test_divergence_stops_with_a_line(settings, tmp_path):
+    settings["optimiser"] |= {"learning_rate": 1e20, "warmup_steps": 0, "gradient_clip": 0.0, "precision": "float32"}
+    with pytest.raises(UserError, match="loss is .*learning_rate"):
+        run(settings, tmp_path / "run")
+
+
+def test_presets_are_the_default_network():
+    data = {"images": "x"}
+    optimiser = {"steps": 1, "batch_size": 1, "learning_rate": 1e-4, "warmup_steps": 0}
+    for model in ("sr3", "regression"):
+        built = from_dict(TrainConfig, {"task": "faces_16_128", "model": model, "data": data, "optimiser": optimiser})
+        assert built.network == replace(PRESETS["faces_16_128"], noise_level=model == "sr3")

@@ -1,0 +1,79 @@
+"""Folders, choices and splits."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sr3eval import data
+from sr3eval.errors import UserError
+from sr3eval.tasks import TASKS, get
+
+
+def make(folder, *names, size=(8, 8)):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, "red").save(folder / name)
+
+
+def test_finds_images_recursively_by_id(tmp_path):
+    make(tmp_path, "b.png", "a/x.jpg", "a/y.tif", ".hidden/z.png")
+    (tmp_path / "notes.txt").write_text("-")
+    assert list(data.find_images(tmp_path)) == ["a/x", "a/y", "b"]
+
+
+def test_bad_folders_are_named(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        data.find_images(tmp_path / "absent")
+    with pytest.raises(UserError, match="no images"):
+        data.find_images(tmp_path)
+    make(tmp_path, "a.png", "a.jpg")
+    with pytest.raises(UserError, match='two images share the id "a"'):
+        data.find_images(tmp_path)
+
+
+def test_choice_is_spread_over_the_groups_and_stable():
+    ids = [f"{group}/{i}" for group in "abcd" for i in range(20)]
+    chosen = data.choose(ids, 10)
+    assert chosen == data.choose(ids[::-1], 10)
+    counts = [sum(i.startswith(group) for i in chosen) for group in "abcd"]
+    assert sorted(counts) == [2, 2, 3, 3]
+    assert set(data.choose(ids, 6)) < set(chosen)
+
+
+@given(st.sets(st.text(min_size=1), min_size=1, max_size=60), st.text(min_size=1))
+def test_split_does_not_move_when_ids_are_added(ids, new):
+    training, held = data.split(sorted(ids), 0.3)
+    assert sorted(training + held) == sorted(ids)
+    training_after, held_after = data.split(sorted(ids | {new}), 0.3)
+    assert set(training) <= set(training_after)
+    assert set(held) <= set(held_after)
+
+
+def test_small_images_are_left_out_and_counted(tmp_path):
+    make(tmp_path, "small.png", size=(100, 15))
+    make(tmp_path, "large.png", size=(16, 100))
+    kept, left_out = data.large_enough(data.find_images(tmp_path), 16)
+    assert (list(kept), left_out) == (["large"], ["small"])
+
+
+def test_hr_is_the_central_square_by_area(tmp_path):
+    task = TASKS["photos_16_64"]
+    wide = torch.zeros(3, 128, 200)
+    wide[..., 36:164] = torch.rand(3, 128, 128)
+    expected = wide[..., 36:164].reshape(3, 64, 2, 64, 2).mean(dim=(2, 4))
+    assert (task.prepare(wide) - expected).abs().max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_makes_8_bit_inputs_of_its_size(name):
+    task = get(name)
+    lr = task.degrade(torch.rand(2, 3, task.hr_size, task.hr_size))
+    assert lr.shape == (2, 3, task.lr_size, task.lr_size)
+    assert torch.equal((lr * 255).round() / 255, lr)
+
+
+def test_unknown_task_names_the_nearest():
+    with pytest.raises(UserError, match='did you mean "photos_16_64"'):
+        get("photo_16_64")
