@@ -57,11 +57,12 @@ def sample(
     from sr3eval.diffusion.sample import SampleConfig, sample_folder
 
     settings = SampleConfig(checkpoint, steps, variance, clip, samples, seed, batch_size)  # type: ignore[arg-type]
-    with console.progress("sample", None) as bar:
+    total = 0
+    with console.progress("sample") as bar:
         for done, total in console.interruptible(sample_folder(settings, images, out)):
             bar.total = total
             bar.update(done - bar.n)
-    click.echo(f"{out}: {bar.n} images")
+    click.echo(f"{out}: {total} images")
 
 if __name__ == "__main__":
     main()

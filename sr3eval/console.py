@@ -34,7 +34,7 @@ class Group(click.Group):
             raise click.ClickException(f"{where}{error.strerror}. Mend that; the same command goes on.") from None
 
 
-def progress(description: str, total: int | None) -> "tqdm[Any]":
+def progress(description: str, total: int | None = None) -> "tqdm[Any]":
     """A progress bar with ETA on stderr; silent where that is not a terminal."""
     return tqdm(total=total, desc=description, dynamic_ncols=True, disable=not sys.stderr.isatty())
 

@@ -1,3 +1,83 @@
+"""What a super-resolution method is, and the two that need no network: bicubic and a folder of outputs."""
+
 import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from sr3eval.data import find_images
+from sr3eval.errors import UserError
+from sr3eval.images import bicubic_up, header_size, load
+
+
+@runtime_checkable
+class Method(Protocol):
+    """Turns low-resolution images into high-resolution ones."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights and of every setting that changes outputs; names the cache entry."""
+
+    @property
+    def scale(self) -> int | None:
+        """Factor by which sides grow; None: takes the task's own."""
+
+    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+        """[N, 3, h, w] to [N, 3, H, W], both float32 in [0, 1]; image i draws its noise from seeds[i] alone."""
+
+
 def fingerprint(*parts: object) -> str:
+    """sha256 of the parts' text."""
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+
+
+class Bicubic:
+    """Keys' cubic with a = -0.5, clamped: the baseline of every table, and the example of a Method."""
+
+    name = "bicubic"
+
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+        self.fingerprint = fingerprint("bicubic a=-0.5", scale)
+
+    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+        """[N, 3, h, w] to [N, 3, h * scale, w * scale] in [0, 1]; deterministic, seeds are not used."""
+        height, width = lr.shape[-2:]
+        return bicubic_up(lr, (height * self.scale, width * self.scale)).clamp(0, 1)
+
+
+class Precomputed:
+    """Outputs that somebody else made: a folder whose image ids are those of the data.
+
+    No Method, since it cannot upscale: `check` before the run, then `read` each image.
+    """
+
+    name = "precomputed"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths = find_images(folder)
+
+    def check(self, ids: Sequence[str], known: Iterable[str], size: int) -> None:
+        """Refuse the folder unless it has every one of `ids` at `size` x `size`, and nothing beyond the ids `known`.
+
+        Raises one UserError that counts the missing, unknown and wrongly sized files and names the first of each.
+        """
+        wrong = [i for i in ids if i in self.paths and header_size(self.paths[i]) != (size, size)]
+        problems = {
+            "missing": [i for i in ids if i not in self.paths],
+            "unknown": sorted(self.paths.keys() - set(known)),
+            f"not {size}x{size}": wrong,
+        }
+        found = [f"{len(names)} {what} (first: {names[0]})" for what, names in problems.items() if names]
+        if found:
+            raise UserError(f"{self.folder}: {', '.join(found)}")
+
+    def read(self, image_id: str) -> Tensor:
+        """The output [3, H, W] in [0, 1]."""
+        return load(self.paths[image_id])

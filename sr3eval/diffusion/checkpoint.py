@@ -16,6 +16,7 @@ from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
+from sr3eval.tasks import Task
 
 METADATA_KEY = "sr3eval"  # one key: safetensors writes several in random order, and equal files should have equal bytes
 
@@ -43,7 +44,7 @@ def save(path: Path, config: dict[str, Any], step: int, weights: dict[str, Tenso
     atomic_write(path, safetensors.torch.save(tensors, metadata))
 
 
-def load(path: str, model: str | None = None, task: str | None = None) -> Checkpoint:
+def load(path: str, model: str | None = None, task: Task | None = None) -> Checkpoint:
     """Read a checkpoint, of a `model` ("sr3" or "regression") and of a `task` where these are given.
 
     Raises UserError for a missing, truncated or foreign file, another model or task, and weights that do not fit.
@@ -56,8 +57,8 @@ def load(path: str, model: str | None = None, task: str | None = None) -> Checkp
     config = from_dict(TrainConfig, carried["config"])
     if model is not None and config.model != model:
         raise UserError(f"{file}: a {config.model} checkpoint, not {model}")
-    if task is not None and config.task != task:
-        raise UserError(f"{file}: trained for {config.task}, not {task}")
+    if task is not None and config.task != task.name:
+        raise UserError(f"{file}: trained for {config.task}, not {task.name}")
     checkpoint = Checkpoint(config, carried["step"], safetensors.torch.load(content), digest(content))
     _check_weights(checkpoint, file)
     return checkpoint

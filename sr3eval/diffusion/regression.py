@@ -12,6 +12,7 @@ from sr3eval.diffusion.padding import padded
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
 from sr3eval.method import fingerprint
+from sr3eval.tasks import Task
 
 
 def regress(network: UNet, lr: Tensor, size: tuple[int, int]) -> Tensor:
@@ -43,6 +44,6 @@ class Regression:
         return padded(lr.to(self.device), self.scale, self.network.config.factor, regressed).cpu()
 
 
-def build(*, checkpoint: str, task: str | None = None) -> Regression:
-    """Load a Regression checkpoint, trained for `task` where that is given."""
+def build(*, checkpoint: str, task: Task | None = None) -> Regression:
+    """Load a Regression checkpoint, one trained for `task` where that is given."""
     return Regression(checkpoints.load(checkpoint, "regression", task))

@@ -15,6 +15,7 @@ from sr3eval.diffusion.unet import UNet
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up, from_signed, to_signed
 from sr3eval.method import fingerprint
+from sr3eval.tasks import Task
 
 
 def sample(
@@ -64,9 +65,9 @@ class SR3:
 
 
 def build(
-    *, checkpoint: str, task: str | None = None, steps: int = 100, variance: Variance = "beta", clip: bool = False
+    *, checkpoint: str, task: Task | None = None, steps: int = 100, variance: Variance = "beta", clip: bool = False
 ) -> SR3:
-    """Load an SR3 checkpoint, trained for `task` where that is given.
+    """Load an SR3 checkpoint, one trained for `task` where that is given.
 
     steps: refinement steps; their linear schedule ends at the gamma_T of training. variance and clip: see `refine`.
     """

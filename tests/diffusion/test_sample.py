@@ -14,6 +14,7 @@ from sr3eval.diffusion.train import train
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up, load, save
+from sr3eval.tasks import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,6 @@ def test_checkpoints_of_another_kind_are_refused(trained):
     with pytest.raises(UserError, match="a regression checkpoint, not sr3"):
         sr3.build(checkpoint=trained["regression"])
     with pytest.raises(UserError, match="trained for photos_16_64, not faces_16_128"):
-        sr3.build(checkpoint=trained["sr3"], task="faces_16_128")
+        sr3.build(checkpoint=trained["sr3"], task=TASKS["faces_16_128"])
     with pytest.raises(UserError, match="steps is 0"):
         sr3.build(checkpoint=trained["sr3"], steps=0)

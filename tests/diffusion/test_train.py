@@ -92,7 +92,7 @@ def test_sr3_keeps_the_last_weights_and_regression_the_best(settings, tmp_path, 
     settings["optimiser"]["steps"] = 12
     for model, step in [("sr3", 12), ("regression", 8)]:
         run(settings | {"model": model}, tmp_path / model)
-        loaded = checkpoint.load(str(tmp_path / model / "model.safetensors"), model, "photos_16_64")
+        loaded = checkpoint.load(str(tmp_path / model / "model.safetensors"), model, TASKS["photos_16_64"])
         assert loaded.step == step
 
 

@@ -1,0 +1,77 @@
+"""Score super-resolution methods: `python benchmark.py run CONFIG --out RUN`. The one file that joins the packages."""
+
+import itertools
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sr3eval import console
+
+if TYPE_CHECKING:
+    from sr3eval.benchmark.methods import Builder
+    from sr3eval.benchmark.runner import Progress
+
+
+@click.group(cls=console.Group)
+def main() -> None:
+    """Run super-resolution methods on images, score them, and write tables and a report."""
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; a started one goes on.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of outputs shared by runs; OUT/../.cache by default.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
+def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...]) -> None:
+    """Make and score the images that CONFIG describes; the same command goes on after an interruption."""
+    from sr3eval.benchmark import report, table
+    from sr3eval.benchmark.config import RunConfig
+    from sr3eval.benchmark.runner import Run
+    from sr3eval.config import read_toml
+
+    settings = RunConfig.parse(read_toml(config, overrides))
+    current = Run(settings, out, cache or out.parent / ".cache", kinds())
+    draw(current.images())
+    draw(current.scores())
+    scores = table.read_scores(out)
+    results = table.summarise(scores, current.conventions())
+    table.write(results, out)
+    report.write(out, settings, results, scores)
+    click.echo(table.markdown(results))
+    click.echo(f"{out / 'report.html'}")
+
+
+@main.command("table")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for results.{csv,md,tex}; only printed by default.")
+def table_(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Make the table of one or several finished RUNS from their files alone."""
+    from sr3eval.benchmark import table
+
+    results = table.summarise(*table.read_runs(runs))
+    if out is not None:
+        table.write(results, out)
+    click.echo(table.markdown(results))
+
+
+def kinds() -> "dict[str, Builder]":
+    """Every kind of method that a config may name."""
+    import baselines
+    from sr3eval.benchmark.methods import builtin_kinds
+
+    return builtin_kinds() | {name: baselines.builder(name) for name in baselines.available()}
+
+
+def draw(events: "Generator[Progress, None, None]") -> None:
+    """A progress bar for each stage of the events."""
+    for stage, group in itertools.groupby(console.interruptible(events), key=lambda event: event.stage):
+        with console.progress(stage) as bar:
+            for event in group:
+                bar.total = event.total
+                bar.update(event.done - bar.n)
+
+
+if __name__ == "__main__":
+    main()

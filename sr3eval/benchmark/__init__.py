@@ -1,0 +1,1 @@
+"""From one TOML to scored images, tables and a report."""

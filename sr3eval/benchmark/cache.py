@@ -1,0 +1,39 @@
+"""Outputs by content: what a method made of an input under a seed is looked up, not made again."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from sr3eval.errors import UserError
+from sr3eval.files import atomic_write
+from sr3eval.images import encode_png, load
+from sr3eval.method import fingerprint
+
+
+class Cache:
+    """PNG files named by the hash of everything that they depend on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @staticmethod
+    def key(method: str, task: str, hr_content: str, seed: int) -> str:
+        """From the fingerprints of method and task, the hash of the HR pixels, and the image's seed."""
+        return fingerprint(method, task, hr_content, seed)
+
+    def get(self, key: str, size: tuple[int, int]) -> bytes | None:
+        """The PNG of a key, or None when it is not there, damaged, or not (H, W) = `size` pixels."""
+        path = self._path(key)
+        try:
+            return path.read_bytes() if tuple(load(path).shape[-2:]) == size else None
+        except UserError:
+            return None
+
+    def put(self, key: str, image: Tensor) -> bytes:
+        """Store [3, H, W] in [0, 1] and return the PNG."""
+        content = encode_png(image)
+        atomic_write(self._path(key), content)
+        return content
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.png"

@@ -1,0 +1,112 @@
+"""What a benchmark run is: the dataclasses behind `benchmark.py run CONFIG`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sr3eval import tasks
+from sr3eval.config import check_keys, convert, from_dict
+from sr3eval.errors import UserError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """images: a folder. limit: how many, chosen by the hash of their ids and spread over their parent folders.
+
+    group: what clusters the intervals: "parent" (the folder an image lies in, say the photograph a crop is from) or
+    "image" (every image on its own).
+    """
+
+    images: str
+    limit: int | None = None
+    group: Literal["parent", "image"] = "image"
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"data.limit: {self.limit} leaves no image")
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """One contender: its name in the tables, a kind, and the options of that kind."""
+
+    name: str
+    kind: str
+    options: dict[str, Any]
+
+    @property
+    def slug(self) -> str:
+        """Its folder below images/."""
+        return re.sub(r"[^a-z0-9._]+", "-", self.name.lower()).strip("-._") or "method"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run. `metric` holds (name, options); `batch_size` is also what every batch is padded to."""
+
+    task: str
+    data: DataConfig
+    method: tuple[MethodConfig, ...]
+    metrics: tuple[tuple[str, dict[str, Any]], ...]
+    seed: int = 0
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        tasks.get(self.task)
+        if self.batch_size < 1:
+            raise UserError(f"batch_size: {self.batch_size} is below 1")
+        if not self.method or not self.metrics:
+            raise UserError("at least one [[method]] and one metric are needed")
+        slugs = [method.slug for method in self.method]
+        for method in self.method:
+            if slugs.count(method.slug) > 1:
+                raise UserError(f'method "{method.name}": another one has this name, or the same folder "{method.slug}"')
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> "RunConfig":
+        """Read a run's TOML. Raises UserError that names the unknown, missing or mistyped key."""
+        check_keys(data, ("task", "seed", "batch_size", "metrics", "data", "method"), "")
+        for key in ("task", "data", "metrics"):
+            if key not in data:
+                raise UserError(f'missing key "{key}"')
+        return cls(
+            task=convert(str, data["task"], "task"),
+            data=from_dict(DataConfig, convert(dict, data["data"], "data"), "data"),
+            method=tuple(map(_method, convert(tuple[dict[str, Any], ...], data.get("method", []), "method"))),
+            metrics=tuple(map(_metric, convert(tuple[str | dict[str, Any], ...], data["metrics"], "metrics"))),
+            seed=convert(int, data.get("seed", 0), "seed"),
+            batch_size=convert(int, data.get("batch_size", 16), "batch_size"),
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """The resolved config as TOML values; `parse` reads it back."""
+        source = {"images": self.data.images, "limit": self.data.limit, "group": self.data.group}
+        return {
+            "task": self.task,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "metrics": [{"name": name, **options} if options else name for name, options in self.metrics],
+            "data": {key: value for key, value in source.items() if value is not None},
+            "method": [{"name": m.name, "kind": m.kind, **m.options} for m in self.method],
+        }
+
+
+def _method(table: dict[str, Any]) -> MethodConfig:
+    """A [[method]]: `kind = "..."`, or `python = "file.py:build"` for anyone's own; the name defaults to the kind."""
+    options = dict(table)
+    if "python" in options and options.setdefault("kind", "python") != "python":
+        raise UserError("method: give either kind or python")
+    if "kind" not in options:
+        raise UserError('method: missing key "kind"')
+    kind = convert(str, options.pop("kind"), "method.kind")
+    return MethodConfig(convert(str, options.pop("name", kind), "method.name"), kind, options)
+
+
+def _metric(entry: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if isinstance(entry, str):
+        return entry, {}
+    options = dict(entry)
+    if "name" not in options:
+        raise UserError('metrics: a table needs the key "name"')
+    return convert(str, options.pop("name"), "metrics.name"), options

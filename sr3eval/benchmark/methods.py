@@ -1,0 +1,69 @@
+"""From a [[method]] of a config to something that gives images."""
+
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sr3eval.benchmark.config import MethodConfig
+from sr3eval.config import check_call, resolve_path
+from sr3eval.errors import UserError, nearest
+from sr3eval.method import Bicubic, Method, Precomputed
+from sr3eval.tasks import Task
+
+Contender = Method | Precomputed
+Builder = Callable[..., Contender]
+
+
+def bicubic(*, task: Task) -> Contender:
+    return Bicubic(task.scale)
+
+
+def precomputed(*, folder: str) -> Contender:
+    return Precomputed(resolve_path(folder))
+
+
+def python(*, python: str, **options: Any) -> Contender:
+    """Call `build(**options)` of somebody's own file, given as "file.py:build"."""
+    file, colon, function = python.rpartition(":")
+    path = Path(file)
+    if not colon or not path.is_file():
+        raise UserError(f'python = "{python}": write it as "file.py:build", with a file that exists')
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    build = getattr(module, function, None)
+    if build is None:
+        raise UserError(f"{path}: has no function {function}")
+    method = build(**check_call(build, options, function))
+    if not isinstance(method, Method):
+        raise UserError(f"{path}: what {function}() returns needs name, fingerprint, scale and upscale(lr, seeds)")
+    return method
+
+
+def builtin_kinds() -> dict[str, Builder]:
+    """The kinds of method that need nothing outside this package."""
+    from sr3eval.diffusion import regression, sr3
+
+    learned: dict[str, Builder] = {"regression": regression.build, "sr3": sr3.build}
+    return {"bicubic": bicubic, **learned, "precomputed": precomputed, "python": python}
+
+
+def build(config: MethodConfig, task: Task, kinds: Mapping[str, Builder]) -> Contender:
+    """Build one contender. A builder's parameter `task` is the run's; the others are the config's options.
+
+    Raises UserError for an unknown kind or option and for a method of another scale.
+    """
+    if config.kind not in kinds:
+        raise UserError(f'method "{config.name}": unknown kind "{config.kind}": {nearest(config.kind, kinds)}')
+    builder = kinds[config.kind]
+    given = {"task": task} if "task" in inspect.signature(builder).parameters else {}
+    if "task" in config.options:
+        raise UserError(f'method "{config.name}": unknown key "task"; the run has one task')
+    contender = builder(**check_call(builder, config.options | given, f'method "{config.name}"'))
+    scale = getattr(contender, "scale", None)
+    if scale not in (None, task.scale):
+        raise UserError(f'method "{config.name}": enlarges {scale} times, but {task.name} needs {task.scale} times')
+    return contender

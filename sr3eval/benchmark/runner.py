@@ -1,0 +1,186 @@
+"""A run: images made or found in the cache, written as PNG, read back and scored."""
+
+import hashlib
+import json
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+import tomli_w
+import torch
+from torch import Tensor
+
+from sr3eval import metrics, tasks
+from sr3eval.benchmark import environment, methods
+from sr3eval.benchmark.cache import Cache
+from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.layout import HR, LR, RunFolder
+from sr3eval.config import resolve_path
+from sr3eval.data import Folder, choose, find_images, large_enough, parent_of, stable_hash
+from sr3eval.errors import UserError
+from sr3eval.files import atomic_write, claim_folder
+from sr3eval.images import load, save, to_uint8
+from sr3eval.method import Method, Precomputed
+from sr3eval.metrics import Batch, Metric
+
+T = TypeVar("T")
+OVERSHOOT = 1e-3  # how far beyond [0, 1] an output may lie before its range is taken to be another one
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` images through one stage of the run."""
+
+    stage: str
+    done: int
+    total: int
+
+
+class Run:
+    """One run in the folder `out`. Constructing it checks everything that can be checked before work begins.
+
+    Raises UserError for a bad config, data, method or metric, and for a folder that holds something else.
+    """
+
+    def __init__(self, config: RunConfig, out: Path, cache: Path, kinds: Mapping[str, methods.Builder]) -> None:
+        self.config, self.folder, self.cache = config, RunFolder(out), Cache(cache)
+        self.task = tasks.get(config.task)
+        self.metrics = {contender.name: self._metrics() for contender in config.method}
+        paths = find_images(resolve_path(config.data.images))
+        kept, self.too_small = large_enough(paths, self.task.hr_size)
+        if not kept:
+            raise UserError(f"{config.data.images}: all {len(paths)} images are below {self.task.hr_size} pixels")
+        self.ids = choose(list(kept), config.data.limit)
+        self.data = Folder(kept, self.task)
+        self.contenders = {method.name: methods.build(method, self.task, kinds) for method in config.method}
+        for contender in self.contenders.values():
+            if isinstance(contender, Precomputed):
+                contender.check(self.ids, paths, self.task.hr_size)
+        claim_folder(out, self.folder.config.name, tomli_w.dumps(config.plain()))
+
+    def _metrics(self) -> list[Metric]:
+        loaded = [metrics.load(name, **options) for name, options in self.config.metrics]
+        names = [metric.name for metric in loaded]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f'metrics: "{name}" is there twice')
+        return loaded
+
+    def images(self) -> Generator[Progress, None, None]:
+        """Write the HR and LR images and every method's outputs, as far as they are not there yet."""
+        for done, image_id in enumerate(self.ids, start=1):
+            self._prepare(image_id)
+            yield Progress("prepare", done, len(self.ids))
+        for method in self.config.method:
+            contender = self.contenders[method.name]
+            if isinstance(contender, Precomputed):
+                done_ids = self._copy(contender, method.slug)
+            else:
+                done_ids = self._make(contender, method.name, method.slug)
+            for done, _ in enumerate(done_ids, start=1):
+                yield Progress(method.name, done, len(self.ids))
+
+    def _prepare(self, image_id: str) -> None:
+        hr_path, lr_path = self.folder.image(HR, image_id), self.folder.image(LR, image_id)
+        if not (hr_path.exists() and lr_path.exists()):
+            hr = self.data.hr(image_id)
+            save(hr_path, hr)
+            save(lr_path, self.task.degrade(hr))
+
+    def _copy(self, contender: Precomputed, slug: str) -> Iterator[str]:
+        for image_id in self.ids:
+            save(self.folder.image(slug, image_id), contender.read(image_id))
+            yield image_id
+
+    def _make(self, method: Method, name: str, slug: str) -> Iterator[str]:
+        """Take outputs from the cache and make the missing ones, batch by batch; yields the ids that are there."""
+        missing: list[tuple[str, str]] = []
+        for image_id in self.ids:
+            key = self._key(method, image_id)
+            found = self.cache.get(key, (self.task.hr_size, self.task.hr_size))
+            if found is not None:
+                self._write(slug, image_id, found)
+                yield image_id
+                continue
+            missing.append((image_id, key))
+            if len(missing) == self.config.batch_size:
+                yield from self._upscale(method, name, slug, missing)
+                missing = []
+        yield from self._upscale(method, name, slug, missing)
+
+    def _upscale(self, method: Method, name: str, slug: str, images: Sequence[tuple[str, str]]) -> Iterator[str]:
+        if not images:
+            return
+        # Every batch has the full size, so that an image's bytes do not depend on how many are left to be made.
+        padded = [image_id for image_id, _ in images] + [images[-1][0]] * (self.config.batch_size - len(images))
+        lr = torch.stack([load(self.folder.image(LR, image_id)) for image_id in padded])
+        outputs = method.upscale(lr, [stable_hash(self.config.seed, image_id) for image_id in padded])
+        side = self.task.hr_size
+        check_outputs(outputs, (len(padded), 3, side, side), f'method "{name}", batch of {images[0][0]}')
+        for (image_id, key), output in zip(images, outputs, strict=False):
+            self._write(slug, image_id, self.cache.put(key, output))
+            yield image_id
+
+    def _key(self, method: Method, image_id: str) -> str:
+        pixels = to_uint8(load(self.folder.image(HR, image_id)))
+        content = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+        return Cache.key(method.fingerprint, self.task.fingerprint, content, stable_hash(self.config.seed, image_id))
+
+    def _write(self, slug: str, image_id: str, png: bytes) -> None:
+        path = self.folder.image(slug, image_id)
+        if not path.exists() or path.read_bytes() != png:
+            atomic_write(path, png)
+
+    def scores(self) -> Generator[Progress, None, None]:
+        """Read the written images back and score them; then write per_image.csv and environment.json."""
+        rows: list[tuple[str, str, str, str, float, str]] = []
+        for method in self.config.method:
+            for done, part in enumerate(chunks(self.ids, self.config.batch_size), start=1):
+                batch = self._batch(method.slug, part)
+                for metric in self.metrics[method.name]:
+                    metric.update(batch)
+                yield Progress("score", min(done * self.config.batch_size, len(self.ids)), len(self.ids))
+            for metric in self.metrics[method.name]:
+                for image_id, value in metric.compute().per_image.items():
+                    rows.append((self.task.name, method.name, image_id, metric.name, value, self._group(image_id)))
+        table = pd.DataFrame(rows, columns=["task", "method", "image_id", "metric", "value", "group"])
+        atomic_write(self.folder.per_image, table.to_csv(index=False, lineterminator="\n").encode())
+        atomic_write(self.folder.environment, json.dumps(self._environment(), indent=2, sort_keys=True).encode())
+
+    def _batch(self, slug: str, ids: Sequence[str]) -> Batch:
+        lr, hr, sr = (torch.stack([load(self.folder.image(f, i)) for i in ids]) for f in (LR, HR, slug))
+        return Batch(ids, lr, hr, sr)
+
+    def _group(self, image_id: str) -> str:
+        return parent_of(image_id) if self.config.data.group == "parent" else image_id
+
+    def _environment(self) -> dict[str, object]:
+        checksums = {name: getattr(c, "checksums", {}) for name, c in self.contenders.items()}
+        return environment.describe() | {
+            "images": len(self.ids),
+            "left_out_too_small": len(self.too_small),
+            "sha256": {name: sums for name, sums in checksums.items() if sums},
+        }
+
+    def conventions(self) -> dict[str, tuple[bool, str]]:
+        """By metric id: whether higher is better, and the settings behind the number."""
+        first = self.metrics[self.config.method[0].name]
+        return {metric.name: (metric.higher_is_better, metric.settings) for metric in first}
+
+
+def check_outputs(outputs: Tensor, shape: tuple[int, ...], where: str) -> None:
+    """Raise UserError unless `outputs` are float32 of `shape`, finite and in [0, 1]."""
+    if tuple(outputs.shape) != shape or outputs.dtype != torch.float32:
+        raise UserError(f"{where}: gave {outputs.dtype} {tuple(outputs.shape)}, not float32 {shape}")
+    if not bool(outputs.isfinite().all()):
+        raise UserError(f"{where}: gave NaN or infinite pixels")
+    low, high = float(outputs.min()), float(outputs.max())
+    if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+        raise UserError(f"{where}: gave values in [{low:.3g}, {high:.3g}]; they must be in [0, 1] (clamp overshoots)")
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]

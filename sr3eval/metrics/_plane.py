@@ -1,0 +1,33 @@
+"""What of an image is scored: which channels, and how many border pixels are cut."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from sr3eval.errors import UserError
+
+Channel = Literal["rgb", "y"]
+
+
+def luma(images: Tensor) -> Tensor:
+    """[N, 3, H, W] in [0, 1] to [N, 1, H, W]: BT.601 luma with 16-235 head- and footroom, as MATLAB and BasicSR have it."""
+    r, g, b = images.unbind(dim=1)
+    return ((65.481 * r + 128.553 * g + 24.966 * b + 16) / 255).unsqueeze(1)
+
+
+def plane(images: Tensor, channel: Channel, border: int) -> Tensor:
+    """The scored part of [N, 3, H, W]: [N, 3 or 1, H - 2 border, W - 2 border]. UserError when nothing is left."""
+    height, width = images.shape[-2:]
+    if min(height, width) <= 2 * border:
+        raise UserError(f"border {border} leaves nothing of {width}x{height} images")
+    inner = images[..., border : height - border, border : width - border]
+    return luma(inner) if channel == "y" else inner
+
+
+def identity(name: str, channel: Channel, border: int) -> tuple[str, str]:
+    """(id, settings) of a metric with these options: ids of different settings differ."""
+    if border < 0:
+        raise UserError(f"{name}: border {border} is negative")
+    suffix = ("_y" if channel == "y" else "") + (f"_b{border}" if border else "")
+    channels = "BT.601 16-235 Y" if channel == "y" else "RGB"
+    return name + suffix, f"{channels}, 8-bit outputs, border {border} px cut, mean over images"

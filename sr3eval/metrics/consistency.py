@@ -1,0 +1,22 @@
+"""Consistency: does the output, downsampled again, give back its input?"""
+
+from torch import Tensor
+
+from sr3eval.images import bicubic_down
+from sr3eval.metrics import PerImage
+
+
+def consistency(sr: Tensor, lr: Tensor) -> Tensor:
+    """Mean square of D(sr) - lr over channels and pixels, [N], for sr [N, 3, H, W] and lr [N, 3, h, w] in [0, 1].
+
+    D is `images.bicubic_down`, neither rounded nor clamped afterwards. The range of the paper's values is not stated;
+    [0, 1] is the reading that fits its PULSE column.
+    """
+    down = bicubic_down(sr, (lr.shape[-2], lr.shape[-1]))
+    return (down - lr).square().flatten(1).mean(dim=1)
+
+
+def build() -> PerImage:
+    """Consistency x 1e5, as the paper prints it."""
+    settings = "MSE x 1e5 in [0, 1], D: bicubic a = -0.5 antialiased, 8-bit outputs and inputs, mean over images"
+    return PerImage("consistency", lambda b: consistency(b.sr, b.lr) * 1e5, False, settings)

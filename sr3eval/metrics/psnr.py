@@ -1,0 +1,22 @@
+"""Peak signal-to-noise ratio."""
+
+from torch import Tensor
+
+from sr3eval.metrics import PerImage
+from sr3eval.metrics._plane import Channel, identity, plane
+
+
+def psnr(sr: Tensor, hr: Tensor) -> Tensor:
+    """PSNR in dB, [N], of [N, C, H, W] in [0, 1]: -10 log10 of the mean square over channels and pixels.
+
+    Identical images give inf. Equals scikit-image's with data_range=1 and `tf.image.psnr`.
+    """
+    return -10 * (sr - hr).square().flatten(1).mean(dim=1).log10()
+
+
+def build(*, channel: Channel = "rgb", border: int = 0) -> PerImage:
+    """PSNR of RGB or of luma ("y"), with `border` pixels cut on each side. Both are conventions of papers."""
+    name, settings = identity("psnr", channel, border)
+    return PerImage(
+        name, lambda b: psnr(plane(b.sr, channel, border).double(), plane(b.hr, channel, border).double()), True, settings
+    )

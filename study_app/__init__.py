@@ -1,0 +1,1 @@
+"""The human study: a Flask application that serves two-alternative forced-choice trials."""
