@@ -22,7 +22,9 @@ def main() -> None:
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; a started one goes on.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Folder of outputs shared by runs; OUT/../.cache by default.")
+@click.option(
+    "--cache", type=click.Path(path_type=Path), help="Folder of outputs shared by runs; OUT/../.cache by default."
+)
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
 def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...]) -> None:
     """Make and score the images that CONFIG describes; the same command goes on after an interruption."""
@@ -45,7 +47,9 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
 
 @main.command("table")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for results.{csv,md,tex}; only printed by default.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for results.{csv,md,tex}; only printed by default."
+)
 def table_(runs: tuple[Path, ...], out: Path | None) -> None:
     """Make the table of one or several finished RUNS from their files alone."""
     from sr3eval.benchmark import table

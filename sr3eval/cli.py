@@ -14,7 +14,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; runs/train/NAME of the config by default.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the run; runs/train/NAME of the config by default."
+)
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
 def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
     """Train the model that CONFIG describes; the same command goes on after an interruption."""
@@ -63,6 +65,7 @@ def sample(
             bar.total = total
             bar.update(done - bar.n)
     click.echo(f"{out}: {total} images")
+
 
 if __name__ == "__main__":
     main()

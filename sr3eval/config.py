@@ -90,7 +90,7 @@ def check_call(function: Callable[..., Any], options: Mapping[str, Any], where: 
 
 
 def convert(kind: Any, value: Any, where: str) -> Any:
-    """Convert a TOML value to the annotated type `kind` (lists to tuples, whole numbers to float) or raise UserError."""
+    """Convert a TOML value to the type `kind` (lists to tuples, whole numbers to float) or raise UserError."""
     if kind is Any:
         return value
     origin, args = typing.get_origin(kind), typing.get_args(kind)
@@ -134,7 +134,7 @@ def to_dict(config: Any) -> dict[str, Any]:
             return [plain(item) for item in value]
         return value
 
-    return plain(dataclasses.asdict(config))  # type: ignore[no-any-return]
+    return plain(dataclasses.asdict(config))
 
 
 def to_toml(config: Any) -> str:

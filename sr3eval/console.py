@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from sr3eval.errors import UserError
 
-
 T = TypeVar("T")
 
 
@@ -40,7 +39,10 @@ def progress(description: str, total: int | None = None) -> "tqdm[Any]":
 
 
 def interruptible(events: Generator[T, None, None]) -> Iterator[T]:
-    """Pass events on; a Ctrl-C lets the step in hand finish, closes the generator cleanly, then counts. A second one counts at once."""
+    """Pass events on; a Ctrl-C lets the step in hand finish, closes the generator cleanly, and only then interrupts.
+
+    A second Ctrl-C interrupts at once.
+    """
     pressed = False
 
     def note(_signal: int, _frame: FrameType | None) -> None:

@@ -57,7 +57,7 @@ def choose(ids: Sequence[str], limit: int | None) -> list[str]:
 
 
 def split(ids: Sequence[str], held_out: float) -> tuple[list[str], list[str]]:
-    """Split ids into (training, held out), the latter a share `held_out` of all ids, by hash: stable when ids are added."""
+    """Split ids into (training, held out), a share `held_out` of all, by hash: no id moves when others are added."""
     is_held = {image_id: stable_hash("split", image_id) / 2**63 < held_out for image_id in ids}
     return [i for i in ids if not is_held[i]], [i for i in ids if is_held[i]]
 

@@ -15,7 +15,9 @@ from torch import Tensor
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".jp2", ".avif"})
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".jp2", ".avif"}
+)
 
 
 def load(path: str | Path) -> Tensor:

@@ -24,7 +24,9 @@ def test_bicubic_equals_pillow_mode_f(size, name):
     image = astronaut()
     ours = getattr(images, f"bicubic_{name}")(image[None], size)[0]
     theirs = [np.asarray(Image.fromarray(c.numpy()).resize(size[::-1], Image.Resampling.BICUBIC)) for c in image]
-    assert np.abs(ours.numpy() - np.stack(theirs)).max() < (4e-6 if name == "down" else 2e-5)  # 1e-3 of a level for what D does
+    assert np.abs(ours.numpy() - np.stack(theirs)).max() < (
+        4e-6 if name == "down" else 2e-5
+    )  # 1e-3 of a level for what D does
 
 
 def test_area_equals_local_mean_for_whole_factors():

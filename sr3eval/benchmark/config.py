@@ -61,7 +61,9 @@ class RunConfig:
         slugs = [method.slug for method in self.method]
         for method in self.method:
             if slugs.count(method.slug) > 1:
-                raise UserError(f'method "{method.name}": another one has this name, or the same folder "{method.slug}"')
+                raise UserError(
+                    f'method "{method.name}": another one has this name, or the same folder "{method.slug}"'
+                )
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> "RunConfig":

@@ -17,11 +17,11 @@ def group_sums(values: Array, groups: NDArray[np.object_]) -> tuple[Array, Array
     """Sum and count of the values in each group, in the order of the groups' names."""
     _, index = np.unique(groups.astype(str), return_inverse=True)
     counts = np.bincount(index).astype(float)
-    return np.bincount(index, weights=values), counts
+    return np.bincount(index, weights=values).astype(float), counts
 
 
 def bootstrap_interval(values: Array, groups: NDArray[np.object_], seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean, resampling whole groups with replacement; nan with fewer than two groups."""
+    """95 % percentile interval of the mean, resampling whole groups with replacement; nan for fewer than two groups."""
     sums, counts = group_sums(values, groups)
     n = len(sums)
     if n < 2:

@@ -21,7 +21,16 @@ from sr3eval.images import header_size
 GRID_ROWS = 14
 EXTREMES = 3  # best and worst images of each method
 PICTURE_BYTES = 6 << 20  # of PNG in the grid; large images get fewer rows
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7F7F7F")  # after Okabe and Ito
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#8C6D31",
+    "#7F7F7F",
+)  # after Okabe and Ito
 
 HTML = Style(
     lambda text: jinja2.filters.escape(text).__str__(),
@@ -78,7 +87,9 @@ def write(folder: Path, config: RunConfig, results: pd.DataFrame, per_image: pd.
 
 def _template() -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template("report.html")
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
+        "report.html"
+    )
 
 
 def _source(path: Path) -> str:
@@ -113,7 +124,9 @@ def _dots(results: pd.DataFrame) -> list[Dot]:
         interval = [row.value if np.isnan(end) else end for end in (row.ci_low, row.ci_high)]
         text = f"{row.value:.{decimals}f} [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]"
         color = PALETTE[index % len(PALETTE)]
-        dots.append(Dot(str(row.method), color, position(row.value), *map(position, interval), text))
+        dots.append(
+            Dot(str(row.method), color, position(row.value), position(interval[0]), position(interval[1]), text)
+        )
     return dots
 
 
@@ -147,7 +160,9 @@ def _paired(results: pd.DataFrame) -> list[dict[str, Any]]:
     for row in results[~results["best"]].itertuples():
         name, decimals = printed(str(row.metric))
         best = results[(results["metric"] == row.metric) & results["best"]]["method"].iloc[0]
-        delta = f"{row.delta_to_best:+.{decimals}f} [{row.delta_ci_low:+.{decimals}f}, {row.delta_ci_high:+.{decimals}f}]"
+        delta = (
+            f"{row.delta_to_best:+.{decimals}f} [{row.delta_ci_low:+.{decimals}f}, {row.delta_ci_high:+.{decimals}f}]"
+        )
         p = "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}"
         lines.append({"metric": name, "method": row.method, "best": best, "delta": delta, "p": p})
     return lines

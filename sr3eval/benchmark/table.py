@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,12 +64,26 @@ def _summary(scores: pd.DataFrame) -> dict[str, float]:
     finite = scores[np.isfinite(scores["value"])]
     n_infinite = len(scores) - len(finite)
     if finite.empty:
-        return {"value": math.inf, "ci_low": math.nan, "ci_high": math.nan, "n": 0, "n_groups": 0, "n_infinite": n_infinite}
+        return {
+            "value": math.inf,
+            "ci_low": math.nan,
+            "ci_high": math.nan,
+            "n": 0,
+            "n_groups": 0,
+            "n_infinite": n_infinite,
+        }
     values, groups = finite["value"].to_numpy(float), finite["group"].to_numpy(object)
     low, high = bootstrap_interval(values, groups)
     value = math.fsum(values) / len(values)
     n_groups = len(set(groups))
-    return {"value": value, "ci_low": low, "ci_high": high, "n": len(values), "n_groups": n_groups, "n_infinite": n_infinite}
+    return {
+        "value": value,
+        "ci_low": low,
+        "ci_high": high,
+        "n": len(values),
+        "n_groups": n_groups,
+        "n_infinite": n_infinite,
+    }
 
 
 def _best(values: Mapping[str, float], higher: bool) -> str:
@@ -85,7 +100,12 @@ def _paired(scores: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
     groups = both["group"].to_numpy(object)
     low, high = bootstrap_interval(differences, groups)
     mean = math.fsum(differences) / len(differences)
-    return {"delta_to_best": mean, "delta_ci_low": low, "delta_ci_high": high, "p_value": sign_flip_p(differences, groups)}
+    return {
+        "delta_to_best": mean,
+        "delta_ci_low": low,
+        "delta_ci_high": high,
+        "p_value": sign_flip_p(differences, groups),
+    }
 
 
 @dataclass(frozen=True)
@@ -136,7 +156,7 @@ def cells(results: pd.DataFrame, style: Style) -> tuple[list[str], list[list[str
     return header, rows
 
 
-def _cell(result: "pd.core.frame.Any", decimals: int, style: Style) -> str:
+def _cell(result: Any, decimals: int, style: Style) -> str:
     def number(value: float) -> str:
         return f"{value:.{decimals}f}"
 
@@ -152,12 +172,15 @@ def notes(results: pd.DataFrame) -> list[str]:
     unit = "images" if n == groups else f"groups of images ({groups} groups)"
     lines = [f"{n} images; brackets: 95 % bootstrap intervals over {unit}; bold: best."]
     if (~results["best"] & (results["p_value"] >= 1 - LEVEL)).any():
-        lines.append("†: does not differ from the best at 5 % (paired sign-flip test over the same units, Holm-adjusted).")
+        lines.append(
+            "†: does not differ from the best at 5 % (paired sign-flip test over the same units, Holm-adjusted)."
+        )
     if groups < FEW_GROUPS:
         lines.append(f"{groups} {'images' if n == groups else 'groups'} are few: the intervals tend to be too narrow.")
     infinite = results[results["n_infinite"] > 0]
     for row in infinite.itertuples():
-        lines.append(f"{row.method}: {row.n_infinite} images equal their reference (infinite {printed(row.metric)[0]}, not in the mean).")
+        what = f"{row.n_infinite} images equal their reference"
+        lines.append(f"{row.method}: {what} (infinite {printed(str(row.metric))[0]}, not in the mean).")
     for metric, settings in dict(zip(results["metric"], results["settings"], strict=True)).items():
         lines.append(f"{printed(metric)[0]}: {settings}.")
     return lines
@@ -169,7 +192,9 @@ def markdown(results: pd.DataFrame) -> str:
     for task, part in results.groupby("task", sort=False):
         header, rows = cells(part, MARKDOWN)
         widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-        lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in [header, *rows]]
+        lines = [
+            "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in [header, *rows]
+        ]
         lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
         parts.append("\n".join([f"### {task}", "", *lines, "", *(f"- {note}" for note in notes(part))]))
     return "\n\n".join(parts) + "\n"
@@ -218,7 +243,8 @@ def read_runs(folders: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, tuple[bo
     A method name that occurs in two runs of one task is prefixed with its run's folder. Raises UserError for a folder
     without results and for runs whose metrics of one name follow different conventions.
     """
-    frames, conventions = [], {}
+    frames: list[pd.DataFrame] = []
+    conventions: dict[str, tuple[bool, str]] = {}
     for folder in folders:
         frames.append(read_scores(folder).assign(run=folder.name))
         known = _read_csv(RunFolder(folder).results, ["metric", "higher_is_better", "settings"])
@@ -235,7 +261,9 @@ def read_runs(folders: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, tuple[bo
 def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         # Names like "NA" or "null" are names; only numbers may be missing.
-        frame = pd.read_csv(path, keep_default_na=False, na_values={"value": ["", "nan"]}, dtype={"image_id": str, "group": str})
+        frame = pd.read_csv(
+            path, keep_default_na=False, na_values={"value": ["", "nan"]}, dtype={"image_id": str, "group": str}
+        )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; is this the folder of a finished run?") from None
     except (OSError, ValueError, pd.errors.ParserError) as error:

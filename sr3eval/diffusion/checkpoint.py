@@ -71,7 +71,7 @@ def read(file: Path) -> tuple[bytes, dict[str, str]]:
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     try:
-        with safetensors.safe_open(str(file), framework="pt") as opened:  # type: ignore[attr-defined]
+        with safetensors.safe_open(str(file), framework="pt") as opened:
             return content, opened.metadata() or {}
     except safetensors.SafetensorError as error:
         raise UserError(f"{file}: not a safetensors file, or truncated ({error}); sha256 {digest(content)}") from None

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Averages a model's parameters. `decay` is reached by a warm-up, so that early averages are not mostly initial weights."""
+    """Averages a model's parameters. `decay` is reached by a warm-up, lest early averages be mostly initial weights."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay

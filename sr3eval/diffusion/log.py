@@ -1,4 +1,4 @@
-"""The log of a training run: metrics.jsonl and TensorBoard, both cut back to the step that a resumed run starts from."""
+"""The log of a training run: metrics.jsonl and TensorBoard, both cut back to the step that a run resumes from."""
 
 import json
 from pathlib import Path
@@ -16,18 +16,20 @@ class TrainingLog:
         path = out / "metrics.jsonl"
         if path.exists():
             # A kill may leave half a last line, and lines of steps that will be run again.
-            complete = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1:] == "\n"]
+            complete = [
+                line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1:] == "\n"
+            ]
             atomic_write(path, "".join(line for line in complete if json.loads(line)["step"] <= step).encode())
         self.file = path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self.board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
     def write(self, line: dict[str, Any]) -> None:
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         for name, value in line.items():
             if name != "step":
-                self.board.add_scalar(name, value, line["step"])  # type: ignore[no-untyped-call]
+                self.board.add_scalar(name, value, line["step"])
 
     def close(self) -> None:
         self.file.close()
-        self.board.close()  # type: ignore[no-untyped-call]
+        self.board.close()

@@ -35,7 +35,7 @@ class Regression:
 
     @torch.inference_mode()
     def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
-        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `padded`). Deterministic: seeds are not used."""
+        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `padded`). Seeds are not used."""
         assert self.scale is not None
 
         def regressed(x: Tensor, size: tuple[int, int]) -> Tensor:

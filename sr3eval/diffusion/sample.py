@@ -20,7 +20,7 @@ CONFIG_FILE = "sample.toml"
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """checkpoint: SR3 or Regression; steps, variance, clip: SR3's sampler (see `refine`); samples: how many an image."""
+    """checkpoint: SR3 or Regression; steps, variance, clip: SR3's (see `refine`); samples: how many an image."""
 
     checkpoint: str
     steps: int = 100

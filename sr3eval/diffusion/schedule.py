@@ -23,7 +23,7 @@ class NoiseSchedule:
 
     @classmethod
     def linear(cls, start: float, end: float, steps: int) -> "NoiseSchedule":
-        """beta_t = 1 - alpha_t grows linearly from `start` to `end`. SR3's training schedule, after Palette: (1e-6, 1e-2, 2000)."""
+        """beta_t = 1 - alpha_t grows linearly from `start` to `end`. Training, after Palette: (1e-6, 1e-2, 2000)."""
         if steps < 1:
             raise UserError(f"noise schedule: {steps} steps; at least 1 is needed")
         return cls(1 - torch.linspace(start, end, steps, dtype=torch.float64))
@@ -55,7 +55,7 @@ class NoiseSchedule:
         return torch.cumprod(self.alphas, dim=0)
 
     def sample_gamma(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw gamma for n examples, [n] float64: t ~ U{1..T} and gamma ~ U(gamma_t, gamma_{t-1}), each drawn per example."""
+        """Draw gamma for n examples, [n] float64: t ~ U{1..T}, gamma ~ U(gamma_t, gamma_{t-1}), each per example."""
         edges = torch.cat([torch.ones(1, dtype=torch.float64), self.gammas])  # gamma_0 = 1
         t = torch.randint(1, len(self) + 1, (n,), generator=generator)
         u = torch.rand(n, dtype=torch.float64, generator=generator)

@@ -17,7 +17,7 @@ CACHE_BYTES = 1 << 30  # decoded images kept in memory, by each reading process
 
 
 class TrainingImages(Dataset[Tensor]):
-    """Example p: uint8 [3, S, S]. Each pass over the images is a fresh permutation; crop and flip come from (seed, p)."""
+    """Example p: uint8 [3, S, S]. Each pass over the images is a new permutation; crop and flip come from (seed, p)."""
 
     def __init__(
         self, folder: Folder, seed: int, crop: int | None = None, zoom_out: float = 1.0, flip: bool = False

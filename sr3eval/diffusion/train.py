@@ -200,4 +200,3 @@ def validate(trainer: Trainer, validation: Validation, out: Path) -> dict[str, f
         checkpoint.save(out / WEIGHTS_FILE, configs.to_dict(trainer.config), trainer.step, weights)
     trainer.best_psnr = max(trainer.best_psnr, scores["psnr"])
     return scores
-

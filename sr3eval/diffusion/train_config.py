@@ -38,7 +38,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Linear training schedule beta_1 .. beta_T. The paper gives T only; the ends are Palette's, by the same authors."""
+    """Linear training schedule beta_1 .. beta_T. The paper gives T alone; the ends are Palette's."""
 
     start: float = 1e-6
     end: float = 1e-2
@@ -50,7 +50,9 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """Adam with linear warm-up to a fixed rate, and EMA. The paper: 1M steps, batch 256, warm-up 10K, rate 1e-4 (SR3), 1e-5 (Regression).
+    """Adam with linear warm-up to a fixed rate, and EMA.
+
+    The paper: 1M steps, batch 256, warm-up 10K steps, rate 1e-4 for SR3 and 1e-5 for Regression.
 
     accumulate: parts a batch is computed in, to fit memory. final_decay: last share of the steps over which the rate
     falls linearly to zero; the paper keeps it fixed (0). precision: "auto" computes in bfloat16 where the hardware
@@ -85,7 +87,10 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class LogConfig:
-    """How often, in steps: a line of losses, validation with its sample sheet, the saved state. sampling_steps: of SR3's validation."""
+    """How often, in steps: a line of losses, validation with its sample sheet, the saved state.
+
+    sampling_steps: refinement steps of SR3's validation.
+    """
 
     every: int = 100
     validate_every: int = 1000
@@ -99,7 +104,7 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. `unet` defaults to the task's preset; loss_norm is the p of the objective (paper: 1 for SR3, 2 for Regression)."""
+    """One training run. unet: by default the task's preset. loss_norm: p of the objective, by default the paper's."""
 
     task: str
     model: Literal["sr3", "regression"]
@@ -117,7 +122,9 @@ class TrainConfig:
             raise UserError(f"{self.task} has no preset network: give the table [unet]")
         side = self.data.crop or task.hr_size
         if side % task.scale or side % self.network.factor:
-            raise UserError(f"data.crop: {side} is not a multiple of the scale {task.scale} and of {self.network.factor}")
+            raise UserError(
+                f"data.crop: {side} is not a multiple of the scale {task.scale} and of {self.network.factor}"
+            )
 
     @property
     def network(self) -> UNetConfig:

@@ -39,10 +39,18 @@ class UNetConfig:
     noise_level: bool = True
 
     def __post_init__(self) -> None:
-        if self.channels < 2 or self.channels % 2 or self.blocks < 1 or not self.multipliers or min(self.multipliers) < 1:
+        if (
+            self.channels < 2
+            or self.channels % 2
+            or self.blocks < 1
+            or not self.multipliers
+            or min(self.multipliers) < 1
+        ):
             raise UserError("unet: channels must be even and positive, blocks and every multiplier at least 1")
         if self.image_size % self.factor:
-            raise UserError(f"unet: image_size {self.image_size} is not a multiple of {self.factor} (2 ** (levels - 1))")
+            raise UserError(
+                f"unet: image_size {self.image_size} is not a multiple of {self.factor} (2 ** (levels - 1))"
+            )
         if not 0 <= self.dropout < 1:
             raise UserError(f"unet: dropout {self.dropout} is not in [0, 1)")
 
@@ -86,7 +94,7 @@ class NoiseLevelEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """BigGAN residual block: norm, SiLU, (up | down), conv, noise level as scale and shift, norm, SiLU, dropout, conv."""
+    """BigGAN residual block: norm, SiLU, (up|down), conv, norm, noise level as scale and shift, SiLU, dropout, conv."""
 
     def __init__(
         self, inputs: int, outputs: int, embedding: int | None, dropout: float = 0.0, resample: str | None = None
@@ -205,7 +213,9 @@ class UNet(nn.Module):
     def _check(self, x: Tensor) -> None:
         height, width = x.shape[-2:]
         if height % self.config.factor or width % self.config.factor:
-            raise UserError(f"{width}x{height} outputs: this network needs sides that are multiples of {self.config.factor}")
+            raise UserError(
+                f"{width}x{height} outputs: this network needs sides that are multiples of {self.config.factor}"
+            )
 
 
 def run_stage(stage: nn.Module, h: Tensor, embedding: Tensor | None) -> Tensor:

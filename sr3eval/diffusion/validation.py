@@ -6,6 +6,7 @@ from torch import Tensor
 from sr3eval.diffusion.loss import sr3_loss
 from sr3eval.diffusion.regression import regress
 from sr3eval.diffusion.sampler import NoisePerImage
+from sr3eval.diffusion.schedule import NoiseSchedule
 from sr3eval.diffusion.sr3 import sample
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
@@ -22,11 +23,11 @@ class Validation:
     def __init__(self, config: TrainConfig, task: Task, hr: Tensor) -> None:
         self.config, self.hr, self.lr = config, hr, task.degrade(hr)
         final_gamma = float(config.schedule.build().gammas[-1])
-        self.schedule = config.schedule.build().matching(final_gamma, config.log.sampling_steps)
+        self.schedule = NoiseSchedule.matching(final_gamma, config.log.sampling_steps)
 
     @torch.inference_mode()
     def run(self, network: UNet, device: torch.device) -> tuple[dict[str, float], bytes]:
-        """Mean PSNR (dB, 8-bit outputs), consistency (MSE x 1e5), colour error (levels), fixed-noise loss; PNG sheet."""
+        """Mean PSNR (dB), consistency (MSE x 1e5), colour error (levels), loss on fixed noise; and the PNG sheet."""
         parts = zip(self.lr.split(BATCH), range(0, len(self.lr), BATCH), strict=True)
         sr = round_to_8bit(torch.cat([self._upscale(network, lr.to(device), first) for lr, first in parts]).cpu())
         mse = (sr - self.hr).square().mean(dim=(1, 2, 3))
@@ -51,11 +52,10 @@ class Validation:
         gamma = self.config.schedule.build().sample_gamma(len(self.hr), generator)
         noise = NoisePerImage(range(len(self.hr)), self.hr)()
         x = to_signed(bicubic_up(self.lr, (self.hr.shape[-2], self.hr.shape[-1])))
-        inputs = (x, to_signed(self.hr), gamma.float(), noise)
-        losses = [
-            sr3_loss(network, *(part.to(device) for part in parts), p=self.config.p)
-            for parts in zip(*(tensor.split(BATCH) for tensor in inputs), strict=True)
-        ]
+        losses = []
+        for parts in zip(*(t.split(BATCH) for t in (x, to_signed(self.hr), gamma.float(), noise)), strict=True):
+            x, y0, g, eps = (part.to(device) for part in parts)
+            losses.append(sr3_loss(network, x, y0, g, eps, self.config.p))
         return float(torch.cat(losses).mean())
 
     def _lr_size(self) -> tuple[int, int]:

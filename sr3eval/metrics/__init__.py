@@ -104,4 +104,3 @@ def load(name: str, **options: Any) -> Metric:
     build = importlib.import_module(f"sr3eval.metrics.{name}").build
     metric: Metric = build(**check_call(build, options, name))
     return metric
-

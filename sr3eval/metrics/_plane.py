@@ -10,7 +10,7 @@ Channel = Literal["rgb", "y"]
 
 
 def luma(images: Tensor) -> Tensor:
-    """[N, 3, H, W] in [0, 1] to [N, 1, H, W]: BT.601 luma with 16-235 head- and footroom, as MATLAB and BasicSR have it."""
+    """[N, 3, H, W] in [0, 1] to [N, 1, H, W]: BT.601 luma in 16..235, as MATLAB and BasicSR have it."""
     r, g, b = images.unbind(dim=1)
     return ((65.481 * r + 128.553 * g + 24.966 * b + 16) / 255).unsqueeze(1)
 

@@ -18,5 +18,8 @@ def build(*, channel: Channel = "rgb", border: int = 0) -> PerImage:
     """PSNR of RGB or of luma ("y"), with `border` pixels cut on each side. Both are conventions of papers."""
     name, settings = identity("psnr", channel, border)
     return PerImage(
-        name, lambda b: psnr(plane(b.sr, channel, border).double(), plane(b.hr, channel, border).double()), True, settings
+        name,
+        lambda b: psnr(plane(b.sr, channel, border).double(), plane(b.hr, channel, border).double()),
+        True,
+        settings,
     )

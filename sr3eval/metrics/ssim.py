@@ -20,14 +20,16 @@ def ssim(sr: Tensor, hr: Tensor) -> Tensor:
     """
     if min(sr.shape[-2:]) < TAPS:
         raise UserError(f"ssim: {sr.shape[-1]}x{sr.shape[-2]} images are smaller than its {TAPS}x{TAPS} window")
-    # Moments about the image's own mean: E[x^2] - E[x]^2 would cancel in float32 on flat areas.
+    # In terms of s = x + y and d = x - y, 2 cov(x, y) = (var s - var d) / 2 and var x + var y = (var s + var d) / 2, and
+    # likewise for the means. Where the images agree, float32 rounding of the large s then cancels; so it does on flat
+    # areas with s taken about its mean. And there are four maps to blur, not five.
     center = hr.mean(dim=(-2, -1), keepdim=True)
-    x, y = sr - center, hr - center
-    mean_x, mean_y, xx, yy, xy = _blur(torch.stack([x, y, x * x, y * y, x * y]))
-    var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
-    mean_x, mean_y = mean_x + center, mean_y + center
-    luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
-    structure = (2 * cov + C2) / (var_x + var_y + C2)
+    s, d = sr + hr - 2 * center, sr - hr
+    mean_s, mean_d, ss, dd = _blur(torch.stack([s, d, s * s, d * d]))
+    var_s, var_d = ss - mean_s**2, dd - mean_d**2
+    mean_s = mean_s + 2 * center
+    luminance = (mean_s**2 - mean_d**2 + 2 * C1) / (mean_s**2 + mean_d**2 + 2 * C1)
+    structure = (var_s - var_d + 2 * C2) / (var_s + var_d + 2 * C2)
     return (luminance * structure).flatten(1).mean(dim=1)
 
 

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -108,7 +109,7 @@ def command(*arguments):
 
 def test_bad_input_is_one_line(trained, inputs, tmp_path):
     good = trained["sr3"]
-    (tmp_path / "half.safetensors").write_bytes(open(good, "rb").read()[:5000])
+    (tmp_path / "half.safetensors").write_bytes(Path(good).read_bytes()[:5000])
     (tmp_path / "empty").mkdir()
     broken = tmp_path / "broken"
     shutil.copytree(inputs, broken)

@@ -130,7 +130,9 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(settings):
     hr = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
     gradients = []
     for parts in (1, 4):
-        trainer = Trainer(from_dict(TrainConfig, settings | {"optimiser": settings["optimiser"] | {"accumulate": parts}}), CPU)
+        trainer = Trainer(
+            from_dict(TrainConfig, settings | {"optimiser": settings["optimiser"] | {"accumulate": parts}}), CPU
+        )
         trainer.train_step(hr)
         gradients.append(trainer.network.conv_out.weight.grad.clone())
     torch.testing.assert_close(*gradients, atol=1e-7, rtol=1e-5)
@@ -171,8 +173,14 @@ def test_each_pass_shows_every_image_once(settings):
         ({"model": "sr4"}, '"model" is \'sr4\': did you mean "sr3"'),
         ({"data": {"images": "/nowhere"}}, "/nowhere: no such folder"),
         ({"data": {"images": "x", "crop": 18}}, "data.crop: 18 is not a multiple of the scale 4"),
-        ({"unet": {"channels": 8, "multipliers": [1], "blocks": 1, "image_size": 16, "attention": 8}}, "must be a list"),
-        ({"optimiser": {"steps": 1, "batch_size": 3, "learning_rate": 1, "warmup_steps": 0, "accumulate": 2}}, "multiple"),
+        (
+            {"unet": {"channels": 8, "multipliers": [1], "blocks": 1, "image_size": 16, "attention": 8}},
+            "must be a list",
+        ),
+        (
+            {"optimiser": {"steps": 1, "batch_size": 3, "learning_rate": 1, "warmup_steps": 0, "accumulate": 2}},
+            "multiple",
+        ),
     ],
 )
 def test_bad_configs_are_refused_before_anything_is_written(settings, tmp_path, change, message):
