@@ -1,5 +1,6 @@
 """Score super-resolution methods: `python benchmark.py run CONFIG --out RUN`. The one file that joins the packages."""
 
+import functools
 import itertools
 from collections.abc import Generator
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 from sr3eval import console
 
 if TYPE_CHECKING:
-    from sr3eval.benchmark.methods import Builder
+    from sr3eval.benchmark.methods import Kinds
     from sr3eval.benchmark.runner import Progress
 
 
@@ -60,12 +61,12 @@ def table_(runs: tuple[Path, ...], out: Path | None) -> None:
     click.echo(table.markdown(results))
 
 
-def kinds() -> "dict[str, Builder]":
+def kinds() -> "Kinds":
     """Every kind of method that a config may name."""
     import baselines
-    from sr3eval.benchmark.methods import builtin_kinds
+    from sr3eval.benchmark.methods import BUILTIN
 
-    return builtin_kinds() | {name: baselines.builder(name) for name in baselines.available()}
+    return {**BUILTIN, **{name: functools.partial(baselines.builder, name) for name in baselines.available()}}
 
 
 def draw(events: "Generator[Progress, None, None]") -> None:

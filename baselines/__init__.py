@@ -10,7 +10,7 @@ from sr3eval.method import Method
 
 def available() -> list[str]:
     """Names of the baselines: the files of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def builder(name: str) -> Any:

@@ -27,7 +27,7 @@ class Group(click.Group):
             click.echo("Stopped. The same command goes on from here.", err=True)
             ctx.exit(130)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
                 raise
             where = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(f"{where}{error.strerror}. Mend that; the same command goes on.") from None

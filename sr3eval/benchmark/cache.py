@@ -5,8 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sr3eval.errors import UserError
-from sr3eval.files import atomic_write
-from sr3eval.images import encode_png, load
+from sr3eval.images import load, save
 from sr3eval.method import fingerprint
 
 
@@ -21,19 +20,17 @@ class Cache:
         """From the fingerprints of method and task, the hash of the HR pixels, and the image's seed."""
         return fingerprint(method, task, hr_content, seed)
 
-    def get(self, key: str, size: tuple[int, int]) -> bytes | None:
-        """The PNG of a key, or None when it is not there, damaged, or not (H, W) = `size` pixels."""
-        path = self._path(key)
+    def get(self, key: str, size: tuple[int, int]) -> Tensor | None:
+        """The image [3, H, W] of a key, or None when it is not there, damaged, or not (H, W) = `size` pixels."""
         try:
-            return path.read_bytes() if tuple(load(path).shape[-2:]) == size else None
+            image = load(self._path(key))
         except UserError:
             return None
+        return image if tuple(image.shape[-2:]) == size else None
 
-    def put(self, key: str, image: Tensor) -> bytes:
-        """Store [3, H, W] in [0, 1] and return the PNG."""
-        content = encode_png(image)
-        atomic_write(self._path(key), content)
-        return content
+    def put(self, key: str, image: Tensor) -> None:
+        """Store [3, H, W] in [0, 1], rounded to 8 bit."""
+        save(self._path(key), image)
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.png"

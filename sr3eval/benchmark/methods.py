@@ -43,22 +43,38 @@ def python(*, python: str, **options: Any) -> Contender:
     return method
 
 
-def builtin_kinds() -> dict[str, Builder]:
-    """The kinds of method that need nothing outside this package."""
-    from sr3eval.diffusion import regression, sr3
+def regression() -> Builder:
+    from sr3eval.diffusion.regression import build
 
-    learned: dict[str, Builder] = {"regression": regression.build, "sr3": sr3.build}
-    return {"bicubic": bicubic, **learned, "precomputed": precomputed, "python": python}
+    return build
 
 
-def build(config: MethodConfig, task: Task, kinds: Mapping[str, Builder]) -> Contender:
+def sr3() -> Builder:
+    from sr3eval.diffusion.sr3 import build
+
+    return build
+
+
+# Kinds of method by name, each with what gives its builder: a kind is imported when a run names it, so that a broken
+# requirement breaks that one alone.
+Kinds = Mapping[str, Callable[[], Builder]]
+BUILTIN: Kinds = {
+    "bicubic": lambda: bicubic,
+    "regression": regression,
+    "sr3": sr3,
+    "precomputed": lambda: precomputed,
+    "python": lambda: python,
+}
+
+
+def build(config: MethodConfig, task: Task, kinds: Kinds) -> Contender:
     """Build one contender. A builder's parameter `task` is the run's; the others are the config's options.
 
     Raises UserError for an unknown kind or option and for a method of another scale.
     """
     if config.kind not in kinds:
         raise UserError(f'method "{config.name}": unknown kind "{config.kind}": {nearest(config.kind, kinds)}')
-    builder = kinds[config.kind]
+    builder = kinds[config.kind]()
     given = {"task": task} if "task" in inspect.signature(builder).parameters else {}
     if "task" in config.options:
         raise UserError(f'method "{config.name}": unknown key "task"; the run has one task')

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +21,7 @@ from sr3eval.config import resolve_path
 from sr3eval.data import Folder, choose, find_images, large_enough, parent_of, stable_hash
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write, claim_folder
-from sr3eval.images import load, save, to_uint8
+from sr3eval.images import encode_png, load, save, to_uint8
 from sr3eval.method import Method, Precomputed
 from sr3eval.metrics import Batch, Metric
 
@@ -44,7 +44,7 @@ class Run:
     Raises UserError for a bad config, data, method or metric, and for a folder that holds something else.
     """
 
-    def __init__(self, config: RunConfig, out: Path, cache: Path, kinds: Mapping[str, methods.Builder]) -> None:
+    def __init__(self, config: RunConfig, out: Path, cache: Path, kinds: methods.Kinds) -> None:
         self.config, self.folder, self.cache = config, RunFolder(out), Cache(cache)
         self.task = tasks.get(config.task)
         self.metrics = {contender.name: self._metrics() for contender in config.method}
@@ -91,7 +91,7 @@ class Run:
 
     def _copy(self, contender: Precomputed, slug: str) -> Iterator[str]:
         for image_id in self.ids:
-            save(self.folder.image(slug, image_id), contender.read(image_id))
+            self._write(slug, image_id, contender.read(image_id))
             yield image_id
 
     def _make(self, method: Method, name: str, slug: str) -> Iterator[str]:
@@ -120,7 +120,8 @@ class Run:
         side = self.task.hr_size
         check_outputs(outputs, (len(padded), 3, side, side), f'method "{name}", batch of {images[0][0]}')
         for (image_id, key), output in zip(images, outputs, strict=False):
-            self._write(slug, image_id, self.cache.put(key, output))
+            self.cache.put(key, output)
+            self._write(slug, image_id, output)
             yield image_id
 
     def _key(self, method: Method, image_id: str) -> str:
@@ -128,8 +129,8 @@ class Run:
         content = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
         return Cache.key(method.fingerprint, self.task.fingerprint, content, stable_hash(self.config.seed, image_id))
 
-    def _write(self, slug: str, image_id: str, png: bytes) -> None:
-        path = self.folder.image(slug, image_id)
+    def _write(self, slug: str, image_id: str, image: Tensor) -> None:
+        path, png = self.folder.image(slug, image_id), encode_png(image)
         if not path.exists() or path.read_bytes() != png:
             atomic_write(path, png)
 

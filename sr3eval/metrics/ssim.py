@@ -20,7 +20,7 @@ def ssim(sr: Tensor, hr: Tensor) -> Tensor:
     """
     if min(sr.shape[-2:]) < TAPS:
         raise UserError(f"ssim: {sr.shape[-1]}x{sr.shape[-2]} images are smaller than its {TAPS}x{TAPS} window")
-    # In terms of s = x + y and d = x - y, 2 cov(x, y) = (var s - var d) / 2 and var x + var y = (var s + var d) / 2, and
+    # With s = x + y and d = x - y: 2 cov(x, y) = (var s - var d) / 2 and var x + var y = (var s + var d) / 2, and
     # likewise for the means. Where the images agree, float32 rounding of the large s then cancels; so it does on flat
     # areas with s taken about its mean. And there are four maps to blur, not five.
     center = hr.mean(dim=(-2, -1), keepdim=True)

@@ -1,0 +1,116 @@
+"""What every method must do: shape, range, dtype, seeds, order, untouched input, fingerprints."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+import sr3eval.diffusion.checkpoint as checkpoints
+from sr3eval import config as configs
+from sr3eval.benchmark.config import MethodConfig
+from sr3eval.benchmark.methods import BUILTIN, build
+from sr3eval.diffusion.train_config import TrainConfig
+from sr3eval.diffusion.unet import UNet
+from sr3eval.method import Method
+from sr3eval.tasks import TASKS
+
+TASK = TASKS["photos_16_64"]
+OWN_METHOD = """
+from sr3eval.images import bicubic_up
+class Mine:
+    name, scale = "mine", None
+    def __init__(self, gain):
+        self.gain, self.fingerprint = gain, f"mine {gain}"
+    def upscale(self, lr, seeds):
+        return (self.gain * bicubic_up(lr, (4 * lr.shape[2], 4 * lr.shape[3]))).clamp(0, 1)
+def build(*, gain: float = 1.0):
+    return Mine(gain)
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Options that build a kind, and others of which each must change the fingerprint."""
+
+    options: dict[str, Any]
+    variants: list[dict[str, Any]] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory) -> dict[str, Case]:
+    folder = tmp_path_factory.mktemp("methods")
+    (folder / "mine.py").write_text(OWN_METHOD)
+    weights = {
+        (model, seed): random_checkpoint(folder, model, seed) for model in ("sr3", "regression") for seed in (0, 1)
+    }
+    sr3 = {"checkpoint": weights["sr3", 0], "steps": 3}
+    return {
+        "bicubic": Case({}),
+        "regression": Case({"checkpoint": weights["regression", 0]}, [{"checkpoint": weights["regression", 1]}]),
+        "sr3": Case(sr3, [{"checkpoint": weights["sr3", 1]}, {"steps": 4}, {"variance": "posterior"}, {"clip": True}]),
+        "python": Case({"python": f"{folder / 'mine.py'}:build"}, [{"gain": 0.5}]),
+    }
+
+
+def random_checkpoint(folder, model, seed) -> str:
+    """A checkpoint with random weights, last convolution included."""
+    config = configs.from_dict(
+        TrainConfig,
+        {
+            "task": TASK.name,
+            "model": model,
+            "data": {"images": "unused", "crop": 16},
+            "unet": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "image_size": 16},
+            "optimiser": {"steps": 1, "batch_size": 1, "learning_rate": 1e-4, "warmup_steps": 0},
+        },
+    )
+    torch.manual_seed(seed)
+    network = UNet(config.network)
+    torch.nn.init.normal_(network.conv_out.weight, std=0.02)
+    path = folder / f"{model}_{seed}.safetensors"
+    checkpoints.save(path, configs.to_dict(config), 1, network.state_dict())
+    return str(path)
+
+
+KINDS = [kind for kind in BUILTIN if kind != "precomputed"]  # which cannot upscale: it is no Method
+
+
+@pytest.fixture
+def make(cases, request) -> Callable[..., Method]:
+    def built(kind: str, **changed: Any) -> Method:
+        method = build(MethodConfig(kind, kind, cases[kind].options | changed), TASK, BUILTIN)
+        assert isinstance(method, Method)
+        return method
+
+    return built
+
+
+@pytest.fixture
+def lr():
+    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_contract(make, kind, lr):
+    method = make(kind)
+    before = lr.clone()
+    sr = method.upscale(lr, [5, 6, 7])
+    assert torch.equal(lr, before)
+    assert sr.shape == (3, 3, 64, 64)
+    assert sr.dtype == torch.float32
+    assert 0 <= sr.min() <= sr.max() <= 1
+    assert torch.equal(method.upscale(lr, [5, 6, 7]), sr)
+    assert torch.equal(method.upscale(lr.flip(0), [7, 6, 5]), sr.flip(0))
+    assert torch.equal(make(kind).upscale(lr, [5, 6, 7]), sr)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fingerprint_changes_with_everything_that_changes_outputs(make, cases, kind, lr):
+    base = make(kind)
+    assert make(kind).fingerprint == base.fingerprint
+    for changed in cases[kind].variants:
+        other = make(kind, **changed)
+        assert other.fingerprint != base.fingerprint, changed
+        assert not torch.equal(other.upscale(lr, [1, 2, 3]), base.upscale(lr, [1, 2, 3])), changed
