@@ -39,6 +39,7 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
 @click.option("--steps", default=100, show_default=True, help="Refinement steps (SR3).")
 @click.option("--variance", type=click.Choice(["beta", "posterior"]), default="beta", show_default=True)
 @click.option("--clip/--no-clip", default=False, show_default=True, help="Clamp the estimate of y_0 at every step.")
+@click.option("--spacing", type=click.Choice(["log_snr", "linear"]), default="log_snr", show_default=True)
 @click.option("--samples", default=1, show_default=True, help="Samples an image, each from its own seed (SR3).")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--batch-size", default=16, show_default=True)
@@ -49,6 +50,7 @@ def sample(
     steps: int,
     variance: str,
     clip: bool,
+    spacing: str,
     samples: int,
     seed: int,
     batch_size: int,
@@ -58,7 +60,7 @@ def sample(
     """Upscale every image below the folder IN into OUT; the same command goes on after an interruption."""
     from sr3eval.diffusion.sample import SampleConfig, sample_folder
 
-    settings = SampleConfig(checkpoint, steps, variance, clip, samples, seed, batch_size)  # type: ignore[arg-type]
+    settings = SampleConfig(checkpoint, steps, variance, clip, spacing, samples, seed, batch_size)  # type: ignore[arg-type]
     total = 0
     with console.progress("sample") as bar:
         for done, total in console.interruptible(sample_folder(settings, images, out)):

@@ -16,6 +16,12 @@ PRESETS = {
     "faces_256_1024": UNetConfig(channels=16, multipliers=(1, 2, 4, 8, 16, 32, 32, 32), blocks=2, image_size=1024),
     # No attention at all: fully convolutional, so that training on 32 x 32 crops serves 64 x 64 and any other size.
     "photos_16_64": UNetConfig(
-        channels=32, multipliers=(1, 2, 2, 2), blocks=1, image_size=32, attention=(), middle_attention=False
+        channels=32,
+        multipliers=(1, 2, 2, 2),
+        blocks=1,
+        image_size=32,
+        attention=(),
+        middle_attention=False,
+        residual_scale=0.1,
     ),
 }

@@ -2,11 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sr3eval.errors import UserError
+
+Spacing = Literal["log_snr", "linear"]
+FIRST_BETA = 1e-4  # 1 - gamma_1 of inference: noise of 1.3 levels of 255, the last to be removed
 
 
 @dataclass(frozen=True)
@@ -29,22 +33,34 @@ class NoiseSchedule:
         return cls(1 - torch.linspace(start, end, steps, dtype=torch.float64))
 
     @classmethod
-    def matching(cls, final_gamma: float, steps: int, start: float = 1e-4) -> "NoiseSchedule":
-        """The linear schedule of `steps` levels from `start` whose gamma_T is `final_gamma`, found by bisection.
+    def inference(cls, final_gamma: float, steps: int, spacing: Spacing = "log_snr") -> "NoiseSchedule":
+        """A schedule of `steps` levels that ends at gamma_T = `final_gamma`, training's own.
 
-        Cutting steps while keeping beta_T starts sampling from a noise level far from pure noise; matching gamma_T
-        is what makes few-step inference work.
+        Cutting steps while keeping beta_T would start sampling from a noise level far from pure noise. "linear": beta
+        grows linearly from 1e-4. "log_snr": log(gamma / (1 - gamma)) falls in equal steps from gamma_1 = 1 - 1e-4,
+        which leaves more steps to the low noise levels where details are decided.
         """
+        if steps < 1:
+            raise UserError(f"noise schedule: {steps} steps; at least 1 is needed")
         if steps == 1:
             return cls(torch.tensor([final_gamma], dtype=torch.float64))
-        low, high = start, 1 - 1e-9
+        if spacing == "linear":
+            return cls._linear_to(final_gamma, steps)
+        first, last = torch.logit(torch.tensor([1 - FIRST_BETA, final_gamma], dtype=torch.float64)).tolist()
+        gammas = torch.sigmoid(torch.linspace(first, last, steps, dtype=torch.float64))
+        return cls(gammas / torch.cat([torch.ones(1, dtype=torch.float64), gammas[:-1]]))
+
+    @classmethod
+    def _linear_to(cls, final_gamma: float, steps: int) -> "NoiseSchedule":
+        """The linear schedule with that gamma_T: its end is found by bisection."""
+        low, high = FIRST_BETA, 1 - 1e-9
         for _ in range(200):
             end = math.sqrt(low * high)
-            if float(cls.linear(start, end, steps).gammas[-1]) > final_gamma:
+            if float(cls.linear(FIRST_BETA, end, steps).gammas[-1]) > final_gamma:
                 low = end
             else:
                 high = end
-        return cls.linear(start, high, steps)
+        return cls.linear(FIRST_BETA, high, steps)
 
     def __len__(self) -> int:
         return len(self.alphas)

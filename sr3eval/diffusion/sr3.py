@@ -10,9 +10,8 @@ from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.device import default_device
 from sr3eval.diffusion.padding import padded
 from sr3eval.diffusion.sampler import NoisePerImage, Variance, refine
-from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.diffusion.schedule import NoiseSchedule, Spacing
 from sr3eval.diffusion.unet import UNet
-from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up, from_signed, to_signed
 from sr3eval.method import fingerprint
 from sr3eval.tasks import Task
@@ -42,16 +41,17 @@ class SR3:
         steps: int = 100,
         variance: Variance = "beta",
         clip: bool = False,
+        spacing: Spacing = "log_snr",
     ) -> None:
         self.name = "sr3"
         self.scale: int | None = tasks.get(weights.config.task).scale
-        self.fingerprint = fingerprint("sr3", weights.sha256, steps, variance, clip)
+        self.fingerprint = fingerprint("sr3", weights.sha256, steps, variance, clip, spacing)
         self.checksums = {"checkpoint": weights.sha256}
         device = default_device()
         self.network = weights.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self.variance, self.clip = device, variance, clip
         training = weights.config.schedule.build()
-        self.schedule = NoiseSchedule.matching(float(training.gammas[-1]), steps)
+        self.schedule = NoiseSchedule.inference(float(training.gammas[-1]), steps, spacing)
 
     @torch.inference_mode()
     def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
@@ -65,12 +65,17 @@ class SR3:
 
 
 def build(
-    *, checkpoint: str, task: Task | None = None, steps: int = 100, variance: Variance = "beta", clip: bool = False
+    *,
+    checkpoint: str,
+    task: Task | None = None,
+    steps: int = 100,
+    variance: Variance = "beta",
+    clip: bool = False,
+    spacing: Spacing = "log_snr",
 ) -> SR3:
     """Load an SR3 checkpoint, one trained for `task` where that is given.
 
-    steps: refinement steps; their linear schedule ends at the gamma_T of training. variance and clip: see `refine`.
+    steps: refinement steps, from the gamma_T of training on. spacing: see `NoiseSchedule.inference`. variance and clip:
+    see `refine`.
     """
-    if steps < 1:
-        raise UserError(f"sr3: steps is {steps}; at least 1 is needed")
-    return SR3(checkpoints.load(checkpoint, "sr3", task), steps, variance, clip)
+    return SR3(checkpoints.load(checkpoint, "sr3", task), steps, variance, clip, spacing)

@@ -23,7 +23,7 @@ class Validation:
     def __init__(self, config: TrainConfig, task: Task, hr: Tensor) -> None:
         self.config, self.hr, self.lr = config, hr, task.degrade(hr)
         final_gamma = float(config.schedule.build().gammas[-1])
-        self.schedule = NoiseSchedule.matching(final_gamma, config.log.sampling_steps)
+        self.schedule = NoiseSchedule.inference(final_gamma, config.log.sampling_steps)
 
     @torch.inference_mode()
     def run(self, network: UNet, device: torch.device) -> tuple[dict[str, float], bytes]:

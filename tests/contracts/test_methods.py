@@ -49,7 +49,16 @@ def cases(tmp_path_factory) -> dict[str, Case]:
     return {
         "bicubic": Case({}),
         "regression": Case({"checkpoint": weights["regression", 0]}, [{"checkpoint": weights["regression", 1]}]),
-        "sr3": Case(sr3, [{"checkpoint": weights["sr3", 1]}, {"steps": 4}, {"variance": "posterior"}, {"clip": True}]),
+        "sr3": Case(
+            sr3,
+            [
+                {"checkpoint": weights["sr3", 1]},
+                {"steps": 4},
+                {"variance": "posterior"},
+                {"clip": True},
+                {"spacing": "linear"},
+            ],
+        ),
         "python": Case({"python": f"{folder / 'mine.py'}:build"}, [{"gain": 0.5}]),
     }
 

@@ -95,9 +95,15 @@ def test_regression_is_one_pass_and_starts_as_bicubic(trained, inputs):
 def test_fingerprint_names_weights_and_settings(trained):
     fingerprints = {
         sr3.build(checkpoint=trained["sr3"], **options).fingerprint
-        for options in ({"steps": 2}, {"steps": 3}, {"steps": 2, "clip": True}, {"steps": 2, "variance": "posterior"})
+        for options in (
+            {"steps": 2},
+            {"steps": 3},
+            {"steps": 2, "clip": True},
+            {"steps": 2, "variance": "posterior"},
+            {"steps": 2, "spacing": "linear"},
+        )
     }
-    assert len(fingerprints) == 4
+    assert len(fingerprints) == 5
     assert sr3.build(checkpoint=trained["sr3"], steps=2).fingerprint in fingerprints
 
 
@@ -139,5 +145,5 @@ def test_checkpoints_of_another_kind_are_refused(trained):
         sr3.build(checkpoint=trained["regression"])
     with pytest.raises(UserError, match="trained for photos_16_64, not faces_16_128"):
         sr3.build(checkpoint=trained["sr3"], task=TASKS["faces_16_128"])
-    with pytest.raises(UserError, match="steps is 0"):
+    with pytest.raises(UserError, match="0 steps; at least 1"):
         sr3.build(checkpoint=trained["sr3"], steps=0)

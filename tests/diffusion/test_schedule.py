@@ -38,10 +38,18 @@ def test_every_example_of_a_batch_has_its_own_level():
     assert len(set(t)) > 55
 
 
-@given(steps=st.integers(1, 400))
-@settings(max_examples=25, deadline=None)
-def test_few_step_schedules_end_at_the_level_of_training(steps):
-    gammas = NoiseSchedule.matching(float(TRAINING.gammas[-1]), steps).gammas
+@given(steps=st.integers(1, 400), spacing=st.sampled_from(["log_snr", "linear"]))
+@settings(max_examples=40, deadline=None)
+def test_inference_schedules_end_at_the_level_of_training(steps, spacing):
+    gammas = NoiseSchedule.inference(float(TRAINING.gammas[-1]), steps, spacing).gammas
     assert len(gammas) == steps
     assert float(gammas[-1]) == pytest.approx(float(TRAINING.gammas[-1]), rel=1e-6)
     assert bool((gammas.diff() < 0).all())
+    if steps > 1:
+        assert float(gammas[0]) == pytest.approx(1 - 1e-4)
+
+
+def test_log_snr_falls_in_equal_steps():
+    gammas = NoiseSchedule.inference(1e-4, 30).gammas
+    steps = torch.logit(gammas).diff()
+    torch.testing.assert_close(steps, steps[:1].expand(29))

@@ -64,6 +64,31 @@ def test_a_new_network_predicts_zero_and_its_blocks_start_as_shortcuts():
     torch.testing.assert_close(SelfAttention(8)(h), h / math.sqrt(2))
 
 
+def test_residual_scale_starts_from_the_linear_estimate():
+    """Untrained, it predicts E[eps] for details y_0 - x ~ N(0, s^2): the regression of eps on y - sqrt(g) x."""
+    s, g = 0.1, 0.7
+    network = UNet(UNetConfig(channels=8, multipliers=(1,), blocks=1, image_size=16, residual_scale=s))
+    x, eps = torch.randn(2, 4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    y0 = x + s * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    y = math.sqrt(g) * y0 + math.sqrt(1 - g) * eps
+    predicted = network(x, y, torch.full((4,), g))
+    details = y - math.sqrt(g) * x
+    slope = (details * eps).sum() / details.square().sum()
+    assert (predicted / details).mean().item() == pytest.approx(slope.item(), rel=0.01)
+
+
+def test_residual_scale_cannot_shift_colours():
+    """What group norm and few steps do to hue in other SR3 code: here even an untrained network keeps it."""
+    torch.manual_seed(0)
+    network = UNet(UNetConfig(channels=8, multipliers=(1, 2), blocks=1, image_size=32, residual_scale=0.1)).eval()
+    x = torch.rand(2, 3, 1, 1).expand(2, 3, 32, 32).contiguous() - 0.5
+    schedule = NoiseSchedule.inference(4.4e-5, 25)
+    with torch.inference_mode():
+        *_, y = refine(network, x, schedule, NoisePerImage([0, 1], x), "posterior", clip=True)
+    assert (y - x).mean(dim=(2, 3)).abs().max() < 1.5 * 2 / 255
+    assert (y - x).std().item() == pytest.approx(0.1, rel=0.25)
+
+
 def test_blocks_resample_both_branches():
     h = torch.randn(1, 8, 4, 4)
     down = ResidualBlock(8, 8, None, resample="down")(h, None)

@@ -1,0 +1,69 @@
+"""Does the embedded SR3 look like photographs? Colour, detail and noise of a run's pictures beside their HR twins.
+
+    python benchmark.py run configs/quickstart.toml --set data.limit=256 --out runs/embedded
+    python benchmarks/embedded_quality.py runs/embedded
+
+Prints for every method: PSNR and consistency from results.csv; the median over images of the error of the mean
+colour, in levels of 255; the energy above the Nyquist frequency of the LR image, over HR's; and the standard deviation
+in the tenth of the 8x8 patches that are flattest in HR, above HR's, in levels.
+"""
+
+import tomllib
+from pathlib import Path
+
+import click
+import pandas as pd
+import torch
+from torch import Tensor
+
+from sr3eval.images import load
+
+PATCH = 8
+
+
+def read(folder: Path) -> Tensor:
+    """All pictures below a folder in the order of their names, [N, 3, H, W] in [0, 1]."""
+    return torch.stack([load(path) for path in sorted(folder.rglob("*.png"))])
+
+
+def color_error(sr: Tensor, hr: Tensor) -> float:
+    """Median over images of |mean colour of SR - of HR|, averaged over channels, in levels."""
+    return float((sr - hr).mean(dim=(2, 3)).abs().mean(dim=1).median() * 255)
+
+
+def high_frequency_energy(images: Tensor, scale: int) -> float:
+    """Energy at frequencies that the LR image cannot hold: beyond 1 / (2 scale) cycles a pixel in x or y."""
+    side = images.shape[-1]
+    window = torch.hann_window(side, periodic=False)
+    spectrum = torch.fft.fft2(images * window[:, None] * window[None, :]).abs().square()
+    beyond = torch.fft.fftfreq(side).abs() > 0.5 / scale
+    return float(spectrum[..., beyond[:, None] | beyond[None, :]].sum())
+
+
+def patch_deviation(images: Tensor) -> Tensor:
+    """Standard deviation inside every 8x8 patch, mean over channels, in levels: [number of patches]."""
+    patches = images.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH)
+    return patches.std(dim=(-2, -1)).mean(dim=1).flatten() * 255
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, path_type=Path))
+def main(run: Path) -> None:
+    """Print the quality table of a finished RUN."""
+    results = pd.read_csv(run / "results.csv").pivot(index="method", columns="metric", values="value")
+    config = tomllib.loads((run / "config.toml").read_text())
+    hr, lr = read(run / "images" / "_hr"), read(run / "images" / "_lr")
+    scale = hr.shape[-1] // lr.shape[-1]
+    flat = patch_deviation(hr)
+    flattest = flat <= flat.quantile(0.1)
+    click.echo(f"{'method':14}{'PSNR':>8}{'consist.':>10}{'colour':>8}{'HF / HR':>9}{'flat sd - HR':>14}")
+    for name in [method["name"] for method in config["method"]]:
+        sr = read(run / "images" / name)
+        energy = high_frequency_energy(sr, scale) / high_frequency_energy(hr, scale)
+        noise = float((patch_deviation(sr) - flat)[flattest].mean())
+        psnr, consistency = results.loc[name, ["psnr", "consistency"]]
+        click.echo(f"{name:14}{psnr:8.2f}{consistency:10.2f}{color_error(sr, hr):8.2f}{energy:9.2f}{noise:14.2f}")
+
+
+if __name__ == "__main__":
+    main()
