@@ -158,6 +158,7 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
     the state, so that nothing is lost; a kill loses the steps since the last save. Raises UserError when `out` holds
     another run, an image cannot be read, or the loss is no longer finite.
     """
+    config = config.resolved()
     task = tasks.get(config.task)
     folder, validation_folder, _ = stream.open_folders(config.data, task)
     claim_folder(out, CONFIG_FILE, configs.to_toml(config))

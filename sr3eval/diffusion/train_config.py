@@ -130,6 +130,10 @@ class TrainConfig:
     def network(self) -> UNetConfig:
         return replace(self.unet or PRESETS[self.task], noise_level=self.model == "sr3")
 
+    def resolved(self) -> "TrainConfig":
+        """The same run with its network written out: what checkpoints carry, lest they change with a preset."""
+        return replace(self, unet=self.network)
+
     @property
     def p(self) -> int:
         return self.loss_norm or (1 if self.model == "sr3" else 2)

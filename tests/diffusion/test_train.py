@@ -117,6 +117,8 @@ def test_training_learns(settings, tmp_path):
 
 def test_checkpoint_holds_the_averaged_weights(settings, tmp_path):
     run(settings, tmp_path / "run")
+    loaded = checkpoint.load(str(tmp_path / "run" / "model.safetensors"))
+    assert loaded.config.unet == from_dict(TrainConfig, settings).network  # written out, whatever presets become
     state = weights(tmp_path / "run")
     averaged = weights(tmp_path / "run", "model.safetensors")
     assert equal(averaged, {n.removeprefix("ema."): t for n, t in state.items() if n.startswith("ema.")})
