@@ -7,7 +7,7 @@ import torch
 
 import sr3eval
 
-PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow")
+PACKAGES = ("torch", "numpy", "pandas", "pillow")
 
 
 def describe() -> dict[str, object]:

@@ -19,7 +19,8 @@ class TrainingLog:
             complete = [
                 line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line[-1:] == "\n"
             ]
-            atomic_write(path, "".join(line for line in complete if json.loads(line)["step"] <= step).encode())
+            kept = [line for line in complete if json.loads(line)["step"] <= step] if step else []
+            atomic_write(path, "".join(kept).encode())
         self.file = path.open("a", encoding="utf-8")
         self.board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 

@@ -160,7 +160,7 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
     """
     config = config.resolved()
     task = tasks.get(config.task)
-    folder, validation_folder, _ = stream.open_folders(config.data, task)
+    folder, validation_folder, too_small = stream.open_folders(config.data, task)
     claim_folder(out, CONFIG_FILE, configs.to_toml(config))
     trainer = Trainer(config, device or default_device())
     if (out / STATE_FILE).exists():
@@ -169,6 +169,8 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
     images = stream.TrainingImages(folder, config.seed, data.crop, data.zoom_out, data.flip)
     validation = Validation(config, task, stream.validation_images(validation_folder, data))
     log = TrainingLog(out, trainer.step)
+    if trainer.step == 0:
+        log.write({"step": 0, "training_images": len(folder), "left_out_too_small": len(too_small)})
     optimiser = config.optimiser
     source = stream.batches(images, trainer.step, optimiser.steps, optimiser.batch_size, data.workers)
     try:

@@ -1,8 +1,10 @@
 """Checkpoints as methods, and `sr3eval sample` over folders."""
 
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,29 @@ def test_interrupted_sampling_goes_on_with_the_same_bytes(trained, inputs, tmp_p
     for path in (tmp_path / "whole").rglob("*.png"):
         twin = tmp_path / "parts" / path.relative_to(tmp_path / "whole")
         assert path.read_bytes() == twin.read_bytes()
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_command_goes_on_with_the_same_bytes(trained, inputs, tmp_path, signal_number):
+    def line(out):
+        options = ["--steps", "40", "--samples", "3", "--batch-size", "1"]
+        return [sys.executable, "-m", "sr3eval.cli", "sample", "--checkpoint", trained["sr3"], *options, inputs, out]
+
+    process = subprocess.Popen(line(tmp_path / "killed"), stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "killed").rglob("*.png")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal_number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (130 if signal_number == signal.SIGINT else -signal_number)
+    assert "Traceback" not in errors
+    made = len(list((tmp_path / "killed").rglob("*.png")))
+    assert 0 < made < 15
+    for out in ("killed", "whole"):
+        subprocess.run(line(tmp_path / out), check=True, capture_output=True)
+    names = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*.png")]
+    assert len(names) == 15
+    assert all((tmp_path / "whole" / n).read_bytes() == (tmp_path / "killed" / n).read_bytes() for n in names)
 
 
 def test_regression_is_one_pass_and_starts_as_bicubic(trained, inputs):

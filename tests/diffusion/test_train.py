@@ -99,9 +99,10 @@ def test_sr3_keeps_the_last_weights_and_regression_the_best(settings, tmp_path, 
 def test_logs_losses_by_noise_level_and_validation(settings, tmp_path):
     run(settings, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [2, 4, 6, 8]
-    assert any(name.startswith("loss_sqrt_gamma_") for name in lines[0])
-    assert {"psnr", "consistency", "color_error", "validation_loss"} <= lines[1].keys()
+    assert [line["step"] for line in lines] == [0, 2, 4, 6, 8]
+    assert lines[0] == {"step": 0, "training_images": 6, "left_out_too_small": 0}
+    assert any(name.startswith("loss_sqrt_gamma_") for name in lines[1])
+    assert {"psnr", "consistency", "color_error", "validation_loss"} <= lines[2].keys()
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
@@ -111,7 +112,7 @@ def test_training_learns(settings, tmp_path):
     settings["log"] |= {"every": 10, "validate_every": 150}
     run(settings, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert lines[0]["loss"] > 0.7
+    assert lines[1]["loss"] > 0.7
     assert lines[-1]["loss"] < 0.5
 
 
