@@ -1,7 +1,7 @@
 """Folders of images: find them, choose deterministically, prepare the high-resolution targets."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -64,26 +64,18 @@ def split(ids: Sequence[str], held_out: float) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True)
 class Folder:
-    """The prepared images of a folder for one task: `(image_id, hr)` with hr [3, H, W] in [0, 1] on the 8-bit grid."""
+    """The images of a folder, prepared for one task on demand."""
 
     paths: dict[str, Path]
     task: Task
 
-    @classmethod
-    def open(cls, folder: Path, task: Task) -> "Folder":
-        return cls(find_images(folder), task)
-
     def hr(self, image_id: str) -> Tensor:
-        """The HR target of one image; raises UserError naming the file when it is unreadable or too small."""
+        """The HR target of one image, [3, H, W] in [0, 1] on the 8-bit grid; UserError names an unreadable or small file."""
         path = self.paths[image_id]
         try:
             return self.task.prepare(load(path))
         except UserError as error:
             raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from None
-
-    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        for image_id in self.paths:
-            yield image_id, self.hr(image_id)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -24,7 +24,7 @@ ALLOWED = {
     "sr3eval/console.py": BASICS,
     "sr3eval": IMAGES,
     "sr3eval/metrics": IMAGES | {"sr3eval.metrics"},
-    "sr3eval/diffusion": IMAGES | {"sr3eval.diffusion"},
+    "sr3eval/diffusion": IMAGES | {"sr3eval.diffusion", "sr3eval.metrics"},
     "sr3eval/benchmark": IMAGES | {"sr3eval.benchmark", "sr3eval.metrics", "sr3eval.diffusion"},
     "sr3eval/cli.py": IMAGES | {"sr3eval.benchmark", "sr3eval.diffusion", "sr3eval.metrics", "sr3eval.console"},
     "baselines": {"baselines", "sr3eval.method", "sr3eval.images", "sr3eval.errors", "sr3eval.diffusion"},

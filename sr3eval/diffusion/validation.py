@@ -10,7 +10,9 @@ from sr3eval.diffusion.schedule import NoiseSchedule
 from sr3eval.diffusion.sr3 import sample
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
-from sr3eval.images import bicubic_down, bicubic_up, encode_png, round_to_8bit, to_signed
+from sr3eval.images import bicubic_up, encode_png, round_to_8bit, to_signed
+from sr3eval.metrics.consistency import consistency
+from sr3eval.metrics.psnr import psnr
 from sr3eval.tasks import Task
 
 BATCH = 32
@@ -30,10 +32,9 @@ class Validation:
         """Mean PSNR (dB), consistency (MSE x 1e5), colour error (levels), loss on fixed noise; and the PNG sheet."""
         parts = zip(self.lr.split(BATCH), range(0, len(self.lr), BATCH), strict=True)
         sr = round_to_8bit(torch.cat([self._upscale(network, lr.to(device), first) for lr, first in parts]).cpu())
-        mse = (sr - self.hr).square().mean(dim=(1, 2, 3))
         scores = {
-            "psnr": float((-10 * mse.clamp(min=1e-10).log10()).mean()),
-            "consistency": float((bicubic_down(sr, self._lr_size()) - self.lr).square().mean() * 1e5),
+            "psnr": float(psnr(sr, self.hr).mean()),
+            "consistency": float(consistency(sr, self.lr).mean() * 1e5),
             "color_error": float((sr - self.hr).mean(dim=(2, 3)).abs().mean() * 255),
         }
         if self.config.model == "sr3":
@@ -57,9 +58,6 @@ class Validation:
             x, y0, g, eps = (part.to(device) for part in parts)
             losses.append(sr3_loss(network, x, y0, g, eps, self.config.p))
         return float(torch.cat(losses).mean())
-
-    def _lr_size(self) -> tuple[int, int]:
-        return (self.lr.shape[-2], self.lr.shape[-1])
 
     def _sheet(self, sr: Tensor) -> Tensor:
         """Rows of bicubic | output | HR."""
