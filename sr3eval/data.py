@@ -70,7 +70,7 @@ class Folder:
     task: Task
 
     def hr(self, image_id: str) -> Tensor:
-        """The HR target of one image, [3, H, W] in [0, 1] on the 8-bit grid; UserError names an unreadable or small file."""
+        """The HR target of one image, [3, H, W] in [0, 1] on the 8-bit grid; UserError names an unreadable file."""
         path = self.paths[image_id]
         try:
             return self.task.prepare(load(path))
