@@ -1,6 +1,7 @@
 """`sr3eval train` and `sr3eval sample`. torch is imported inside the commands, so that --help is instant."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,27 +41,17 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
 @click.option("--variance", type=click.Choice(["beta", "posterior"]), default="beta", show_default=True)
 @click.option("--clip/--no-clip", default=False, show_default=True, help="Clamp the estimate of y_0 at every step.")
 @click.option("--spacing", type=click.Choice(["log_snr", "linear"]), default="log_snr", show_default=True)
+@click.option("--first-beta", default=1e-4, show_default=True, help="1 - gamma of the last noise level to be removed.")
 @click.option("--samples", default=1, show_default=True, help="Samples an image, each from its own seed (SR3).")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--batch-size", default=16, show_default=True)
 @click.argument("images", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-def sample(
-    checkpoint: str,
-    steps: int,
-    variance: str,
-    clip: bool,
-    spacing: str,
-    samples: int,
-    seed: int,
-    batch_size: int,
-    images: Path,
-    out: Path,
-) -> None:
+def sample(images: Path, out: Path, **options: Any) -> None:
     """Upscale every image below the folder IN into OUT; the same command goes on after an interruption."""
     from sr3eval.diffusion.sample import SampleConfig, sample_folder
 
-    settings = SampleConfig(checkpoint, steps, variance, clip, spacing, samples, seed, batch_size)  # type: ignore[arg-type]
+    settings = SampleConfig(**options)
     total = 0
     with console.progress("sample") as bar:
         for done, total in console.interruptible(sample_folder(settings, images, out)):

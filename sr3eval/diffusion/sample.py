@@ -11,7 +11,7 @@ from sr3eval.data import find_images, stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import regression, sr3
 from sr3eval.diffusion.sampler import Variance
-from sr3eval.diffusion.schedule import Spacing
+from sr3eval.diffusion.schedule import FIRST_BETA, Spacing
 from sr3eval.errors import UserError
 from sr3eval.files import claim_folder
 from sr3eval.images import header_size, load, save
@@ -21,13 +21,14 @@ CONFIG_FILE = "sample.toml"
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """checkpoint: SR3 or Regression; steps to spacing: of SR3 (see `sr3.build`); samples: how many an image."""
+    """checkpoint: SR3 or Regression; steps to first_beta: of SR3 (see `sr3.build`); samples: how many an image."""
 
     checkpoint: str
     steps: int = 100
     variance: Variance = "beta"
     clip: bool = False
     spacing: Spacing = "log_snr"
+    first_beta: float = FIRST_BETA
     samples: int = 1
     seed: int = 0
     batch_size: int = 16
@@ -73,7 +74,8 @@ def sample_folder(config: SampleConfig, images: Path, out: Path) -> Generator[tu
 
 def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint) -> sr3.SR3 | regression.Regression:
     if checkpoint.config.model == "sr3":
-        return sr3.SR3(checkpoint, config.steps, config.variance, config.clip, config.spacing)
+        settings = (config.steps, config.variance, config.clip, config.spacing, config.first_beta)
+        return sr3.SR3(checkpoint, *settings)
     if config.samples > 1:
         raise UserError("Regression is deterministic: --samples needs an SR3 checkpoint")
     return regression.Regression(checkpoint)

@@ -33,34 +33,42 @@ class NoiseSchedule:
         return cls(1 - torch.linspace(start, end, steps, dtype=torch.float64))
 
     @classmethod
-    def inference(cls, final_gamma: float, steps: int, spacing: Spacing = "log_snr") -> "NoiseSchedule":
-        """A schedule of `steps` levels that ends at gamma_T = `final_gamma`, training's own.
-
-        Cutting steps while keeping beta_T would start sampling from a noise level far from pure noise. "linear": beta
-        grows linearly from 1e-4. "log_snr": log(gamma / (1 - gamma)) falls in equal steps from gamma_1 = 1 - 1e-4,
-        which leaves more steps to the low noise levels where details are decided.
-        """
+    def log_snr(cls, first_gamma: float, final_gamma: float, steps: int) -> "NoiseSchedule":
+        """log(gamma / (1 - gamma)) falls in equal steps from that of gamma_1 to that of gamma_T."""
         if steps < 1:
             raise UserError(f"noise schedule: {steps} steps; at least 1 is needed")
         if steps == 1:
             return cls(torch.tensor([final_gamma], dtype=torch.float64))
-        if spacing == "linear":
-            return cls._linear_to(final_gamma, steps)
-        first, last = torch.logit(torch.tensor([1 - FIRST_BETA, final_gamma], dtype=torch.float64)).tolist()
+        first, last = torch.logit(torch.tensor([first_gamma, final_gamma], dtype=torch.float64)).tolist()
         gammas = torch.sigmoid(torch.linspace(first, last, steps, dtype=torch.float64))
         return cls(gammas / torch.cat([torch.ones(1, dtype=torch.float64), gammas[:-1]]))
 
     @classmethod
-    def _linear_to(cls, final_gamma: float, steps: int) -> "NoiseSchedule":
+    def inference(
+        cls, final_gamma: float, steps: int, spacing: Spacing = "log_snr", first_beta: float = FIRST_BETA
+    ) -> "NoiseSchedule":
+        """A schedule of `steps` levels from beta_1 = 1 - gamma_1 = `first_beta` to gamma_T = `final_gamma`, training's.
+
+        Cutting steps while keeping beta_T would start sampling from a noise level far from pure noise. "linear": beta
+        grows linearly. "log_snr": see `log_snr`; more steps at the low noise levels where details are decided.
+        """
+        if not 0 < first_beta < 1 - final_gamma:
+            raise UserError(f"first_beta: {first_beta} is not between 0 and {1 - final_gamma:.6g}")
+        if spacing == "linear" and steps > 1:
+            return cls._linear_to(final_gamma, steps, first_beta)
+        return cls.log_snr(1 - first_beta, final_gamma, steps)
+
+    @classmethod
+    def _linear_to(cls, final_gamma: float, steps: int, start: float) -> "NoiseSchedule":
         """The linear schedule with that gamma_T: its end is found by bisection."""
-        low, high = FIRST_BETA, 1 - 1e-9
+        low, high = start, 1 - 1e-9
         for _ in range(200):
             end = math.sqrt(low * high)
-            if float(cls.linear(FIRST_BETA, end, steps).gammas[-1]) > final_gamma:
+            if float(cls.linear(start, end, steps).gammas[-1]) > final_gamma:
                 low = end
             else:
                 high = end
-        return cls.linear(FIRST_BETA, high, steps)
+        return cls.linear(start, high, steps)
 
     def __len__(self) -> int:
         return len(self.alphas)

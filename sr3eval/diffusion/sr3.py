@@ -10,7 +10,7 @@ from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.device import default_device
 from sr3eval.diffusion.padding import padded
 from sr3eval.diffusion.sampler import NoisePerImage, Variance, refine
-from sr3eval.diffusion.schedule import NoiseSchedule, Spacing
+from sr3eval.diffusion.schedule import FIRST_BETA, NoiseSchedule, Spacing
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
 from sr3eval.method import fingerprint
@@ -42,16 +42,17 @@ class SR3:
         variance: Variance = "beta",
         clip: bool = False,
         spacing: Spacing = "log_snr",
+        first_beta: float = FIRST_BETA,
     ) -> None:
         self.name = "sr3"
         self.scale: int | None = tasks.get(weights.config.task).scale
-        self.fingerprint = fingerprint("sr3", weights.sha256, steps, variance, clip, spacing)
+        self.fingerprint = fingerprint("sr3", weights.sha256, steps, variance, clip, spacing, first_beta)
         self.checksums = {"checkpoint": weights.sha256}
         device = default_device()
         self.network = weights.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self.variance, self.clip = device, variance, clip
         training = weights.config.schedule.build()
-        self.schedule = NoiseSchedule.inference(float(training.gammas[-1]), steps, spacing)
+        self.schedule = NoiseSchedule.inference(float(training.gammas[-1]), steps, spacing, first_beta)
 
     @torch.inference_mode()
     def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
@@ -72,10 +73,11 @@ def build(
     variance: Variance = "beta",
     clip: bool = False,
     spacing: Spacing = "log_snr",
+    first_beta: float = FIRST_BETA,
 ) -> SR3:
     """Load an SR3 checkpoint, one trained for `task` where that is given.
 
-    steps: refinement steps, from the gamma_T of training on. spacing: see `NoiseSchedule.inference`. variance and clip:
-    see `refine`.
+    steps: refinement steps, from the gamma_T of training on. spacing, first_beta: see `NoiseSchedule.inference`.
+    variance, clip: see `refine`.
     """
-    return SR3(checkpoints.load(checkpoint, "sr3", task), steps, variance, clip, spacing)
+    return SR3(checkpoints.load(checkpoint, "sr3", task), steps, variance, clip, spacing, first_beta)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from sr3eval import tasks
 from sr3eval.diffusion.presets import PRESETS
-from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.diffusion.schedule import NoiseSchedule, Spacing
 from sr3eval.diffusion.unet import UNetConfig
 from sr3eval.errors import UserError
 
@@ -38,14 +38,22 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Linear training schedule beta_1 .. beta_T. The paper gives T alone; the ends are Palette's."""
+    """Training schedule beta_1 .. beta_T. The paper gives T alone; the ends are Palette's.
+
+    spacing: "linear" in beta; "log_snr" goes from the same gamma_1 to the same gamma_T in equal steps of log SNR, which
+    draws more examples at the low noise levels where textures are decided.
+    """
 
     start: float = 1e-6
     end: float = 1e-2
     steps: int = 2000
+    spacing: Spacing = "linear"
 
     def build(self) -> NoiseSchedule:
-        return NoiseSchedule.linear(self.start, self.end, self.steps)
+        linear = NoiseSchedule.linear(self.start, self.end, self.steps)
+        if self.spacing == "linear":
+            return linear
+        return NoiseSchedule.log_snr(float(linear.gammas[0]), float(linear.gammas[-1]), self.steps)
 
 
 @dataclass(frozen=True)

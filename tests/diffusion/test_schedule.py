@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.diffusion.train_config import ScheduleConfig
 
 TRAINING = NoiseSchedule.linear(1e-6, 1e-2, 2000)
 
@@ -38,18 +39,30 @@ def test_every_example_of_a_batch_has_its_own_level():
     assert len(set(t)) > 55
 
 
-@given(steps=st.integers(1, 400), spacing=st.sampled_from(["log_snr", "linear"]))
+@given(
+    steps=st.integers(1, 400),
+    spacing=st.sampled_from(["log_snr", "linear"]),
+    first_beta=st.sampled_from([1e-6, 1e-4, 2e-3]),
+)
 @settings(max_examples=40, deadline=None)
-def test_inference_schedules_end_at_the_level_of_training(steps, spacing):
-    gammas = NoiseSchedule.inference(float(TRAINING.gammas[-1]), steps, spacing).gammas
+def test_inference_schedules_end_at_the_level_of_training(steps, spacing, first_beta):
+    gammas = NoiseSchedule.inference(float(TRAINING.gammas[-1]), steps, spacing, first_beta).gammas
     assert len(gammas) == steps
     assert float(gammas[-1]) == pytest.approx(float(TRAINING.gammas[-1]), rel=1e-6)
     assert bool((gammas.diff() < 0).all())
     if steps > 1:
-        assert float(gammas[0]) == pytest.approx(1 - 1e-4)
+        assert float(gammas[0]) == pytest.approx(1 - first_beta)
 
 
 def test_log_snr_falls_in_equal_steps():
     gammas = NoiseSchedule.inference(1e-4, 30).gammas
     steps = torch.logit(gammas).diff()
     torch.testing.assert_close(steps, steps[:1].expand(29))
+
+
+def test_training_levels_may_be_even_in_log_snr():
+    linear, even = ScheduleConfig(start=3e-4).build(), ScheduleConfig(start=3e-4, spacing="log_snr").build()
+    torch.testing.assert_close(even.gammas[[0, -1]], linear.gammas[[0, -1]])
+    torch.testing.assert_close(
+        torch.logit(even.gammas)[1000], torch.logit(even.gammas)[[0, -1]].mean(), atol=0.01, rtol=0
+    )
