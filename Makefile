@@ -23,7 +23,7 @@ test: .venv/installed-dev
 	@$(PYTHON) -m venv .venv > /dev/null 2>&1 || { rm -rf .venv; echo "Python's venv module is missing (Debian: apt-get install python3-venv)"; exit 1; }
 
 .venv/installed: pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable '.[offline]'
 	@touch $@
 
 .venv/installed-dev: pyproject.toml | .venv/bin/python

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sr3eval import tasks
-from sr3eval.config import check_keys, convert, from_dict
+from sr3eval.config import check_keys, convert, from_dict, to_dict
 from sr3eval.errors import UserError
 
 
@@ -15,12 +15,14 @@ class DataConfig:
     """images: a folder. limit: how many, chosen by the hash of their ids and spread over their parent folders.
 
     group: what clusters the intervals: "parent" (the folder an image lies in, say the photograph a crop is from) or
-    "image" (every image on its own).
+    "image" (every image on its own). labels: the images' ImageNet classes, for top1_error and top5_error: "folders"
+    (named by synset, as ImageNet's are), or a CSV file with the columns image_id and label (index or synset).
     """
 
     images: str
     limit: int | None = None
     group: Literal["parent", "image"] = "image"
+    labels: str | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -83,13 +85,12 @@ class RunConfig:
 
     def plain(self) -> dict[str, Any]:
         """The resolved config as TOML values; `parse` reads it back."""
-        source = {"images": self.data.images, "limit": self.data.limit, "group": self.data.group}
         return {
             "task": self.task,
             "seed": self.seed,
             "batch_size": self.batch_size,
             "metrics": [{"name": name, **options} if options else name for name, options in self.metrics],
-            "data": {key: value for key, value in source.items() if value is not None},
+            "data": to_dict(self.data),
             "method": [{"name": m.name, "kind": m.kind, **m.options} for m in self.method],
         }
 

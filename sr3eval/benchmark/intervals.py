@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Array = NDArray[np.float64]
 
@@ -37,8 +38,16 @@ def bootstrap_interval(values: Array, groups: NDArray[np.object_], seed: int = 0
 
 
 def sign_flip_p(differences: Array, groups: NDArray[np.object_], seed: int = 0) -> float:
-    """Two-sided p of "the mean difference is zero", flipping the signs of whole groups: exact up to 14 groups."""
+    """Two-sided p of "the mean difference is zero", flipping the signs of whole groups: exact up to 14 groups.
+
+    Differences of 0/1 scores of ungrouped images are all -1, 0 or 1: then it is exact, and McNemar's exact test.
+    """
     sums, _ = group_sums(differences, groups)
+    sums = sums[sums != 0]
+    if len(sums) == 0:
+        return 1.0
+    if np.ptp(np.abs(sums)) == 0:
+        return float(stats.binomtest(int((sums > 0).sum()), len(sums)).pvalue)
     observed = abs(sums.sum())
     tolerance = 1e-12 * np.abs(sums).sum()
     if len(sums) <= EXACT_UP_TO:
@@ -50,6 +59,32 @@ def sign_flip_p(differences: Array, groups: NDArray[np.object_], seed: int = 0) 
         signs = rng.choice((-1.0, 1.0), size=(CHUNK, len(sums)))
         as_extreme += int(np.sum(np.abs(signs @ sums) >= observed - tolerance))
     return (as_extreme + 1) / (RESAMPLES + 1)
+
+
+def jackknife_error(value: float, n: int, without: Array, counts: Array) -> float:
+    """Standard error of a statistic of n images by the delete-a-group jackknife, for groups of any sizes.
+
+    without: the statistic when each group is left out; counts: of how many images that was. Source: Busing, Meijer and
+    van der Leeden 1999, "Delete-m jackknife for unequal m". A bias that is proportional to 1/n drops out.
+    """
+    groups = len(without)
+    h = n / (n - counts)
+    pseudo = h * value - (h - 1) * without
+    center = groups * value - float(np.sum(counts / n * without))
+    return float(np.sqrt(np.sum((pseudo - center) ** 2 / (h - 1)) / groups))
+
+
+def t_interval(value: float, error: float, groups: int) -> tuple[float, float]:
+    """95 % interval of Student's t with groups - 1 degrees of freedom, centred on the value."""
+    half = float(stats.t.ppf((1 + LEVEL) / 2, groups - 1)) * error
+    return value - half, value + half
+
+
+def t_p(value: float, error: float, groups: int) -> float:
+    """Two-sided p of "the value is zero"."""
+    if error == 0:
+        return float(value == 0)
+    return float(2 * stats.t.sf(abs(value) / error, groups - 1))
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+PER_IMAGE_COLUMNS = ["task", "method", "image_id", "metric", "value", "group"]
+# Metrics of whole sets: the value, with left_out empty, and the values without each jackknife block.
+SET_COLUMNS = ["task", "method", "metric", "left_out", "value", "n"]
 HR, LR = "_hr", "_lr"  # folders below images/ that are no method's: slugs do not start with "_"
 
 
@@ -14,7 +17,11 @@ class RunFolder:
 
     def image(self, folder: str, image_id: str) -> Path:
         """A picture of a method (by slug), or of HR or LR."""
-        return self.path / "images" / folder / f"{image_id}.png"
+        return self.images / folder / f"{image_id}.png"
+
+    @property
+    def images(self) -> Path:
+        return self.path / "images"
 
     @property
     def config(self) -> Path:
@@ -31,3 +38,7 @@ class RunFolder:
     @property
     def results(self) -> Path:
         return self.path / "results.csv"
+
+    @property
+    def set_scores(self) -> Path:
+        return self.path / "set_scores.csv"

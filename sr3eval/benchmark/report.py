@@ -13,8 +13,8 @@ import pandas as pd
 
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.layout import HR, LR, RunFolder
-from sr3eval.benchmark.table import Style, cells, notes, printed
-from sr3eval.data import choose
+from sr3eval.benchmark.table import Scores, Style, cells, notes, printed
+from sr3eval.data import choose, find_images
 from sr3eval.files import atomic_write
 from sr3eval.images import header_size
 
@@ -63,11 +63,11 @@ class Dot:
     text: str
 
 
-def write(folder: Path, config: RunConfig, results: pd.DataFrame, per_image: pd.DataFrame) -> None:
+def write(folder: Path, config: RunConfig, results: pd.DataFrame, scores: Scores) -> None:
     """Write report.html of a finished run."""
     run = RunFolder(folder)
     header, rows = cells(results, HTML)
-    ids = sorted(per_image["image_id"].unique())
+    ids = sorted(find_images(run.images / HR))
     shown = _affordable(run, config, choose(ids, GRID_ROWS))
     page = _template().render(
         task=config.task,
@@ -77,7 +77,7 @@ def write(folder: Path, config: RunConfig, results: pd.DataFrame, per_image: pd.
         plots=[(printed(metric)[0], _dots(part)) for metric, part in results.groupby("metric", sort=False)],
         grid=[(image_id, _row(run, config, image_id)) for image_id in shown],
         pixelated=header_size(run.image(HR, shown[0]))[0] <= 256,
-        extremes=_extremes(run, config, results, per_image),
+        extremes=_extremes(run, config, results, scores.per_image),
         paired=_paired(results),
         config=run.config.read_text(encoding="utf-8"),
         environment=json.loads(run.environment.read_text(encoding="utf-8")),
@@ -133,9 +133,11 @@ def _dots(results: pd.DataFrame) -> list[Dot]:
 def _extremes(
     run: RunFolder, config: RunConfig, results: pd.DataFrame, per_image: pd.DataFrame
 ) -> list[tuple[str, str, list[Picture], list[Picture]]]:
-    """By method: its best and its worst images in the first metric, each as LR, output, HR side by side."""
-    metric = str(results["metric"].iloc[0])
-    higher = bool(results["higher_is_better"].iloc[0])
+    """By method: its best and its worst images in the first metric of images, each as LR, output, HR side by side."""
+    if per_image.empty:
+        return []
+    metric = str(per_image["metric"].iloc[0])
+    higher = bool(results.loc[results["metric"] == metric, "higher_is_better"].iloc[0])
     name, decimals = printed(metric)
     found = []
     for method in config.method:

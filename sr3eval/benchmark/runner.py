@@ -1,8 +1,10 @@
 """A run: images made or found in the cache, written as PNG, read back and scored."""
 
+import functools
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,15 +18,17 @@ from sr3eval import metrics, tasks
 from sr3eval.benchmark import environment, methods
 from sr3eval.benchmark.cache import Cache
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.layout import HR, LR, RunFolder
+from sr3eval.benchmark.labels import read_labels
+from sr3eval.benchmark.layout import HR, LR, PER_IMAGE_COLUMNS, SET_COLUMNS, RunFolder
 from sr3eval.config import resolve_path
 from sr3eval.data import Folder, choose, find_images, large_enough, parent_of, stable_hash
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write, claim_folder
 from sr3eval.images import encode_png, load, save, to_uint8
 from sr3eval.method import Method, Precomputed
-from sr3eval.metrics import Batch, Metric
+from sr3eval.metrics import BLOCKS, Batch, Estimate, Metric, block_of
 
+S = TypeVar("S")
 T = TypeVar("T")
 OVERSHOOT = 1e-3  # how far beyond [0, 1] an output may lie before its range is taken to be another one
 
@@ -47,12 +51,16 @@ class Run:
     def __init__(self, config: RunConfig, out: Path, cache: Path, kinds: methods.Kinds) -> None:
         self.config, self.folder, self.cache = config, RunFolder(out), Cache(cache)
         self.task = tasks.get(config.task)
-        self.metrics = {contender.name: self._metrics() for contender in config.method}
+        self.metrics = self._metrics()
         paths = find_images(resolve_path(config.data.images))
         kept, self.too_small = large_enough(paths, self.task.hr_size)
         if not kept:
             raise UserError(f"{config.data.images}: all {len(paths)} images are below {self.task.hr_size} pixels")
         self.ids = choose(list(kept), config.data.limit)
+        self.labels = read_labels(config.data.labels, self.ids) if config.data.labels else None
+        for metric in self.metrics:
+            metric.check(len(self.ids), self.labels is not None)
+        self.blocks = self._blocks()
         self.data = Folder(kept, self.task)
         self.contenders = {method.name: methods.build(method, self.task, kinds) for method in config.method}
         for contender in self.contenders.values():
@@ -135,24 +143,45 @@ class Run:
             atomic_write(path, png)
 
     def scores(self) -> Generator[Progress, None, None]:
-        """Read the written images back and score them; then write per_image.csv and environment.json."""
-        rows: list[tuple[str, str, str, str, float, str]] = []
+        """Read the written images back and score them; then write per_image.csv, set_scores.csv, environment.json."""
+        per_image: list[tuple[object, ...]] = []
+        sets: list[tuple[object, ...]] = []
         for method in self.config.method:
-            for done, part in enumerate(chunks(self.ids, self.config.batch_size), start=1):
-                batch = self._batch(method.slug, part)
-                for metric in self.metrics[method.name]:
+            scored = [metric.fresh() for metric in self.metrics]
+            done = 0
+            parts = list(chunks(self.ids, self.config.batch_size))
+            for batch in ahead(functools.partial(self._batch, method.slug), parts):
+                for metric in scored:
                     metric.update(batch)
-                yield Progress("score", min(done * self.config.batch_size, len(self.ids)), len(self.ids))
-            for metric in self.metrics[method.name]:
-                for image_id, value in metric.compute().per_image.items():
-                    rows.append((self.task.name, method.name, image_id, metric.name, value, self._group(image_id)))
-        table = pd.DataFrame(rows, columns=["task", "method", "image_id", "metric", "value", "group"])
-        atomic_write(self.folder.per_image, table.to_csv(index=False, lineterminator="\n").encode())
+                done += len(batch.ids)
+                yield Progress(f"score {method.name}", done, len(self.ids))
+            for metric in scored:
+                result = metric.compute()
+                key = (self.task.name, method.name)
+                for image_id, value in result.per_image.items():
+                    per_image.append((*key, image_id, metric.name, value, self._group(image_id)))
+                if not result.per_image:
+                    everything = {"": Estimate(result.value, result.n)}
+                    for left_out, estimate in (everything | result.without).items():
+                        sets.append((*key, metric.name, left_out, estimate.value, estimate.n))
+        self._write_csv(self.folder.per_image, per_image, PER_IMAGE_COLUMNS)
+        self._write_csv(self.folder.set_scores, sets, SET_COLUMNS)
         atomic_write(self.folder.environment, json.dumps(self._environment(), indent=2, sort_keys=True).encode())
+
+    def _write_csv(self, path: Path, rows: Sequence[tuple[object, ...]], columns: Sequence[str]) -> None:
+        table = pd.DataFrame(rows, columns=list(columns))
+        atomic_write(path, table.to_csv(index=False, lineterminator="\n").encode())
 
     def _batch(self, slug: str, ids: Sequence[str]) -> Batch:
         lr, hr, sr = (torch.stack([load(self.folder.image(f, i)) for i in ids]) for f in (LR, HR, slug))
-        return Batch(ids, lr, hr, sr)
+        labels = [self.labels[image_id] for image_id in ids] if self.labels else None
+        return Batch(ids, lr, hr, sr, labels, [self.blocks[image_id] for image_id in ids])
+
+    def _blocks(self) -> dict[str, str]:
+        """The jackknife block of every image: its group where these are few, else a hash's share of the groups."""
+        groups = {image_id: self._group(image_id) for image_id in self.ids}
+        few = len(set(groups.values())) <= BLOCKS
+        return {image_id: group if few else block_of(group) for image_id, group in groups.items()}
 
     def _group(self, image_id: str) -> str:
         return parent_of(image_id) if self.config.data.group == "parent" else image_id
@@ -167,8 +196,7 @@ class Run:
 
     def conventions(self) -> dict[str, tuple[bool, str]]:
         """By metric id: whether higher is better, and the settings behind the number."""
-        first = self.metrics[self.config.method[0].name]
-        return {metric.name: (metric.higher_is_better, metric.settings) for metric in first}
+        return {metric.name: (metric.higher_is_better, metric.settings) for metric in self.metrics}
 
 
 def check_outputs(outputs: Tensor, shape: tuple[int, ...], where: str) -> None:
@@ -185,3 +213,14 @@ def check_outputs(outputs: Tensor, shape: tuple[int, ...], where: str) -> None:
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for first in range(0, len(items), size):
         yield items[first : first + size]
+
+
+def ahead(function: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
+    """function(item) for every item, in order; the next one is computed in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = [pool.submit(function, item) for item in items[:1]]
+        for item in items[1:]:
+            pending.append(pool.submit(function, item))
+            yield pending.pop(0).result()
+        for last in pending:
+            yield last.result()

@@ -9,81 +9,117 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sr3eval.benchmark.intervals import LEVEL, bootstrap_interval, holm, sign_flip_p
-from sr3eval.benchmark.layout import RunFolder
+from sr3eval.benchmark.intervals import (
+    LEVEL,
+    bootstrap_interval,
+    holm,
+    jackknife_error,
+    sign_flip_p,
+    t_interval,
+    t_p,
+)
+from sr3eval.benchmark.layout import PER_IMAGE_COLUMNS, SET_COLUMNS, RunFolder
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
 
-PER_IMAGE_COLUMNS = ["task", "method", "image_id", "metric", "value", "group"]
 FEW_GROUPS = 20
+SMALL_N = 10_000  # below it, set metrics are biased by more than methods usually differ
 # Name and decimals of the metrics as papers print them; the id's suffix (_y, _b4) is kept.
-PRINTED = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 3), "consistency": ("Consistency", 2)}
+PRINTED = {
+    "psnr": ("PSNR", 2),
+    "ssim": ("SSIM", 3),
+    "consistency": ("Consistency", 2),
+    "fid": ("FID", 2),
+    "is": ("IS", 2),
+    "kid": ("KID ×10³", 2),
+    "precision": ("Precision", 3),
+    "recall": ("Recall", 3),
+    "lpips": ("LPIPS", 3),
+    "top1_error": ("Top-1 error", 3),
+    "top5_error": ("Top-5 error", 3),
+    "top1_agreement_resnet50": ("Top-1 agreement, ResNet-50", 3),
+    "top1_agreement_efficientnet_lite0": ("Top-1 agreement, EfficientNet-Lite0", 3),
+    "fd_efficientnet_lite0": ("FD, EfficientNet-Lite0", 1),
+}
 
 Conventions = Mapping[str, tuple[bool, str]]
 
 
+@dataclass(frozen=True)
+class Scores:
+    """per_image.csv and set_scores.csv of one or several runs."""
+
+    per_image: pd.DataFrame
+    sets: pd.DataFrame
+
+
 def printed(metric: str) -> tuple[str, int]:
     """(name, decimals) of a metric id in tables."""
-    base, _, suffix = metric.partition("_")
-    if base not in PRINTED:
+    base = max((known for known in PRINTED if f"{metric}_".startswith(f"{known}_")), key=len, default=None)
+    if base is None:
         return metric, 3
-    name, decimals = PRINTED[base]
+    (name, decimals), suffix = PRINTED[base], metric[len(base) + 1 :]
     return f"{name} ({suffix.replace('_', ', ')})" if suffix else name, decimals
 
 
-def summarise(per_image: pd.DataFrame, conventions: Conventions) -> pd.DataFrame:
-    """results.csv from per_image.csv: a row for each task, method and metric, in order of appearance.
+def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
+    """results.csv from a run's scores: a row for each task, metric and method, in the order of the conventions.
 
-    value: mean over the images with finite scores. ci: bootstrap over groups. best, delta_to_best and its interval
-    compare with the best method on the images that both have; p_value is a sign-flip test, Holm-adjusted over the
-    methods of the metric.
+    value: mean over the images with finite scores, or the metric of the whole set. ci: bootstrap over groups, or
+    jackknife over blocks. best, delta_to_best and its interval compare with the best method, on the images that both
+    have; p_value is of a sign-flip test, or a t test on the jackknife, Holm-adjusted over the methods of the metric.
     """
+    known = {*scores.per_image["metric"], *scores.sets["metric"]}
+    for metric in sorted(known - set(conventions)):
+        raise UserError(f'results.csv does not know the metric "{metric}" of the scores')
     rows: list[dict[str, object]] = []
-    for (task, metric), scores in per_image.groupby(["task", "metric"], sort=False):
-        if metric not in conventions:
-            raise UserError(f'results.csv does not know the metric "{metric}" of per_image.csv')
-        higher, settings = conventions[str(metric)]
-        by_method = {str(name): part for name, part in scores.groupby("method", sort=False)}
-        summaries = {name: _summary(part) for name, part in by_method.items()}
-        best = _best({name: summary["value"] for name, summary in summaries.items()}, higher)
-        paired = {name: _paired(part, by_method[best]) for name, part in by_method.items() if name != best}
-        adjusted = holm([comparison["p_value"] for comparison in paired.values()])
-        for comparison, p in zip(paired.values(), adjusted, strict=True):
-            comparison["p_value"] = p
-        for name, summary in summaries.items():
-            is_best = {"best": summary["value"] == summaries[best]["value"]}
-            row = {"task": task, "method": name, "metric": metric} | summary
-            row |= {"higher_is_better": higher, "settings": settings} | is_best | paired.get(name, {})
-            rows.append(row)
+    for task in dict.fromkeys([*scores.per_image["task"], *scores.sets["task"]]):
+        for metric, convention in conventions.items():
+            for frame, kind in ((scores.per_image, _MEAN), (scores.sets, _SET)):
+                part = frame[(frame["task"] == task) & (frame["metric"] == metric)]
+                rows += [{"task": task, "metric": metric} | row for row in _compared(part, kind, convention)]
     columns = ["task", "method", "metric", "value", "ci_low", "ci_high", "n", "higher_is_better", "settings"]
-    extra = ["n_groups", "n_infinite", "best", "delta_to_best", "delta_ci_low", "delta_ci_high", "p_value"]
+    extra = ["n_groups", "n_infinite", "best", "delta_to_best", "delta_ci_low", "delta_ci_high", "p_value", "interval"]
     return pd.DataFrame(rows, columns=columns + extra)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How one kind of metric is summarised, and compared with the best method's scores."""
+
+    interval: str
+    summary: Callable[[pd.DataFrame], dict[str, float]]
+    paired: Callable[[pd.DataFrame, pd.DataFrame], dict[str, float]]
+
+
+def _compared(scores: pd.DataFrame, kind: _Kind, convention: tuple[bool, str]) -> list[dict[str, object]]:
+    """The rows of one metric, one a method; none for no scores."""
+    if scores.empty:
+        return []
+    higher, settings = convention
+    by_method = {str(name): part for name, part in scores.groupby("method", sort=False)}
+    summaries = {name: kind.summary(part) for name, part in by_method.items()}
+    best = _best({name: summary["value"] for name, summary in summaries.items()}, higher)
+    paired = {name: kind.paired(part, by_method[best]) for name, part in by_method.items() if name != best}
+    adjusted = holm([comparison["p_value"] for comparison in paired.values()])
+    for comparison, p in zip(paired.values(), adjusted, strict=True):
+        comparison["p_value"] = p
+    shared = {"higher_is_better": higher, "settings": settings, "interval": kind.interval}
+    return [
+        {"method": name, "best": summary["value"] == summaries[best]["value"]} | shared | summary | paired.get(name, {})
+        for name, summary in summaries.items()
+    ]
 
 
 def _summary(scores: pd.DataFrame) -> dict[str, float]:
     finite = scores[np.isfinite(scores["value"])]
-    n_infinite = len(scores) - len(finite)
-    if finite.empty:
-        return {
-            "value": math.inf,
-            "ci_low": math.nan,
-            "ci_high": math.nan,
-            "n": 0,
-            "n_groups": 0,
-            "n_infinite": n_infinite,
-        }
-    values, groups = finite["value"].to_numpy(float), finite["group"].to_numpy(object)
-    low, high = bootstrap_interval(values, groups)
-    value = math.fsum(values) / len(values)
-    n_groups = len(set(groups))
-    return {
-        "value": value,
-        "ci_low": low,
-        "ci_high": high,
-        "n": len(values),
-        "n_groups": n_groups,
-        "n_infinite": n_infinite,
-    }
+    summary = {"value": math.inf, "ci_low": math.nan, "ci_high": math.nan, "n": 0, "n_groups": 0}
+    if not finite.empty:
+        values, groups = finite["value"].to_numpy(float), finite["group"].to_numpy(object)
+        low, high = bootstrap_interval(values, groups)
+        value = math.fsum(values) / len(values)
+        summary = {"value": value, "ci_low": low, "ci_high": high, "n": len(values), "n_groups": len(set(groups))}
+    return summary | {"n_infinite": len(scores) - len(finite)}
 
 
 def _best(values: Mapping[str, float], higher: bool) -> str:
@@ -106,6 +142,36 @@ def _paired(scores: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
         "delta_ci_high": high,
         "p_value": sign_flip_p(differences, groups),
     }
+
+
+def _set_summary(scores: pd.DataFrame) -> dict[str, float]:
+    blocks = scores.set_index("left_out")
+    value, n = float(blocks.loc["", "value"]), int(blocks.loc["", "n"])
+    without = blocks.drop(index="")
+    low, high = _jackknife(value, n, without)[1:] if len(without) > 1 else (math.nan, math.nan)
+    return {"value": value, "ci_low": low, "ci_high": high, "n": n, "n_groups": len(without), "n_infinite": 0}
+
+
+def _jackknife(value: float, n: int, without: pd.DataFrame) -> tuple[float, float, float]:
+    error = jackknife_error(value, n, without["value"].to_numpy(float), without["n"].to_numpy(float))
+    return error, *t_interval(value, error, len(without))
+
+
+def _set_paired(scores: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
+    """The difference (method - best) of two sets' values, its interval, and an unadjusted p, from common blocks."""
+    both = scores.merge(best, on=["left_out", "n"], suffixes=("", "_best")).set_index("left_out")
+    nothing = {"delta_to_best": math.nan, "delta_ci_low": math.nan, "delta_ci_high": math.nan, "p_value": 1.0}
+    if len(both) < len(scores) or len(both) < 3:  # other images, or fewer than two blocks
+        return nothing
+    both["value"] -= both["value_best"]
+    delta, without = float(both.loc["", "value"]), both.drop(index="")
+    error, low, high = _jackknife(delta, int(both.loc["", "n"]), without)
+    p = t_p(delta, error, len(without))
+    return {"delta_to_best": delta, "delta_ci_low": low, "delta_ci_high": high, "p_value": p}
+
+
+_MEAN = _Kind("bootstrap", _summary, _paired)
+_SET = _Kind("jackknife", _set_summary, _set_paired)
 
 
 @dataclass(frozen=True)
@@ -168,15 +234,25 @@ def _cell(result: Any, decimals: int, style: Style) -> str:
 
 def notes(results: pd.DataFrame) -> list[str]:
     """What a reader must know to use the numbers, a sentence each."""
-    n, groups = int(results["n"].max()), int(results["n_groups"].max())
-    unit = "images" if n == groups else f"groups of images ({groups} groups)"
-    lines = [f"{n} images; brackets: 95 % bootstrap intervals over {unit}; bold: best."]
-    if (~results["best"] & (results["p_value"] >= 1 - LEVEL)).any():
+    means, sets = (results[results["interval"] == kind.interval] for kind in (_MEAN, _SET))
+    lines = []
+    if not means.empty:
+        n, groups = int(means["n"].max()), int(means["n_groups"].max())
+        unit = "images" if n == groups else f"groups of images ({groups} groups)"
+        lines.append(f"{n} images; brackets: 95 % bootstrap intervals over {unit}; bold: best.")
+        if groups < FEW_GROUPS:
+            what = "images" if n == groups else "groups"
+            lines.append(f"{groups} {what} are few: the intervals tend to be too narrow.")
+    if not sets.empty:
+        names = ", ".join(dict.fromkeys(printed(str(metric))[0] for metric in sets["metric"]))
+        n, blocks = int(sets["n"].max()), int(sets["n_groups"].max())
         lines.append(
-            "†: does not differ from the best at 5 % (paired sign-flip test over the same units, Holm-adjusted)."
+            f"{names}: of {n} images as a set; brackets: 95 % jackknife intervals over {blocks} blocks of them."
         )
-    if groups < FEW_GROUPS:
-        lines.append(f"{groups} {'images' if n == groups else 'groups'} are few: the intervals tend to be too narrow.")
+        if n < SMALL_N:
+            lines.append(f"They are biased at small N: compare them at N = {n} and with the same images only.")
+    if (~results["best"] & (results["p_value"] >= 1 - LEVEL)).any():
+        lines.append(f"†: does not differ from the best at 5 % ({_tests(means, sets)}, Holm-adjusted).")
     infinite = results[results["n_infinite"] > 0]
     for row in infinite.itertuples():
         what = f"{row.n_infinite} images equal their reference"
@@ -184,6 +260,15 @@ def notes(results: pd.DataFrame) -> list[str]:
     for metric, settings in dict(zip(results["metric"], results["settings"], strict=True)).items():
         lines.append(f"{printed(metric)[0]}: {settings}.")
     return lines
+
+
+def _tests(means: pd.DataFrame, sets: pd.DataFrame) -> str:
+    paired = "paired sign-flip test over the same units"
+    shares = any("error" in str(metric) or "agreement" in str(metric) for metric in means["metric"])
+    if shares and (means["n"] == means["n_groups"]).all():
+        paired += ", which for error rates is McNemar's exact test"
+    names = [paired] if not means.empty else []
+    return "; ".join(names + (["t test on the jackknifed difference for set metrics"] if not sets.empty else []))
 
 
 def markdown(results: pd.DataFrame) -> str:
@@ -232,37 +317,48 @@ def write(results: pd.DataFrame, folder: Path) -> None:
     atomic_write(folder / "results.tex", latex(results).encode())
 
 
-def read_scores(folder: Path) -> pd.DataFrame:
-    """per_image.csv of a run."""
-    return _read_csv(RunFolder(folder).per_image, PER_IMAGE_COLUMNS)
+def read_scores(folder: Path) -> Scores:
+    """per_image.csv and set_scores.csv of a run."""
+    run = RunFolder(folder)
+    return Scores(_read_csv(run.per_image, PER_IMAGE_COLUMNS), _read_csv(run.set_scores, SET_COLUMNS))
 
 
-def read_runs(folders: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, tuple[bool, str]]]:
-    """per_image.csv of several runs as one frame, and the conventions of their metrics.
+def read_runs(folders: Sequence[Path]) -> tuple[Scores, dict[str, tuple[bool, str]]]:
+    """The scores of several runs as one, and the conventions of their metrics.
 
     A method name that occurs in two runs of one task is prefixed with its run's folder. Raises UserError for a folder
     without results and for runs whose metrics of one name follow different conventions.
     """
-    frames: list[pd.DataFrame] = []
+    runs: list[Scores] = []
     conventions: dict[str, tuple[bool, str]] = {}
     for folder in folders:
-        frames.append(read_scores(folder).assign(run=folder.name))
+        runs.append(read_scores(folder))
         known = _read_csv(RunFolder(folder).results, ["metric", "higher_is_better", "settings"])
         for row in known.itertuples():
             value = (bool(row.higher_is_better), str(row.settings))
             if conventions.setdefault(str(row.metric), value) != value:
                 raise UserError(f'{folder}: its "{row.metric}" follows other settings than the runs before it')
-    scores = pd.concat(frames, ignore_index=True)
+    names = [folder.name for folder in folders]
+    labelled = [_labelled([getattr(run, part) for run in runs], names) for part in ("per_image", "sets")]
+    return Scores(*labelled), conventions
+
+
+def _labelled(frames: Sequence[pd.DataFrame], runs: Sequence[str]) -> pd.DataFrame:
+    """The frames as one; methods that occur in two runs of a task are prefixed with their run."""
+    scores = pd.concat([frame.assign(run=run) for frame, run in zip(frames, runs, strict=True)], ignore_index=True)
     runs_of = scores.groupby(["task", "method"])["run"].transform("nunique")
     scores["method"] = scores["method"].where(runs_of == 1, scores["run"] + "/" + scores["method"])
-    return scores[PER_IMAGE_COLUMNS], conventions
+    return scores.drop(columns="run")
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         # Names like "NA" or "null" are names; only numbers may be missing.
         frame = pd.read_csv(
-            path, keep_default_na=False, na_values={"value": ["", "nan"]}, dtype={"image_id": str, "group": str}
+            path,
+            keep_default_na=False,
+            na_values={"value": ["", "nan"]},
+            dtype=dict.fromkeys(("image_id", "group", "left_out"), str),
         )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; is this the folder of a finished run?") from None

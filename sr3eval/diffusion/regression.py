@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from sr3eval import tasks
+from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
-from sr3eval.diffusion.device import default_device
 from sr3eval.diffusion.padding import padded
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from sr3eval import tasks
+from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
-from sr3eval.diffusion.device import default_device
 from sr3eval.diffusion.padding import padded
 from sr3eval.diffusion.sampler import NoisePerImage, Variance, refine
 from sr3eval.diffusion.schedule import FIRST_BETA, NoiseSchedule, Spacing

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from sr3eval import config as configs
 from sr3eval import tasks
 from sr3eval.data import stable_hash
+from sr3eval.device import default_device, training_dtype
 from sr3eval.diffusion import checkpoint, stream
-from sr3eval.diffusion.device import default_device, training_dtype
 from sr3eval.diffusion.ema import EMA
 from sr3eval.diffusion.log import TrainingLog
 from sr3eval.diffusion.loss import regression_loss, sr3_loss

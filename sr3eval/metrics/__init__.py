@@ -3,20 +3,30 @@
 import importlib
 import math
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from sr3eval.config import check_call
+from sr3eval.data import stable_hash
 from sr3eval.errors import UserError, nearest
+
+BLOCKS = 20  # of images, each left out in turn by the jackknife of set metrics
+
+
+def block_of(group: str) -> str:
+    """The jackknife block of a group of images (or of an image on its own), by hash."""
+    return f"{stable_hash('block', group) % BLOCKS:02d}"
 
 
 @dataclass(frozen=True)
 class Batch:
     """Images to be scored: lr [N, 3, h, w], hr and sr [N, 3, H, W], float in [0, 1], and one id an image.
 
+    labels: the class of every image, where the run knows it. blocks: its jackknife block, by default that of its id.
     Raises UserError for shapes that do not fit and for outputs that are not finite.
     """
 
@@ -25,6 +35,7 @@ class Batch:
     hr: Tensor
     sr: Tensor
     labels: Sequence[int] | None = None
+    blocks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -34,14 +45,30 @@ class Batch:
         finite = self.sr.isfinite().all(dim=3).all(dim=2).all(dim=1)
         if not bool(finite.all()):
             raise UserError(f"{self.ids[int(finite.int().argmin())]}: the output has NaN or infinite pixels")
+        if not self.blocks:
+            object.__setattr__(self, "blocks", [block_of(image_id) for image_id in self.ids])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and how many images it is from."""
+
+    value: float
+    n: int
 
 
 @dataclass(frozen=True)
 class Result:
-    """A metric's value over all images and, where it has them, its values by image id."""
+    """A metric's value over all images.
+
+    per_image: its values by image id, for metrics that are a mean. without: for metrics of a whole set, the value when
+    a block of images is left out, by block; the jackknife makes intervals of them.
+    """
 
     value: float
+    n: int
     per_image: dict[str, float] = field(default_factory=dict)
+    without: dict[str, Estimate] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -51,12 +78,19 @@ class Metric(Protocol):
     name: str
     higher_is_better: bool
     settings: str  # the conventions behind the number, printed beside it
+    state: Any  # all that `update` adds up; can be pickled, so that processes can exchange it
+
+    def check(self, n: int, labelled: bool) -> None:
+        """Raise UserError if a run of `n` images, with or without labels, cannot be scored."""
 
     def update(self, batch: Batch) -> None: ...
 
     def merge(self, other: Self) -> None: ...
 
     def compute(self) -> Result: ...
+
+    def fresh(self) -> Self:
+        """An empty metric of the same settings for another method; it shares what does not depend on the method."""
 
 
 class PerImage:
@@ -65,31 +99,70 @@ class PerImage:
     Infinite scores (PSNR of identical images) stay in `per_image` and out of the mean.
     """
 
-    def __init__(self, name: str, score: Callable[[Batch], Tensor], higher_is_better: bool, settings: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        score: Callable[[Batch], Tensor],
+        higher_is_better: bool,
+        settings: str,
+        needs_labels: bool = False,
+    ) -> None:
         self.name, self.score, self.higher_is_better, self.settings = name, score, higher_is_better, settings
-        self.scores: dict[str, float] = {}
+        self.needs_labels = needs_labels
+        self.state: dict[str, float] = {}
+
+    def check(self, n: int, labelled: bool) -> None:
+        """Refuse a run without the labels that the score needs."""
+        if self.needs_labels and not labelled:
+            raise UserError(
+                f'{self.name}: needs the classes of the images: data.labels = "folders" or a CSV file; '
+                "without them, top1_agreement_resnet50 compares with the prediction on HR"
+            )
+
+    def fresh(self) -> "PerImage":
+        """The same metric without scores."""
+        return PerImage(self.name, self.score, self.higher_is_better, self.settings, self.needs_labels)
 
     def update(self, batch: Batch) -> None:
         """Add a batch. Raises UserError for an image that was scored before."""
+        self.check(len(batch.ids), batch.labels is not None)
         values = self.score(batch).tolist()
         self._add(dict(zip(batch.ids, values, strict=True)))
 
     def merge(self, other: Self) -> None:
         """Add the scores of another shard."""
-        self._add(other.scores)
+        self._add(other.state)
 
     def _add(self, scores: dict[str, float]) -> None:
-        twice = self.scores.keys() & scores.keys()
-        if twice:
-            raise UserError(f"{self.name}: image {min(twice)} scored twice")
-        self.scores |= scores
+        refuse_twice(self.name, self.state.keys(), scores.keys())
+        self.state |= scores
 
     def compute(self) -> Result:
         """Mean over images, exact whatever their order. Raises UserError when there are none."""
-        if not self.scores:
+        if not self.state:
             raise UserError(f"{self.name}: no images to score")
-        finite = [value for value in self.scores.values() if math.isfinite(value)]
-        return Result(math.fsum(finite) / len(finite) if finite else math.inf, dict(sorted(self.scores.items())))
+        finite = [value for value in self.state.values() if math.isfinite(value)]
+        value = math.fsum(finite) / len(finite) if finite else math.inf
+        return Result(value, len(finite), dict(sorted(self.state.items())))
+
+
+def refuse_twice(name: str, known: Set[str], new: Set[str]) -> None:
+    """Raise UserError naming an image id that is in both."""
+    twice = known & new
+    if twice:
+        raise UserError(f"{name}: image {min(twice)} scored twice")
+
+
+def merge_processes(metric: Metric) -> None:
+    """Give `metric` the images of all processes of torch.distributed's group; every process must call it."""
+    states: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(states, metric.state)
+    total = metric.fresh()
+    for state in states:
+        shard = metric.fresh()
+        shard.state = state
+        total.merge(shard)
+    metric.state = total.state
 
 
 def available() -> list[str]:

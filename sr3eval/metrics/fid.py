@@ -1,0 +1,100 @@
+"""Fréchet inception distance (Heusel et al. 2017)."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import scipy.linalg
+
+from sr3eval.errors import UserError
+from sr3eval.metrics._moments import Array, Moments
+from sr3eval.metrics._networks import Network, Resize, inception
+from sr3eval.metrics._sets import SetMetric, leave_one_out
+from sr3eval.metrics._statistics import Statistics, load_statistics
+
+# Below this ratio of eigenvalues, their square roots are rounding noise: singular values are taken instead.
+ILL_CONDITIONED = 1e-11
+
+
+def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
+    """|mu1 - mu2|^2 + tr(sigma1 + sigma2 - 2 (sigma1 sigma2)^(1/2)) of two Gaussians: mu [d], sigma [d, d], float64.
+
+    Covariances may be singular, as those of fewer images than dimensions are. Raises ValueError for other shapes and
+    for numbers that are not finite.
+    """
+    d = len(mu1)
+    if mu1.shape != (d,) or mu2.shape != (d,) or sigma1.shape != (d, d) or sigma2.shape != (d, d):
+        raise ValueError(f"shapes {mu1.shape}, {sigma1.shape}, {mu2.shape}, {sigma2.shape} do not fit")
+    if not all(np.isfinite(a).all() for a in (mu1, sigma1, mu2, sigma2)):
+        raise ValueError("means and covariances must be finite")
+    difference = mu1 - mu2
+    root = _trace_of_root(sigma1, sigma2)
+    return float(difference @ difference + np.trace(sigma1) + np.trace(sigma2) - 2 * root)
+
+
+def _trace_of_root(sigma1: Array, sigma2: Array) -> float:
+    """tr((sigma1 sigma2)^(1/2)) = the sum of the singular values of L1^T L2, where sigma = L L^T."""
+    try:
+        lower = scipy.linalg.cholesky(sigma1, lower=True, check_finite=False)
+        # The squares of those singular values are the eigenvalues of L1^T sigma2 L1, which are cheaper.
+        squares = scipy.linalg.eigvalsh(lower.T @ sigma2 @ lower, check_finite=False)
+        if squares[0] > ILL_CONDITIONED * squares[-1]:
+            return float(np.sqrt(squares).sum())
+    except np.linalg.LinAlgError:
+        pass  # singular
+    product = _root(sigma1).T @ _root(sigma2)
+    return float(scipy.linalg.svdvals(product, check_finite=False).sum()) if product.size else 0.0
+
+
+def _root(sigma: Array) -> Array:
+    """L [d, rank] with L L^T = sigma, by Cholesky with pivoting."""
+    packed, pivots, rank, _ = scipy.linalg.lapack.dpstrf(sigma, lower=1)
+    root = np.empty((len(sigma), rank))
+    root[pivots - 1] = np.tril(packed)[:, :rank]
+    return root
+
+
+def frechet_distance_of_factors(mu1: Array, factor1: Array, mu2: Array, factor2: Array) -> float:
+    """The same from factors F [N, d] with sigma = F^T F: exact and faster where N < d."""
+    difference = mu1 - mu2
+    root = scipy.linalg.svdvals(factor1 @ factor2.T, check_finite=False).sum()
+    return float(difference @ difference + np.square(factor1).sum() + np.square(factor2).sum() - 2 * root)
+
+
+class _Reference(Protocol):
+    def factor(self) -> tuple[Array, Array] | None: ...
+
+    def statistics(self) -> tuple[Array, Array]: ...
+
+
+def distance(own: Moments, reference: _Reference) -> float:
+    """Fréchet distance of summarised features."""
+    factors = own.factor(), reference.factor()
+    if factors[0] is not None and factors[1] is not None:
+        return frechet_distance_of_factors(*factors[0], *factors[1])
+    return frechet_distance(*own.statistics(), *reference.statistics())
+
+
+def frechet_metric(name: str, network: Network, reference: str, note: str) -> SetMetric:
+    """A Fréchet distance over the network's pooled features; see `build` for `reference`."""
+    statistics: Statistics | None = None
+    against = "HR of the same images"
+    if reference != "hr":
+        statistics = load_statistics(Path(reference), network.identity, network.dimensions)
+        against, name = statistics.description, f"{name}_{Path(reference).stem}"
+    settings = f"{note}{network.identity}; reference: {against}; biased upwards at small N"
+    evaluate = leave_one_out(distance, minimum=2)
+    return SetMetric(
+        name, False, settings, network.pooled, Moments, evaluate, fixed=statistics, needs_hr=not statistics
+    )
+
+
+def build(*, reference: str = "hr", resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
+    """FID against the HR images of the run ("hr"), or against statistics in an .npz file (say of a training set).
+
+    Statistics are ours (`benchmark.py statistics`), pytorch-fid's or clean-fid's; against a file the id is
+    fid_FILE. resize, weights: see `_networks.inception`.
+    """
+    if reference != "hr" and not reference.endswith(".npz"):
+        raise UserError(f'fid: reference = "{reference}": "hr", or an .npz file of statistics')
+    return frechet_metric("fid", inception(weights, resize), reference, "")
