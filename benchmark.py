@@ -13,6 +13,8 @@ from sr3eval import console
 if TYPE_CHECKING:
     from sr3eval.benchmark.methods import Kinds
     from sr3eval.benchmark.runner import Progress
+    from sr3eval.benchmark.statistics import NetworkName
+    from sr3eval.metrics._networks import Resize
 
 
 @click.group(cls=console.Group)
@@ -41,7 +43,7 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
     scores = table.read_scores(out)
     results = table.summarise(scores, current.conventions())
     table.write(results, out)
-    report.write(out, settings, results, scores)
+    report.write(out, current.config, results, scores)
     click.echo(table.markdown(results))
     click.echo(f"{out / 'report.html'}")
 
@@ -59,6 +61,25 @@ def table_(runs: tuple[Path, ...], out: Path | None) -> None:
     if out is not None:
         table.write(results, out)
     click.echo(table.markdown(results))
+
+
+@main.command()
+@click.argument("images", type=click.Path(path_type=Path))
+@click.option("--task", required=True, help="Task whose HR preparation the images get.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .npz file to write.")
+@click.option("--network", type=click.Choice(["inception", "efficientnet_lite0"]), default="inception")
+@click.option("--resize", type=click.Choice(["tf1", "pytorch_fid", "clean"]), default="tf1", help="Of inception.")
+@click.option("--weights", help="File of inception's weights; downloaded by default.")
+@click.option("--batch-size", default=32, show_default=True)
+def statistics(
+    images: Path, task: str, out: Path, network: "NetworkName", resize: "Resize", weights: str | None, batch_size: int
+) -> None:
+    """Write feature statistics of the folder IMAGES, for `fid` with reference = "FILE.npz"; goes on if stopped."""
+    from sr3eval.benchmark.statistics import load_network
+    from sr3eval.benchmark.statistics import statistics as write
+
+    draw(write(images, task, load_network(network, resize, weights), out, batch_size))
+    click.echo(out)
 
 
 def kinds() -> "Kinds":

@@ -89,6 +89,12 @@ def check_call(function: Callable[..., Any], options: Mapping[str, Any], where: 
     return {name: convert(hints.get(name, Any), value, _join(where, name)) for name, value in options.items()}
 
 
+def defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword parameters of `function` that have a default other than None."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty and p.default is not None}
+
+
 def convert(kind: Any, value: Any, where: str) -> Any:
     """Convert a TOML value to the type `kind` (lists to tuples, whole numbers to float) or raise UserError."""
     if kind is Any:

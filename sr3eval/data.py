@@ -56,6 +56,11 @@ def choose(ids: Sequence[str], limit: int | None) -> list[str]:
     return sorted(image_id for _, _, image_id in sorted(ranked)[:limit])
 
 
+def first(ids: Sequence[str], limit: int | None) -> list[str]:
+    """The `limit` ids whose file names come first, whatever their folders: "the first 1,000 validation images"."""
+    return sorted(sorted(ids, key=lambda image_id: (PurePosixPath(image_id).name, image_id))[:limit])
+
+
 def split(ids: Sequence[str], held_out: float) -> tuple[list[str], list[str]]:
     """Split ids into (training, held out), a share `held_out` of all, by hash: no id moves when others are added."""
     is_held = {image_id: stable_hash("split", image_id) / 2**63 < held_out for image_id in ids}

@@ -117,6 +117,11 @@ def bicubic_up(images: Tensor, size: tuple[int, int]) -> Tensor:
     return _bicubic(images, size)
 
 
+def resize_square(images: Tensor, side: int) -> Tensor:
+    """Shrink or enlarge [N, 3, H, W] to `side` x `side` with the same kernel, antialiased where it shrinks."""
+    return _bicubic(images, (side, side))
+
+
 def _bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(images.shape[-2:]) == tuple(size):
         return images.clone()
@@ -143,9 +148,9 @@ def _area_weights(length: int, target: int) -> Tensor:
     return overlap.clamp(min=0) / step
 
 
-def center_square(image: Tensor) -> Tensor:
-    """The largest central square of [3, H, W]."""
+def center_square(image: Tensor, side: int | None = None) -> Tensor:
+    """The central square of [3, H, W] with that side, by default the largest one."""
     height, width = image.shape[-2:]
-    side = min(height, width)
+    side = side or min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return image[..., top : top + side, left : left + side]

@@ -1,6 +1,7 @@
-"""What a super-resolution method is, and the two that need no network: bicubic and a folder of outputs."""
+"""What a super-resolution method is, and those that need no network: bicubic, a folder of outputs, HR itself."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from sr3eval.data import find_images
 from sr3eval.errors import UserError
-from sr3eval.images import bicubic_up, header_size, load
+from sr3eval.images import bicubic_up, header_size, load, resize_square
+from sr3eval.tasks import Task
 
 
 @runtime_checkable
@@ -81,3 +83,46 @@ class Precomputed:
     def read(self, image_id: str) -> Tensor:
         """The output [3, H, W] in [0, 1]."""
         return load(self.paths[image_id])
+
+
+class Reference:
+    """The HR images themselves, as a row of tables ("Reference", "Baseline") that no method is compared with."""
+
+    name = "reference"
+
+
+STEP = re.compile(r"bicubic [1-9][0-9]*")
+
+
+class Composed:
+    """A method of another scale or size than the task's, between resizes that the config names.
+
+    path: e.g. ["bicubic 64", "method", "bicubic 224"] takes 56x56 inputs through a 64 -> 256 model to 224x224. Values
+    are clamped to [0, 1] after each resize and not rounded. Raises UserError for a path that does not end at the task's
+    size.
+    """
+
+    def __init__(self, method: Method, path: Sequence[str], task: Task) -> None:
+        self.name, self.scale, self.path, self.method = method.name, task.scale, tuple(path), method
+        self.fingerprint = fingerprint(method.fingerprint, *path)
+        self.checksums = getattr(method, "checksums", {})
+        side = task.lr_size
+        for step in path:
+            side = side * (method.scale or task.scale) if step == "method" else _side(step)
+        if path.count("method") != 1 or side != task.hr_size:
+            raise UserError(
+                f'path: {list(path)} makes {side} pixels of {task.lr_size}; it must hold "method" once and end at '
+                f"{task.hr_size}"
+            )
+
+    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+        """[N, 3, h, w] to the task's [N, 3, H, W] in [0, 1]; seeds are the method's."""
+        for step in self.path:
+            lr = self.method.upscale(lr, seeds) if step == "method" else resize_square(lr, _side(step)).clamp(0, 1)
+        return lr
+
+
+def _side(step: str) -> int:
+    if not STEP.fullmatch(step):
+        raise UserError(f'path: "{step}" is neither "method" nor "bicubic SIDE"')
+    return int(step.split()[1])

@@ -11,16 +11,26 @@ from sr3eval.images import area_down, bicubic_down, center_square, round_to_8bit
 
 @dataclass(frozen=True)
 class Task:
-    """`lr_size` x `lr_size` inputs to `hr_size` x `hr_size` outputs (pixels)."""
+    """`lr_size` x `lr_size` inputs to `hr_size` x `hr_size` outputs (pixels).
+
+    crop_from: side to which the central square is shrunk before the centre of `hr_size` is cut out of it; None shrinks
+    it to `hr_size` itself. 256 for 224 is how ImageNet classifiers are evaluated.
+    """
 
     name: str
     dataset: str
     lr_size: int
     hr_size: int
+    crop_from: int | None = None
 
     @property
     def scale(self) -> int:
         return self.hr_size // self.lr_size
+
+    @property
+    def smallest(self) -> int:
+        """Short side, in pixels, below which photographs are left out."""
+        return self.crop_from or self.hr_size
 
     @property
     def fingerprint(self) -> str:
@@ -30,9 +40,10 @@ class Task:
 
     def prepare(self, image: Tensor) -> Tensor:
         """Make the HR target of a photograph [3, H, W] in [0, 1]: largest central square, area resize, 8-bit grid."""
-        if min(image.shape[-2:]) < self.hr_size:
-            raise UserError(f"the short side is below {self.hr_size} pixels, the target of {self.name}")
-        return round_to_8bit(area_down(center_square(image), (self.hr_size, self.hr_size)))
+        if min(image.shape[-2:]) < self.smallest:
+            raise UserError(f"the short side is below {self.smallest} pixels, the target of {self.name}")
+        square = area_down(center_square(image), (self.smallest, self.smallest))
+        return round_to_8bit(center_square(square, self.hr_size))
 
     def degrade(self, hr: Tensor) -> Tensor:
         """Make the LR input of HR [N, 3, H, W] or [3, H, W] in [0, 1]: antialiased bicubic, rounded to 8 bit.
@@ -53,7 +64,7 @@ _ALL = (
     Task("faces_64_512", "FFHQ / CelebA-HQ", 64, 512),
     Task("faces_256_1024", "FFHQ / CelebA-HQ", 256, 1024),
     Task("imagenet_64_256", "ImageNet", 64, 256),
-    Task("imagenet_56_224", "ImageNet", 56, 224),
+    Task("imagenet_56_224", "ImageNet", 56, 224, crop_from=256),
     Task("photos_16_64", "free photographs", 16, 64),
 )
 TASKS = {task.name: task for task in _ALL}

@@ -66,6 +66,15 @@ def test_hr_is_the_central_square_by_area(tmp_path):
     assert (task.prepare(wide) - expected).abs().max() <= 0.5 / 255 + 1e-6
 
 
+def test_classifier_task_is_framed_as_classifiers_are_evaluated():
+    """Short side to 256, centre of 224: seven eighths of the central square."""
+    wide = torch.rand(3, 512, 600, generator=torch.Generator().manual_seed(0))
+    expected = wide[..., 44:556].reshape(3, 256, 2, 256, 2).mean(dim=(2, 4))[..., 16:240, 16:240]
+    assert (TASKS["imagenet_56_224"].prepare(wide) - expected).abs().max() <= 0.5 / 255 + 1e-6
+    with pytest.raises(UserError, match="below 256 pixels"):
+        TASKS["imagenet_56_224"].prepare(wide[:, :250])
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_makes_8_bit_inputs_of_its_size(name):
     task = get(name)

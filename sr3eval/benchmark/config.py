@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sr3eval import tasks
+from sr3eval.benchmark.layout import REFERENCE
 from sr3eval.config import check_keys, convert, from_dict, to_dict
 from sr3eval.errors import UserError
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """images: a folder. limit: how many, chosen by the hash of their ids and spread over their parent folders.
+    """images: a folder. limit: how many; select: which, "hash" spreads them over their parent folders by the hash of
+    their ids, "first" takes those whose file names come first, as the paper does of ImageNet's validation images.
 
     group: what clusters the intervals: "parent" (the folder an image lies in, say the photograph a crop is from) or
     "image" (every image on its own). labels: the images' ImageNet classes, for top1_error and top5_error: "folders"
@@ -21,6 +23,7 @@ class DataConfig:
 
     images: str
     limit: int | None = None
+    select: Literal["hash", "first"] = "hash"
     group: Literal["parent", "image"] = "image"
     labels: str | None = None
 
@@ -31,16 +34,27 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """One contender: its name in the tables, a kind, and the options of that kind."""
+    """One contender: its name in the tables, a kind, the options of that kind, and the path (see `method.Composed`)."""
 
     name: str
     kind: str
     options: dict[str, Any]
+    path: tuple[str, ...] = ()
 
     @property
     def slug(self) -> str:
         """Its folder below images/."""
         return re.sub(r"[^a-z0-9._]+", "-", self.name.lower()).strip("-._") or "method"
+
+    def plain(self) -> dict[str, Any]:
+        """The [[method]] table."""
+        return {"name": self.name, "kind": self.kind, **self.options} | ({"path": list(self.path)} if self.path else {})
+
+    @property
+    def settings(self) -> str:
+        """Kind, options and path as text, for tables."""
+        options = [f"{key} = {value}" for key, value in self.options.items()]
+        return ", ".join([self.kind, *options, *([" > ".join(self.path)] if self.path else [])])
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,9 @@ class RunConfig:
             raise UserError(f"batch_size: {self.batch_size} is below 1")
         if not self.method or not self.metrics:
             raise UserError("at least one [[method]] and one metric are needed")
+        for method in self.method:
+            if (method.name == REFERENCE) != (method.kind == REFERENCE):
+                raise UserError(f'method "{method.name}": kind and name "{REFERENCE}" go together')
         slugs = [method.slug for method in self.method]
         for method in self.method:
             if slugs.count(method.slug) > 1:
@@ -91,7 +108,7 @@ class RunConfig:
             "batch_size": self.batch_size,
             "metrics": [{"name": name, **options} if options else name for name, options in self.metrics],
             "data": to_dict(self.data),
-            "method": [{"name": m.name, "kind": m.kind, **m.options} for m in self.method],
+            "method": [method.plain() for method in self.method],
         }
 
 
@@ -103,7 +120,9 @@ def _method(table: dict[str, Any]) -> MethodConfig:
     if "kind" not in options:
         raise UserError('method: missing key "kind"')
     kind = convert(str, options.pop("kind"), "method.kind")
-    return MethodConfig(convert(str, options.pop("name", kind), "method.name"), kind, options)
+    name = convert(str, options.pop("name", kind), "method.name")
+    path = convert(tuple[str, ...], options.pop("path", ()), f'method "{name}".path')
+    return MethodConfig(name, kind, options, path)
 
 
 def _metric(entry: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 PER_IMAGE_COLUMNS = ["task", "method", "image_id", "metric", "value", "group"]
 # Metrics of whole sets: the value, with left_out empty, and the values without each jackknife block.
 SET_COLUMNS = ["task", "method", "metric", "left_out", "value", "n"]
+REFERENCE = "reference"  # the method's name, and kind, that stands for the HR images: no other may have it
 HR, LR = "_hr", "_lr"  # folders below images/ that are no method's: slugs do not start with "_"
 
 

@@ -3,16 +3,17 @@
 import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sr3eval.benchmark.config import MethodConfig
-from sr3eval.config import check_call, resolve_path
+from sr3eval.config import check_call, defaults, resolve_path
 from sr3eval.errors import UserError, nearest
-from sr3eval.method import Bicubic, Method, Precomputed
+from sr3eval.method import Bicubic, Composed, Method, Precomputed, Reference
 from sr3eval.tasks import Task
 
-Contender = Method | Precomputed
+Contender = Method | Precomputed | Reference
 Builder = Callable[..., Contender]
 
 
@@ -22,6 +23,10 @@ def bicubic(*, task: Task) -> Contender:
 
 def precomputed(*, folder: str) -> Contender:
     return Precomputed(resolve_path(folder))
+
+
+def reference() -> Contender:
+    return Reference()
 
 
 def python(*, python: str, **options: Any) -> Contender:
@@ -63,23 +68,43 @@ BUILTIN: Kinds = {
     "regression": regression,
     "sr3": sr3,
     "precomputed": lambda: precomputed,
+    "reference": lambda: reference,
     "python": lambda: python,
 }
+
+
+def resolve(config: MethodConfig, kinds: Kinds) -> MethodConfig:
+    """The config with the defaults of its kind written out. Raises UserError for an unknown kind."""
+    return replace(config, options=defaults(_builder(config, kinds)) | config.options)
+
+
+def _builder(config: MethodConfig, kinds: Kinds) -> Builder:
+    if config.kind not in kinds:
+        raise UserError(f'method "{config.name}": unknown kind "{config.kind}": {nearest(config.kind, kinds)}')
+    return kinds[config.kind]()
 
 
 def build(config: MethodConfig, task: Task, kinds: Kinds) -> Contender:
     """Build one contender. A builder's parameter `task` is the run's; the others are the config's options.
 
-    Raises UserError for an unknown kind or option and for a method of another scale.
+    With a path, the checkpoint may be of another task. Raises UserError for an unknown kind or option and for a method
+    of another scale without a path.
     """
-    if config.kind not in kinds:
-        raise UserError(f'method "{config.name}": unknown kind "{config.kind}": {nearest(config.kind, kinds)}')
-    builder = kinds[config.kind]()
-    given = {"task": task} if "task" in inspect.signature(builder).parameters else {}
+    builder = _builder(config, kinds)
+    parameters = inspect.signature(builder).parameters
+    takes_task = "task" in parameters and (not config.path or parameters["task"].default is inspect.Parameter.empty)
+    given = {"task": task} if takes_task else {}
     if "task" in config.options:
         raise UserError(f'method "{config.name}": unknown key "task"; the run has one task')
     contender = builder(**check_call(builder, config.options | given, f'method "{config.name}"'))
+    if config.path:
+        if not isinstance(contender, Method):
+            raise UserError(f'method "{config.name}": {config.kind} takes no path')
+        return Composed(contender, config.path, task)
     scale = getattr(contender, "scale", None)
     if scale not in (None, task.scale):
-        raise UserError(f'method "{config.name}": enlarges {scale} times, but {task.name} needs {task.scale} times')
+        raise UserError(
+            f'method "{config.name}": enlarges {scale} times, but {task.name} needs {task.scale} times; a path with '
+            f'"method" and resizes goes around that, e.g. path = ["method", "bicubic {task.hr_size}"]'
+        )
     return contender

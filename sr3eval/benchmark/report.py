@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.layout import HR, LR, RunFolder
+from sr3eval.benchmark.layout import HR, LR, REFERENCE, RunFolder
 from sr3eval.benchmark.table import Scores, Style, cells, notes, printed
 from sr3eval.data import choose, find_images
 from sr3eval.files import atomic_write
@@ -66,6 +66,7 @@ class Dot:
 def write(folder: Path, config: RunConfig, results: pd.DataFrame, scores: Scores) -> None:
     """Write report.html of a finished run."""
     run = RunFolder(folder)
+    config = replace(config, method=tuple(method for method in config.method if method.kind != REFERENCE))
     header, rows = cells(results, HTML)
     ids = sorted(find_images(run.images / HR))
     shown = _affordable(run, config, choose(ids, GRID_ROWS))
@@ -119,7 +120,7 @@ def _dots(results: pd.DataFrame) -> list[Dot]:
         return float(np.clip(100 * (value - low + margin) / (high - low + 2 * margin), 0, 100))
 
     dots = []
-    for index, row in enumerate(results.itertuples()):
+    for index, row in enumerate(results[np.isfinite(results["value"])].itertuples()):
         decimals = printed(str(row.metric))[1]
         interval = [row.value if np.isnan(end) else end for end in (row.ci_low, row.ci_high)]
         text = f"{row.value:.{decimals}f} [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]"
@@ -159,7 +160,7 @@ def _extremes(
 def _paired(results: pd.DataFrame) -> list[dict[str, Any]]:
     """The paired comparisons with each metric's best method, as text."""
     lines = []
-    for row in results[~results["best"]].itertuples():
+    for row in results[results["p_value"].notna()].itertuples():
         name, decimals = printed(str(row.metric))
         best = results[(results["metric"] == row.metric) & results["best"]]["method"].iloc[0]
         delta = (

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,12 +20,12 @@ from sr3eval.benchmark.cache import Cache
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.labels import read_labels
 from sr3eval.benchmark.layout import HR, LR, PER_IMAGE_COLUMNS, SET_COLUMNS, RunFolder
-from sr3eval.config import resolve_path
-from sr3eval.data import Folder, choose, find_images, large_enough, parent_of, stable_hash
+from sr3eval.config import defaults, resolve_path
+from sr3eval.data import Folder, choose, find_images, first, large_enough, parent_of, stable_hash
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write, claim_folder
 from sr3eval.images import encode_png, load, save, to_uint8
-from sr3eval.method import Method, Precomputed
+from sr3eval.method import Method, Precomputed, Reference
 from sr3eval.metrics import BLOCKS, Batch, Estimate, Metric, block_of
 
 S = TypeVar("S")
@@ -49,14 +49,16 @@ class Run:
     """
 
     def __init__(self, config: RunConfig, out: Path, cache: Path, kinds: methods.Kinds) -> None:
+        config = resolved(config, kinds)
         self.config, self.folder, self.cache = config, RunFolder(out), Cache(cache)
         self.task = tasks.get(config.task)
         self.metrics = self._metrics()
         paths = find_images(resolve_path(config.data.images))
-        kept, self.too_small = large_enough(paths, self.task.hr_size)
+        kept, self.too_small = large_enough(paths, self.task.smallest)
         if not kept:
-            raise UserError(f"{config.data.images}: all {len(paths)} images are below {self.task.hr_size} pixels")
-        self.ids = choose(list(kept), config.data.limit)
+            raise UserError(f"{config.data.images}: all {len(paths)} images are below {self.task.smallest} pixels")
+        select = choose if config.data.select == "hash" else first
+        self.ids = select(list(kept), config.data.limit)
         self.labels = read_labels(config.data.labels, self.ids) if config.data.labels else None
         for metric in self.metrics:
             metric.check(len(self.ids), self.labels is not None)
@@ -84,7 +86,9 @@ class Run:
         for method in self.config.method:
             contender = self.contenders[method.name]
             if isinstance(contender, Precomputed):
-                done_ids = self._copy(contender, method.slug)
+                done_ids = self._copy(contender.read, method.slug)
+            elif isinstance(contender, Reference):
+                done_ids = self._copy(lambda image_id: load(self.folder.image(HR, image_id)), method.slug)
             else:
                 done_ids = self._make(contender, method.name, method.slug)
             for done, _ in enumerate(done_ids, start=1):
@@ -97,9 +101,9 @@ class Run:
             save(hr_path, hr)
             save(lr_path, self.task.degrade(hr))
 
-    def _copy(self, contender: Precomputed, slug: str) -> Iterator[str]:
+    def _copy(self, read: Callable[[str], Tensor], slug: str) -> Iterator[str]:
         for image_id in self.ids:
-            self._write(slug, image_id, contender.read(image_id))
+            self._write(slug, image_id, read(image_id))
             yield image_id
 
     def _make(self, method: Method, name: str, slug: str) -> Iterator[str]:
@@ -199,6 +203,12 @@ class Run:
         return {metric.name: (metric.higher_is_better, metric.settings) for metric in self.metrics}
 
 
+def resolved(config: RunConfig, kinds: methods.Kinds) -> RunConfig:
+    """The config with every default of its methods and metrics written out, lest a run change with them."""
+    loaded = tuple((name, defaults(metrics.builder(name)) | options) for name, options in config.metrics)
+    return replace(config, metrics=loaded, method=tuple(methods.resolve(method, kinds) for method in config.method))
+
+
 def check_outputs(outputs: Tensor, shape: tuple[int, ...], where: str) -> None:
     """Raise UserError unless `outputs` are float32 of `shape`, finite and in [0, 1]."""
     if tuple(outputs.shape) != shape or outputs.dtype != torch.float32:
@@ -211,8 +221,8 @@ def check_outputs(outputs: Tensor, shape: tuple[int, ...], where: str) -> None:
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for first in range(0, len(items), size):
-        yield items[first : first + size]
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def ahead(function: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:

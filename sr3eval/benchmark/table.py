@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.intervals import (
     LEVEL,
     bootstrap_interval,
@@ -18,7 +19,8 @@ from sr3eval.benchmark.intervals import (
     t_interval,
     t_p,
 )
-from sr3eval.benchmark.layout import PER_IMAGE_COLUMNS, SET_COLUMNS, RunFolder
+from sr3eval.benchmark.layout import PER_IMAGE_COLUMNS, REFERENCE, SET_COLUMNS, RunFolder
+from sr3eval.config import read_toml
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
 
@@ -47,10 +49,11 @@ Conventions = Mapping[str, tuple[bool, str]]
 
 @dataclass(frozen=True)
 class Scores:
-    """per_image.csv and set_scores.csv of one or several runs."""
+    """per_image.csv and set_scores.csv of one or several runs; methods: task, method, method_settings."""
 
     per_image: pd.DataFrame
     sets: pd.DataFrame
+    methods: pd.DataFrame
 
 
 def printed(metric: str) -> tuple[str, int]:
@@ -68,6 +71,7 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
     value: mean over the images with finite scores, or the metric of the whole set. ci: bootstrap over groups, or
     jackknife over blocks. best, delta_to_best and its interval compare with the best method, on the images that both
     have; p_value is of a sign-flip test, or a t test on the jackknife, Holm-adjusted over the methods of the metric.
+    The reference (HR itself) takes no part in comparisons.
     """
     known = {*scores.per_image["metric"], *scores.sets["metric"]}
     for metric in sorted(known - set(conventions)):
@@ -80,7 +84,13 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
                 rows += [{"task": task, "metric": metric} | row for row in _compared(part, kind, convention)]
     columns = ["task", "method", "metric", "value", "ci_low", "ci_high", "n", "higher_is_better", "settings"]
     extra = ["n_groups", "n_infinite", "best", "delta_to_best", "delta_ci_low", "delta_ci_high", "p_value", "interval"]
-    return pd.DataFrame(rows, columns=columns + extra)
+    results = pd.DataFrame(rows, columns=columns + extra)
+    return results.merge(scores.methods, on=["task", "method"], how="left")
+
+
+def is_reference(method: str) -> bool:
+    """Whether a method's name, with or without the name of its run, is that of the HR images."""
+    return method.rsplit("/", 1)[-1] == REFERENCE
 
 
 @dataclass(frozen=True)
@@ -99,14 +109,18 @@ def _compared(scores: pd.DataFrame, kind: _Kind, convention: tuple[bool, str]) -
     higher, settings = convention
     by_method = {str(name): part for name, part in scores.groupby("method", sort=False)}
     summaries = {name: kind.summary(part) for name, part in by_method.items()}
-    best = _best({name: summary["value"] for name, summary in summaries.items()}, higher)
-    paired = {name: kind.paired(part, by_method[best]) for name, part in by_method.items() if name != best}
+    values = {name: summary["value"] for name, summary in summaries.items() if not is_reference(name)}
+    best = (max if higher else min)(values, key=lambda name: values[name]) if values else ""
+    paired = {name: kind.paired(by_method[name], by_method[best]) for name in values if name != best}
     adjusted = holm([comparison["p_value"] for comparison in paired.values()])
     for comparison, p in zip(paired.values(), adjusted, strict=True):
         comparison["p_value"] = p
     shared = {"higher_is_better": higher, "settings": settings, "interval": kind.interval}
     return [
-        {"method": name, "best": summary["value"] == summaries[best]["value"]} | shared | summary | paired.get(name, {})
+        {"method": name, "best": name in values and values[name] == values[best]}
+        | shared
+        | summary
+        | paired.get(name, {})
         for name, summary in summaries.items()
     ]
 
@@ -120,10 +134,6 @@ def _summary(scores: pd.DataFrame) -> dict[str, float]:
         value = math.fsum(values) / len(values)
         summary = {"value": value, "ci_low": low, "ci_high": high, "n": len(values), "n_groups": len(set(groups))}
     return summary | {"n_infinite": len(scores) - len(finite)}
-
-
-def _best(values: Mapping[str, float], higher: bool) -> str:
-    return (max if higher else min)(values, key=lambda name: values[name])
 
 
 def _paired(scores: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
@@ -254,11 +264,13 @@ def notes(results: pd.DataFrame) -> list[str]:
     if (~results["best"] & (results["p_value"] >= 1 - LEVEL)).any():
         lines.append(f"†: does not differ from the best at 5 % ({_tests(means, sets)}, Holm-adjusted).")
     infinite = results[results["n_infinite"] > 0]
-    for row in infinite.itertuples():
+    for row in infinite[~infinite["method"].map(is_reference)].itertuples():
         what = f"{row.n_infinite} images equal their reference"
         lines.append(f"{row.method}: {what} (infinite {printed(str(row.metric))[0]}, not in the mean).")
     for metric, settings in dict(zip(results["metric"], results["settings"], strict=True)).items():
         lines.append(f"{printed(metric)[0]}: {settings}.")
+    for method, settings in dict(zip(results["method"], results["method_settings"], strict=True)).items():
+        lines.append(f"{method}: {settings}.")
     return lines
 
 
@@ -318,9 +330,12 @@ def write(results: pd.DataFrame, folder: Path) -> None:
 
 
 def read_scores(folder: Path) -> Scores:
-    """per_image.csv and set_scores.csv of a run."""
+    """per_image.csv and set_scores.csv of a run, with the methods of its config."""
     run = RunFolder(folder)
-    return Scores(_read_csv(run.per_image, PER_IMAGE_COLUMNS), _read_csv(run.set_scores, SET_COLUMNS))
+    per_image, sets = _read_csv(run.per_image, PER_IMAGE_COLUMNS), _read_csv(run.set_scores, SET_COLUMNS)
+    config = RunConfig.parse(read_toml(run.config))
+    methods = [(config.task, method.name, method.settings) for method in config.method]
+    return Scores(per_image, sets, pd.DataFrame(methods, columns=["task", "method", "method_settings"]))
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[Scores, dict[str, tuple[bool, str]]]:
@@ -338,17 +353,25 @@ def read_runs(folders: Sequence[Path]) -> tuple[Scores, dict[str, tuple[bool, st
             value = (bool(row.higher_is_better), str(row.settings))
             if conventions.setdefault(str(row.metric), value) != value:
                 raise UserError(f'{folder}: its "{row.metric}" follows other settings than the runs before it')
-    names = [folder.name for folder in folders]
-    labelled = [_labelled([getattr(run, part) for run in runs], names) for part in ("per_image", "sets")]
-    return Scores(*labelled), conventions
+    return _labelled(runs, folders), conventions
 
 
-def _labelled(frames: Sequence[pd.DataFrame], runs: Sequence[str]) -> pd.DataFrame:
-    """The frames as one; methods that occur in two runs of a task are prefixed with their run."""
-    scores = pd.concat([frame.assign(run=run) for frame, run in zip(frames, runs, strict=True)], ignore_index=True)
-    runs_of = scores.groupby(["task", "method"])["run"].transform("nunique")
-    scores["method"] = scores["method"].where(runs_of == 1, scores["run"] + "/" + scores["method"])
-    return scores.drop(columns="run")
+def _labelled(runs: Sequence[Scores], folders: Sequence[Path]) -> Scores:
+    """The runs as one; methods that occur in two runs of a task are prefixed with their run's folder."""
+    short = [folder.resolve().name for folder in folders]
+    names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+    methods = pd.concat([run.methods for run in runs])
+    twice = set(methods[methods.duplicated(["task", "method"])][["task", "method"]].itertuples(index=False, name=None))
+
+    def label(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+        keys = frame[["task", "method"]].itertuples(index=False, name=None)
+        return frame.assign(method=[f"{name}/{method}" if (task, method) in twice else method for task, method in keys])
+
+    def joined(part: str) -> pd.DataFrame:
+        frames = [label(getattr(run, part), name) for run, name in zip(runs, names, strict=True)]
+        return pd.concat(frames, ignore_index=True)
+
+    return Scores(joined("per_image"), joined("sets"), joined("methods"))
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:

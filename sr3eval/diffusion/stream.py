@@ -87,14 +87,14 @@ def batches(images: TrainingImages, first: int, last: int, batch_size: int, work
 
 def open_folders(config: DataConfig, task: Task) -> tuple[Folder, Folder, list[str]]:
     """Training folder, validation folder, and the ids left out because their short side is too small."""
-    side = config.crop or task.hr_size
+    side = config.crop or task.smallest
     paths, too_small = large_enough(find_images(resolve_path(config.images)), side)
     if config.validation is not None:
         validation = find_images(resolve_path(config.validation))
     else:
         kept, held = split(list(paths), config.held_out)
         validation, paths = {i: paths[i] for i in held}, {i: paths[i] for i in kept}
-    validation, _ = large_enough(validation, task.hr_size)
+    validation, _ = large_enough(validation, task.smallest)
     if not paths or not validation:
         what = "training" if not paths else "validation"
         raise UserError(f"{config.images}: no {what} image is left ({len(too_small)} are below {side} pixels)")

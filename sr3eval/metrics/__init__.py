@@ -170,10 +170,15 @@ def available() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
-def load(name: str, **options: Any) -> Metric:
-    """Build a metric, e.g. `load("psnr", channel="y", border=4)`. UserError names the nearest name or option."""
+def builder(name: str) -> Callable[..., Metric]:
+    """The `build(...) -> Metric` of a metric; UserError names the nearest one."""
     if name not in available():
         raise UserError(f'unknown metric "{name}": {nearest(name, available())}')
-    build = importlib.import_module(f"sr3eval.metrics.{name}").build
-    metric: Metric = build(**check_call(build, options, name))
-    return metric
+    build: Callable[..., Metric] = importlib.import_module(f"sr3eval.metrics.{name}").build
+    return build
+
+
+def load(name: str, **options: Any) -> Metric:
+    """Build a metric, e.g. `load("psnr", channel="y", border=4)`. UserError names the nearest name or option."""
+    build = builder(name)
+    return build(**check_call(build, options, name))

@@ -50,6 +50,20 @@ class Moments:
             both._append(rows)
         return both
 
+    def sums(self) -> tuple[int, Array, Array]:
+        """(N, sum [d], sum of outer products [d, d]) of at least one row; rows kept so far go into the sums."""
+        if self.rows:
+            self._flush()
+        assert self.sum is not None and self.outer is not None
+        return self.n, self.sum, self.outer
+
+    @classmethod
+    def of_sums(cls, n: int, total: Array, outer: Array) -> "Moments":
+        """The inverse of `sums`."""
+        moments = cls()
+        moments.n, moments.sum, moments.outer = n, total, outer
+        return moments
+
     def factor(self) -> tuple[Array, Array] | None:
         """(mean [d], F [N, d]) with covariance F^T F, or None once there are more rows than dimensions."""
         if self.sum is not None or not self.rows:
@@ -63,8 +77,6 @@ class Moments:
         factor = self.factor()
         if factor is not None:
             return factor[0], factor[1].T @ factor[1]
-        if self.rows:
-            self._flush()
-        assert self.sum is not None and self.outer is not None
-        mean = self.sum / self.n
-        return mean, (self.outer - self.n * np.outer(mean, mean)) / (self.n - 1)
+        n, total, outer = self.sums()
+        mean = total / n
+        return mean, (outer - n * np.outer(mean, mean)) / (n - 1)

@@ -80,6 +80,11 @@ def frechet_metric(name: str, network: Network, reference: str, note: str) -> Se
     statistics: Statistics | None = None
     against = "HR of the same images"
     if reference != "hr":
+        if Path(reference).suffix != ".npz":
+            raise UserError(
+                f'{name}: reference = "{reference}": "hr", or an .npz file, which '
+                "`python benchmark.py statistics FOLDER --task TASK --out FILE.npz` makes of a folder"
+            )
         statistics = load_statistics(Path(reference), network.identity, network.dimensions)
         against, name = statistics.description, f"{name}_{Path(reference).stem}"
     settings = f"{note}{network.identity}; reference: {against}; biased upwards at small N"
@@ -95,6 +100,4 @@ def build(*, reference: str = "hr", resize: Resize = "tf1", weights: str | None 
     Statistics are ours (`benchmark.py statistics`), pytorch-fid's or clean-fid's; against a file the id is
     fid_FILE. resize, weights: see `_networks.inception`.
     """
-    if reference != "hr" and not reference.endswith(".npz"):
-        raise UserError(f'fid: reference = "{reference}": "hr", or an .npz file of statistics')
     return frechet_metric("fid", inception(weights, resize), reference, "")

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from sr3eval.images import load, save, to_uint8
+from sr3eval.data import stable_hash
+from sr3eval.images import bicubic_down, bicubic_up, load, save, to_uint8
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ("per_image.csv", "results.csv", "results.md", "results.tex", "report.html", "environment.json")
@@ -265,6 +266,45 @@ def test_identical_images_are_counted_and_left_out_of_the_mean(world, finished, 
     assert "1 images equal their reference" in (tmp_path / "run" / "results.md").read_text()
 
 
+def test_the_reference_is_a_row_that_nothing_is_compared_with(world, tmp_path):
+    settings = config(world, method=[{"kind": "reference"}, {"kind": "bicubic"}, method(world)[0]])
+    result = benchmark(tmp_path, settings)
+    assert result.returncode == 0, result.stderr
+    results = pd.read_csv(tmp_path / "run" / "results.csv").set_index(["method", "metric"])
+    assert results.loc[("reference", "ssim"), "value"] == 1
+    assert not results.loc["reference", "best"].any()
+    assert results.loc["reference", "p_value"].isna().all()
+    assert results.groupby("metric")["best"].sum().eq(1).all()
+    assert re.search(r"\| reference +\| inf +\| 1\.000", result.stdout)
+    assert "equal their reference" not in result.stdout
+    assert "reference – " not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_path_takes_a_method_of_another_scale_through_the_task(world, tmp_path):
+    """56 -> 64 -> 256 -> 224 as in the paper's classification; the steps are computed here once more by hand."""
+    images = tmp_path / "images"
+    for index in range(3):
+        save(images / f"{index}.png", torch.rand(3, 257, 260, generator=torch.Generator().manual_seed(index)))
+    path = ["bicubic 64", "method", "bicubic 224"]
+    settings = {
+        "task": "imagenet_56_224",
+        "metrics": ["psnr"],
+        "data": {"images": str(images), "limit": 2, "select": "first"},
+        "method": [method(world)[0] | {"name": "through", "path": path}, {"kind": "bicubic"}],
+    }
+    result = benchmark(tmp_path, settings)
+    assert result.returncode == 0, result.stderr
+    run = tmp_path / "run"
+    assert sorted(p.name for p in (run / "images" / "through").iterdir()) == ["0.png", "1.png"]
+    enlarged = bicubic_up(load(run / "images" / "_lr" / "1.png")[None], (64, 64)).clamp(0, 1)
+    noise = torch.randn((3, 256, 256), generator=torch.Generator().manual_seed(stable_hash(0, "1")))
+    sr = (torch.nn.functional.interpolate(enlarged, scale_factor=4) + 0.05 * noise).clamp(0, 1)
+    expected = to_uint8(bicubic_down(sr, (224, 224))[0])
+    made = to_uint8(load(run / "images" / "through" / "1.png"))
+    assert (made.int() - expected.int()).abs().max() <= 1
+    assert "bicubic 64 > method > bicubic 224" in result.stdout
+
+
 def method(world, function="build", **options):
     return [{"name": "x", "python": f"{world / 'mine.py'}:{function}", **options}]
 
@@ -300,6 +340,22 @@ BAD = {
     "no such function": (lambda w: config(w, method=method(w, "biuld")), "has no function biuld"),
     "not a method": (lambda w: config(w, method=method(w, "nothing")), "needs name, fingerprint, scale and upscale"),
     "other scale": (lambda w: config(w, method=method(w, "other_scale")), "enlarges 8 times, but photos_16_64 needs 4"),
+    "no path": (
+        lambda w: config(w, method=method(w, "other_scale", path=["method", "bicubic 65"])),
+        "makes 65 pixels of 16; it must",
+    ),
+    "bad path": (
+        lambda w: config(w, method=method(w, "other_scale", path=["method", "linear 64"])),
+        'path: "linear 64" is neither "method" nor "bicubic SIDE"',
+    ),
+    "path of a folder": (
+        lambda w: config(w, method=[{"kind": "reference", "path": ["method"]}]),
+        "reference takes no path",
+    ),
+    "reserved name": (
+        lambda w: config(w, method=[{"kind": "bicubic", "name": "reference"}]),
+        'kind and name "reference" go together',
+    ),
     "broken toml": (lambda w: "task = ", "not a readable TOML file"),
 }
 

@@ -1,0 +1,102 @@
+"""Statistics of folders: exact after an interruption, and usable as a reference."""
+
+import numpy as np
+import pytest
+import torch
+
+from sr3eval import metrics
+from sr3eval.benchmark import statistics as stats
+from sr3eval.errors import UserError
+from sr3eval.images import load, save
+from sr3eval.metrics import Batch, _networks
+from sr3eval.metrics._moments import Moments
+
+
+class Halves(torch.nn.Module):
+    """A network whose eight features are means of blocks of the image."""
+
+    def forward(self, x):
+        return torch.nn.functional.adaptive_avg_pool2d(x, (2, 4)).mean(dim=1).flatten(1)
+
+
+def network(identity="halves"):
+    return _networks.Network(identity, 8, Halves(), lambda x: x, lambda module, x: (module(x), module(x)))
+
+
+@pytest.fixture
+def images(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    for index in range(23):
+        save(tmp_path / "images" / f"{index:02d}.png", torch.rand(3, 64, 70, generator=generator))
+    save(tmp_path / "images" / "small.png", torch.rand(3, 60, 90, generator=generator))
+    return tmp_path / "images"
+
+
+def write(images, out, stop_after=None, of=None):
+    events = stats.statistics(images, "photos_16_64", of or network(), out, batch_size=2)
+    for event in events:
+        if stop_after is not None and event.done >= stop_after:
+            events.close()
+            return
+
+
+def test_are_those_of_the_prepared_images_and_go_on_exactly(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(stats, "SAVE_EVERY", 6)
+    write(images, tmp_path / "whole.npz")
+    write(images, tmp_path / "parts.npz", stop_after=15)
+    assert not (tmp_path / "parts.npz").exists()
+    with np.load(tmp_path / "parts.npz.partial") as state:
+        assert state["done"] == 12
+    write(images, tmp_path / "parts.npz")
+    assert (tmp_path / "whole.npz").read_bytes() == (tmp_path / "parts.npz").read_bytes()
+    assert not (tmp_path / "parts.npz.partial").exists()
+    hr = torch.stack([load(path)[..., 3:67] for path in sorted(images.glob("??.png"))])
+    features = network().pooled(hr).double().numpy()
+    with np.load(tmp_path / "whole.npz") as file:
+        np.testing.assert_allclose(file["mu"], features.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(file["sigma"], np.cov(features, rowvar=False), rtol=1e-5, atol=1e-12)
+        assert file["n"] == 23
+
+
+def test_nothing_is_overwritten_or_mixed(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(stats, "SAVE_EVERY", 6)
+    write(images, tmp_path / "a.npz", stop_after=8)
+    with pytest.raises(UserError, match="begun with other images or another network"):
+        write(images, tmp_path / "a.npz", of=network("other"))
+    save(images / "new.png", torch.rand(3, 64, 64))
+    with pytest.raises(UserError, match="begun with other images or another network"):
+        write(images, tmp_path / "a.npz")
+    (tmp_path / "a.npz.partial").unlink()
+    write(images, tmp_path / "a.npz")
+    with pytest.raises(UserError, match="exists; give another name"):
+        write(images, tmp_path / "a.npz")
+    with pytest.raises(UserError, match=r"name it \*\.npz"):
+        write(images, tmp_path / "a.txt")
+
+
+def test_serve_as_a_reference_for_their_own_network_alone(images, tmp_path, monkeypatch):
+    write(images, tmp_path / "train.npz")
+    fd = "fd_efficientnet_lite0"
+    monkeypatch.setattr(f"sr3eval.metrics.{fd}.efficientnet_lite0", network)
+    metric = metrics.load(fd, reference=str(tmp_path / "train.npz"))
+    assert metric.name == f"{fd}_train"
+    assert "images as photos_16_64, N = 23, file list sha256" in metric.settings
+    hr = torch.stack([load(path)[..., 3:67] for path in sorted(images.glob("??.png"))])
+    ids = [f"{i:02d}" for i in range(23)]
+    metric.update(Batch(ids, hr[..., ::4, ::4], hr, hr))
+    assert metric.compute().value == pytest.approx(0, abs=1e-9)
+    twin = metrics.load(fd)
+    twin.update(Batch(ids, hr[..., ::4, ::4], hr, hr.flip(-1)))
+    features = [network().pooled(x).double() for x in (hr, hr.flip(-1))]
+    moments = [Moments(), Moments()]
+    for m, f in zip(moments, features, strict=True):
+        m.add(ids, f)
+    from sr3eval.metrics.fid import frechet_distance
+
+    expected = frechet_distance(*moments[0].statistics(), *moments[1].statistics())
+    assert twin.compute().value == pytest.approx(expected, rel=1e-6)
+    monkeypatch.setattr(f"sr3eval.metrics.{fd}.efficientnet_lite0", lambda: network("other"))
+    with pytest.raises(UserError, match="statistics of another network: halves, not other"):
+        metrics.load(fd, reference=str(tmp_path / "train.npz"))
+    with pytest.raises(UserError, match=r"benchmark\.py statistics FOLDER"):
+        metrics.load(fd, reference=str(images))
