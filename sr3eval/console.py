@@ -50,6 +50,8 @@ def interruptible(events: Generator[T, None, None]) -> Iterator[T]:
         if pressed:
             raise KeyboardInterrupt
         pressed = True
+        if sys.stderr.isatty():
+            click.echo("\nStopping after the step in hand; press again to stop at once.", err=True)
 
     before = signal.signal(signal.SIGINT, note)
     try:
@@ -58,5 +60,7 @@ def interruptible(events: Generator[T, None, None]) -> Iterator[T]:
             if pressed:
                 events.close()
                 raise KeyboardInterrupt
+        if pressed:  # after the last event
+            raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, before)

@@ -1,7 +1,8 @@
 """Folders of images: find them, choose deterministically, prepare the high-resolution targets."""
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -15,23 +16,39 @@ from sr3eval.tasks import Task
 def find_images(folder: Path) -> dict[str, Path]:
     """All images below `folder`, as {image id: path} in the order of their ids.
 
-    An id is the path below the folder without suffix, with `/`. Raises UserError for a missing or empty folder and
-    for two files that would share an id. Hidden files and folders are passed over.
+    An id is the path below the folder without suffix, with `/`. Raises UserError for a missing or empty folder, for
+    two files that would share an id and for a name that is not UTF-8. Hidden files and folders are passed over.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in relative.parts):
+    for path in sorted(_files(folder, frozenset({folder.resolve()}))):
+        if path.suffix.lower() not in SUFFIXES:
             continue
-        image_id = relative.with_suffix("").as_posix()
+        image_id = _image_id(path.relative_to(folder), folder)
         if image_id in found:
             raise UserError(f'{folder}: two images share the id "{image_id}" ({found[image_id].name}, {path.name})')
         found[image_id] = path
     if not found:
         raise UserError(f"{folder}: no images in it")
     return dict(sorted(found.items()))
+
+
+def _files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """The files below `folder`, through linked folders too, save links back to the folders `above`."""
+    _, folders, files = next(os.walk(folder), ("", [], []))
+    yield from (folder / name for name in files if not name.startswith("."))
+    for inner in (folder / name for name in folders if not name.startswith(".")):
+        if (real := inner.resolve()) not in above:
+            yield from _files(inner, above | {real})
+
+
+def _image_id(relative: Path, folder: Path) -> str:
+    try:
+        str(relative).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{folder}: the name {str(relative)!r} is not valid UTF-8; rename it") from None
+    return relative.with_suffix("").as_posix()
 
 
 def stable_hash(*parts: object) -> int:

@@ -1,6 +1,13 @@
 """Where networks run, and in which precision they train."""
 
+import inspect
+import os
+import shutil
+import sys
+
 import torch
+
+from sr3eval.errors import UserError
 
 
 def default_device() -> torch.device:
@@ -10,7 +17,26 @@ def default_device() -> torch.device:
 
 def training_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The dtype of convolutions in training: bfloat16 where "auto" finds hardware for it, or where it is asked for."""
-    if precision != "auto":
-        return torch.bfloat16 if precision == "bfloat16" else torch.float32
-    has_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if has_bf16 else torch.float32
+    wanted = has_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+    return torch.bfloat16 if wanted else torch.float32
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware computes in bfloat16, rather than PyTorch emulating it."""
+    if device.type == "cuda":
+        supported = torch.cuda.is_bf16_supported
+        emulates = "including_emulation" in inspect.signature(supported).parameters
+        return supported(including_emulation=False) if emulates else supported()
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # private: PyTorch may drop it
+    return probe is not None and probe()
+
+
+def check_compiler(device: torch.device) -> None:
+    """UserError where torch.compile would miss the C++ compiler that it calls on the CPU."""
+    default = "clang++" if sys.platform == "darwin" else "g++"
+    compiler = os.environ.get("CXX", default).split()[:1]  # arguments may follow
+    if device.type == "cpu" and not any(map(shutil.which, compiler)):
+        raise UserError(
+            "optimiser.compile needs a C++ compiler on the CPU: install g++, or set CXX to another (clang++), "
+            "or --set optimiser.compile=false"
+        )

@@ -4,20 +4,28 @@ Only `to_uint8` goes from floats to 8 bit, and it rounds.
 """
 
 import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from torch import Tensor
 
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
 
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".jp2", ".avif"}
-)
+# fmt: off
+SUFFIXES = frozenset({
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".webp",
+    ".avif", ".gif", ".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".pcx", ".qoi",
+})
+# fmt: on
+GREY_16 = ("I;16", "I;16B", "I;16L")
 
 
 def load(path: str | Path) -> Tensor:
@@ -25,25 +33,74 @@ def load(path: str | Path) -> Tensor:
 
     8-bit values lie on the grid k/255. Grey and palette images become RGB; 16-bit grey keeps its precision (k/65535);
     an alpha channel is dropped where it is fully opaque. Raises UserError for a missing, truncated or unreadable file,
-    real transparency, CMYK, and other modes whose colours would have to be guessed.
+    several frames, real transparency, 16-bit colour, CMYK, and other modes whose colours would have to be guessed.
     """
+    with _opened(path) as opened:
+        _check_frames(opened, path)
+        _check_depth(opened, path)
+        _read_exif(opened)
+        image = ImageOps.exif_transpose(opened)
+    return _to_rgb(image, path)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
+    """The file, header read; a damaged file makes Pillow's decoders raise nearly anything."""
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-            return _to_rgb(image, path)
+        with Image.open(path) as image:
+            yield image
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({error})") from None
+    except Exception as error:
+        raise UserError(f"{path}: not a readable image ({str(error) or type(error).__name__})") from None
+
+
+def _check_frames(image: ImageFile.ImageFile, path: str | Path) -> None:
+    count = getattr(image, "n_frames", 1)
+    if count > 1 and image.format != "MPO":  # a camera's photograph, followed by its previews
+        raise UserError(f"{path}: has {count} frames or pages; save the one to use as a file of its own")
+
+
+def _check_depth(image: ImageFile.ImageFile, path: str | Path) -> None:
+    """Refuse what Pillow, without a word, cuts to 8 bit or reads on a scale other than k/65535."""
+    if image.mode == "I" and image.format != "PPM":  # only there it is how Pillow holds 16-bit grey
+        raise UserError(f"{path}: 32-bit or signed grey is not supported; save it as 8- or 16-bit grey")
+    if image.mode in GREY_16 and isinstance(image, TiffImageFile):
+        if _bits(image, path) != 16 or not image.tag_v2.get(PHOTOMETRIC_INTERPRETATION):  # 0: white is zero
+            raise UserError(f"{path}: 12-bit or inverted grey is not supported; save it as 8- or 16-bit grey")
+    elif image.mode[0] not in "IF" and (bits := _bits(image, path)) > 8:
+        raise UserError(f"{path}: {bits}-bit colour is not supported; save it as 8-bit RGB")
+
+
+def _bits(image: ImageFile.ImageFile, path: str | Path) -> int:
+    """Bits a sample in the file, where Pillow would make them 8."""
+    if isinstance(image, TiffImageFile):
+        return max(image.tag_v2.get(BITSPERSAMPLE, (1,)))
+    if image.format == "JPEG2000":
+        return _codestream_bits(Path(path).read_bytes())
+    arguments = [tile[3] for tile in image.tile]
+    if image.format == "PPM" and isinstance(arguments[0], tuple):
+        return int(arguments[0][1]).bit_length()  # the greatest value
+    return 16 if re.search(";16[BLN]", str(arguments)) else 8  # a bare ";16" is 5 + 6 + 5 bits
+
+
+def _codestream_bits(data: bytes) -> int:
+    """The greatest precision of a JPEG 2000 component, three bytes each in the SIZ segment (ISO 15444-1, A.5.1)."""
+    start = data.index(b"\xff\x4f\xff\x51")
+    components = int.from_bytes(data[start + 40 : start + 42], "big")
+    return max((byte & 0x7F) + 1 for byte in data[start + 42 :][: 3 * components : 3])
+
+
+def _read_exif(image: ImageFile.ImageFile) -> Image.Exif:
+    """What the file says before its pixels. Pillow keeps it, so that `load` and `header_size` turn an image alike."""
+    return Image.Image.getexif(image)  # PngImageFile's own would decode the pixels to look behind them too
 
 
 def _to_rgb(image: Image.Image, path: str | Path) -> Tensor:
-    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-        grey = np.asarray(image, dtype=np.float32) / 65535
-        if grey.min() < 0 or grey.max() > 1:
-            raise UserError(f"{path}: 32-bit values outside 0..65535; save it as 8- or 16-bit")
-        return torch.from_numpy(grey).expand(3, -1, -1).clone()
+    if image.mode in (*GREY_16, "I"):
+        return torch.from_numpy(np.asarray(image, dtype=np.float32) / 65535).expand(3, -1, -1).clone()
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         if rgba.getchannel("A").getextrema()[0] != 255:
@@ -56,12 +113,11 @@ def _to_rgb(image: Image.Image, path: str | Path) -> Tensor:
 
 def header_size(path: str | Path) -> tuple[int, int]:
     """(height, width) in pixels as `load` returns it, read from the file's header alone."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a readable image ({error})") from None
+    with _opened(path) as image:
+        width, height = image.size
+        sideways = _read_exif(image).get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        if isinstance(image, TiffImageFile):  # whose `size` is upright already in some releases of Pillow
+            width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
     return (width, height) if sideways else (height, width)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
+import sr3eval
 from sr3eval.data import find_images
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up, header_size, load, resize_square
@@ -34,8 +36,22 @@ class Method(Protocol):
 
 
 def fingerprint(*parts: object) -> str:
-    """sha256 of the parts' text."""
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+    """sha256 of the parts' text and this release's version, so that no release takes another's outputs for its own."""
+    return hashlib.sha256("\x1f".join(map(str, (sr3eval.__version__, *parts))).encode()).hexdigest()
+
+
+OVERSHOOT = 1e-3  # how far beyond [0, 1] an output may lie before its range is taken to be another one
+
+
+def check_outputs(outputs: Tensor, shape: tuple[int, ...], where: str) -> None:
+    """Raise UserError unless `outputs` are float32 of `shape`, finite and in [0, 1]."""
+    if tuple(outputs.shape) != shape or outputs.dtype != torch.float32:
+        raise UserError(f"{where}: gave {outputs.dtype} {tuple(outputs.shape)}, not float32 {shape}")
+    if not bool(outputs.isfinite().all()):
+        raise UserError(f"{where}: gave NaN or infinite pixels")
+    low, high = float(outputs.min()), float(outputs.max())
+    if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+        raise UserError(f"{where}: gave values in [{low:.3g}, {high:.3g}]; they must be in [0, 1] (clamp overshoots)")
 
 
 class Bicubic:

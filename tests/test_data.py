@@ -1,5 +1,7 @@
 """Folders, choices and splits."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,6 +10,7 @@ from PIL import Image
 
 from sr3eval import data
 from sr3eval.errors import UserError
+from sr3eval.images import SUFFIXES
 from sr3eval.tasks import TASKS, get
 
 
@@ -21,6 +24,42 @@ def test_finds_images_recursively_by_id(tmp_path):
     make(tmp_path, "b.png", "a/x.jpg", "a/y.tif", ".hidden/z.png")
     (tmp_path / "notes.txt").write_text("-")
     assert list(data.find_images(tmp_path)) == ["a/x", "a/y", "b"]
+
+
+def test_suffixes_are_those_that_pillow_reads(tmp_path):
+    Image.init()
+    registered = Image.registered_extensions()
+    readable = {suffix for suffix, format in registered.items() if format in {*Image.OPEN, "MPO"}}
+    assert SUFFIXES - {".avif"} <= readable
+    for suffix in (".jfif", ".jpe", ".TGA", ".pcx", ".pbm", ".pnm", ".dib", ".j2k", ".apng"):
+        (tmp_path / f"{suffix[1:]}{suffix}").touch()
+    assert len(data.find_images(tmp_path)) == 9
+
+
+def test_linked_folders_are_followed_once_round(tmp_path):
+    make(tmp_path, "set/a.png", "elsewhere/b.png", "elsewhere/more/c.png")
+    (tmp_path / "set/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set/itself").symlink_to(tmp_path / "set")
+    (tmp_path / "elsewhere/more/up").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set/gone").symlink_to("gone")
+    assert list(data.find_images(tmp_path / "set")) == ["a", "linked/b", "linked/more/c"]
+
+
+def test_folders_named_like_images_are_not_images(tmp_path):
+    make(tmp_path, "x.png/a.png")
+    assert list(data.find_images(tmp_path)) == ["x.png/a"]
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"caf\xe9/a.png"])
+def test_a_name_that_is_not_utf8_is_refused(tmp_path, name):
+    path = tmp_path / os.fsdecode(name)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(UserError, match=r"caf\\udce9.*is not valid UTF-8"):
+        data.find_images(tmp_path)
 
 
 def test_bad_folders_are_named(tmp_path):
@@ -56,6 +95,13 @@ def test_small_images_are_left_out_and_counted(tmp_path):
     make(tmp_path, "large.png", size=(16, 100))
     kept, left_out = data.large_enough(data.find_images(tmp_path), 16)
     assert (list(kept), left_out) == (["large"], ["small"])
+
+
+def test_sizes_are_known_without_the_pixels(tmp_path):
+    make(tmp_path, "a.png", size=(300, 200))
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: whole.index(b"IDAT") + 20])
+    assert list(data.large_enough(data.find_images(tmp_path), 200)[0]) == ["a"]
 
 
 def test_hr_is_the_central_square_by_area(tmp_path):

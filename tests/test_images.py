@@ -1,13 +1,17 @@
 """The image convention, against Pillow, scikit-image and brute force."""
 
 import io
+import random
+import struct
+import zlib
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 from skimage import data
 from skimage.transform import downscale_local_mean
 
@@ -70,10 +74,121 @@ def test_modes_become_rgb(tmp_path, mode):
     assert torch.equal(images.to_uint8(images.load(tmp_path / "a.png")), expected)
 
 
-def test_sixteen_bit_grey_keeps_its_precision(tmp_path):
-    values = np.array([[0, 1, 257, 65535]], dtype=np.uint16)
-    Image.fromarray(values).save(tmp_path / "a.png")
-    torch.testing.assert_close(images.load(tmp_path / "a.png")[0], torch.tensor(values / 65535, dtype=torch.float32))
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png16(channels: int) -> bytes:
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep(channels))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 3, 16, colour_type, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def deep(channels: int, dtype: str = "u2") -> np.ndarray:
+    values = np.array([[0, 1], [255, 257], [32768, 65535]])
+    return np.repeat(values[..., None], channels, axis=2).squeeze(2 if channels == 1 else ()).astype(dtype)
+
+
+def tiff(values: np.ndarray, **options) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, **options)
+    return buffer.getvalue()
+
+
+def encode(format: str, image: Image.Image | None = None, **options) -> bytes:
+    buffer = io.BytesIO()
+    (image or gradient("RGB")).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png16(1),
+        tiff(deep(1)),
+        tiff(deep(1), byteorder=">"),
+        tiff(deep(1), compression="deflate"),
+        b"P5 2 3 65535\n" + deep(1).astype(">u2").tobytes(),
+        encode("JPEG2000", Image.fromarray(deep(1)), num_resolutions=1),
+    ],
+    ids=["png", "tiff", "big_endian", "deflate", "pgm", "jp2"],
+)
+def test_sixteen_bit_grey_keeps_its_precision(tmp_path, content):
+    (tmp_path / "a").write_bytes(content)
+    expected = torch.tensor(deep(1, "f4") / 65535)
+    torch.testing.assert_close(images.load(tmp_path / "a"), expected.expand(3, -1, -1))
+
+
+def jp2_of_16_bits() -> bytes:
+    """Nothing at hand writes one: an 8-bit file whose header says 16."""
+    content = bytearray(encode("JPEG2000"))
+    first = content.index(b"\xff\x4f\xff\x51") + 42
+    assert content[first : first + 9] == bytes([7, 1, 1] * 3)
+    content[first : first + 9] = bytes([15, 1, 1] * 3)
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png16(3),
+        png16(4),
+        png16(2),
+        tiff(deep(3), photometric="rgb"),
+        tiff(deep(3), photometric="rgb", byteorder=">"),
+        tiff(deep(3), photometric="rgb", compression="deflate"),
+        tiff(deep(3).transpose(2, 0, 1), photometric="rgb", planarconfig="separate"),
+        b"P6 2 3 65535\n" + deep(3).astype(">u2").tobytes(),
+        jp2_of_16_bits(),
+    ],
+    ids=["rgb", "rgba", "la", "tiff", "big_endian", "deflate", "planar", "ppm", "jp2"],
+)
+def test_sixteen_bit_colour_is_refused_as_pillow_would_truncate_it(tmp_path, content):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(UserError, match="a: 16-bit colour is not supported"):
+        images.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tiff(deep(1, "i4")),
+        tiff(deep(1, "u4")),
+        tiff(deep(1, "i2")),
+        tiff(deep(1), photometric="miniswhite"),
+        tiff(deep(1)).replace(struct.pack("<HHII", 258, 3, 1, 16), struct.pack("<HHII", 258, 3, 1, 12)),
+    ],
+    ids=["int32", "uint32", "int16", "inverted", "12_bit"],
+)
+def test_grey_of_another_scale_is_refused(tmp_path, content):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(UserError, match="a: .* grey is not supported"):
+        images.load(tmp_path / "a")
+
+
+def test_sixteen_bits_a_pixel_are_not_sixteen_a_channel(tmp_path):
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    header = struct.pack("<IiiHHIIiiII", 40, 1, 1, 1, 16, 3, 4, 0, 0, 0, 0) + masks
+    pixel = struct.pack("<HH", 0xF800, 0)
+    (tmp_path / "a.bmp").write_bytes(b"BM" + struct.pack("<III", 70, 0, 66) + header + pixel)
+    assert images.load(tmp_path / "a.bmp").flatten().tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_several_frames_are_refused_and_counted(tmp_path, format):
+    others = [gradient("RGB").rotate(90), gradient("RGB").rotate(180)]
+    (tmp_path / "a").write_bytes(encode(format, save_all=True, append_images=others))
+    with pytest.raises(UserError, match="a: has 3 frames"):
+        images.load(tmp_path / "a")
+
+
+def test_a_single_frame_and_a_cameras_previews_are_not_several(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encode("MPO", save_all=True, append_images=[gradient("RGB").rotate(90)]))
+    assert Image.open(tmp_path / "a.jpg").n_frames == 2
+    for format in ("GIF", "WEBP"):
+        (tmp_path / f"a.{format}").write_bytes(encode(format))
+    assert {images.load(path).shape for path in tmp_path.iterdir()} == {(3, 6, 8)}
 
 
 def test_opaque_alpha_is_dropped_and_transparency_refused(tmp_path):
@@ -92,6 +207,52 @@ def test_exif_orientation_is_applied(tmp_path):
     gradient("RGB").save(tmp_path / "a.jpg", exif=exif, quality=100)
     assert images.load(tmp_path / "a.jpg").shape == (3, 8, 6)
     assert images.header_size(tmp_path / "a.jpg") == (8, 6)
+
+
+def test_header_size_reads_no_pixels(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for options, size in ({}, (512, 400)), ({"exif": exif}, (400, 512)):
+        content = encode("PNG", Image.fromarray(data.astronaut()[:, :400]), **options)
+        (tmp_path / "a.png").write_bytes(content[: content.index(b"IDAT") + 100])
+        assert images.header_size(tmp_path / "a.png") == size
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 5, 8, 9])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_header_size_is_the_loaded_size(tmp_path, format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "a").write_bytes(encode(format, exif=exif))
+    assert images.header_size(tmp_path / "a") == images.load(tmp_path / "a").shape[1:]
+
+
+def test_orientation_behind_the_pixels_counts_nowhere(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encode("PNG")
+    (tmp_path / "a.png").write_bytes(content[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + content[-12:])
+    assert images.header_size(tmp_path / "a.png") == images.load(tmp_path / "a.png").shape[1:] == (6, 8)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "JPEG2000", "AVIF"])
+def test_damaged_files_raise_nothing_but_user_errors(tmp_path, format):
+    if format == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    whole, chance, path = encode(format), random.Random(0), tmp_path / "a"
+    messages = []
+    for _ in range(100):
+        damaged = bytearray(whole[: chance.choice([len(whole), chance.randrange(1, len(whole))])])
+        for _ in range(chance.choice([1, 4, 16])):
+            damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
+        for read in (images.header_size, images.load):
+            try:
+                read(path)
+            except UserError as error:
+                messages.append(str(error))
+    assert len(messages) > 50 and all(message.startswith(f"{path}: ") for message in messages)
 
 
 def test_bad_files_are_named(tmp_path):

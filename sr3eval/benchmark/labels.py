@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sr3eval.config import resolve_path
 from sr3eval.errors import UserError
 
 CLASSES = 1000
@@ -30,7 +31,7 @@ def read_labels(source: str, ids: Sequence[str]) -> dict[str, int]:
         names = {image_id: match[1] for image_id, match in found.items() if match}
         hint = "lies in no folder named by synset (n01440764, ...)"
     else:
-        names, hint = _read_csv(Path(source)), f"is not in {source}"
+        names, hint = _read_csv(resolve_path(source)), f"is not in {source}"
     for image_id in ids:
         if image_id not in names:
             raise UserError(f"data.labels: {image_id} {hint}")

@@ -29,6 +29,11 @@ class RunFolder:
         return self.path / "config.toml"
 
     @property
+    def inputs(self) -> Path:
+        """sha256 of the images' ids and files, once all HR and LR images are there."""
+        return self.path / "images.sha256"
+
+    @property
     def environment(self) -> Path:
         return self.path / "environment.json"
 

@@ -2,15 +2,21 @@
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from sr3eval.benchmark.config import MethodConfig
 from sr3eval.config import check_call, defaults, resolve_path
 from sr3eval.errors import UserError, nearest
-from sr3eval.method import Bicubic, Composed, Method, Precomputed, Reference
+from sr3eval.files import digest_of
+from sr3eval.method import Bicubic, Composed, Method, Precomputed, Reference, fingerprint
 from sr3eval.tasks import Task
 
 Contender = Method | Precomputed | Reference
@@ -29,23 +35,44 @@ def reference() -> Contender:
     return Reference()
 
 
-def python(*, python: str, **options: Any) -> Contender:
-    """Call `build(**options)` of somebody's own file, given as "file.py:build"."""
-    file, colon, function = python.rpartition(":")
-    path = Path(file)
-    if not colon or not path.is_file():
-        raise UserError(f'python = "{python}": write it as "file.py:build", with a file that exists')
+class Own:
+    """Somebody's own method. Its file is part of the fingerprint, so that an edited one is not found in the cache."""
+
+    def __init__(self, method: Method, file: Path) -> None:
+        self.method, self.name, self.scale = method, method.name, method.scale
+        self.checksums = {file.name: digest_of({file.name: file})} | getattr(method, "checksums", {})
+        self.fingerprint = fingerprint(method.fingerprint, self.checksums[file.name])
+
+    @torch.inference_mode()
+    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+        """The method's own."""
+        return self.method.upscale(lr, seeds)
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a file as a module; files beside it can be imported by it."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # dataclasses look their module up
+    sys.path.append(str(path.parent.resolve()))
     spec.loader.exec_module(module)
-    build = getattr(module, function, None)
+    return module
+
+
+def python(*, python: str, **options: Any) -> Contender:
+    """Call `build(**options)` of somebody's own file, given as "file.py:build"."""
+    file, colon, function = python.rpartition(":")
+    path = resolve_path(file)
+    if not colon or not path.is_file():
+        raise UserError(f'python = "{python}": write it as "file.py:build", with a file that exists')
+    build = getattr(import_file(path), function, None)
     if build is None:
         raise UserError(f"{path}: has no function {function}")
     method = build(**check_call(build, options, function))
     if not isinstance(method, Method):
         raise UserError(f"{path}: what {function}() returns needs name, fingerprint, scale and upscale(lr, seeds)")
-    return method
+    return Own(method, path)
 
 
 def regression() -> Builder:

@@ -20,7 +20,7 @@ from sr3eval.images import header_size
 
 GRID_ROWS = 14
 EXTREMES = 3  # best and worst images of each method
-PICTURE_BYTES = 6 << 20  # of PNG in the grid; large images get fewer rows
+PICTURE_BYTES = 6 << 20  # of PNG in the grid, and again in best and worst; large images get fewer
 PALETTE = (
     "#0072B2",
     "#D55E00",
@@ -38,7 +38,7 @@ HTML = Style(
     lambda a, b: f' <span class="interval">{a} – {b}</span>',
     '<span class="direction" title="higher is better">↑</span>',
     '<span class="direction" title="lower is better">↓</span>',
-    '<sup title="does not differ from the best at 5 %">†</sup>',
+    '<sup title="not significantly different from the best at 5 %">†</sup>',
 )
 
 
@@ -108,6 +108,12 @@ def _affordable(run: RunFolder, config: RunConfig, ids: Sequence[str]) -> list[s
     return list(ids[: max(1, PICTURE_BYTES // max(size, 1))])
 
 
+def _affordable_extremes(run: RunFolder, config: RunConfig, image_id: str) -> int:
+    """How many best and worst images of each method the budget allows; maybe none."""
+    each = 3 * 2 * len(config.method)  # LR, output and HR, of the best and of the worst
+    return PICTURE_BYTES // (each * run.image(HR, image_id).stat().st_size)
+
+
 def _dots(results: pd.DataFrame) -> list[Dot]:
     ends = results[["ci_low", "ci_high", "value"]].to_numpy(float)
     finite = ends[np.isfinite(ends)]
@@ -144,7 +150,7 @@ def _extremes(
     for method in config.method:
         scores = per_image[(per_image["method"] == method.name) & (per_image["metric"] == metric)]
         ranked = scores[np.isfinite(scores["value"])].sort_values(["value", "image_id"], ascending=[not higher, True])
-        count = min(EXTREMES, len(ranked) // 2)
+        count = min(EXTREMES, len(ranked) // 2, _affordable_extremes(run, config, str(scores["image_id"].iloc[0])))
 
         def pictures(part: pd.DataFrame, slug: str = method.slug) -> list[Picture]:
             made = []
@@ -153,7 +159,8 @@ def _extremes(
                     made.append(Picture(_source(run.image(folder, str(row.image_id))), caption, str(row.image_id)))
             return made
 
-        found.append((method.name, name, pictures(ranked.head(count)), pictures(ranked.tail(count).iloc[::-1])))
+        if count:
+            found.append((method.name, name, pictures(ranked.head(count)), pictures(ranked.tail(count).iloc[::-1])))
     return found
 
 
@@ -167,5 +174,6 @@ def _paired(results: pd.DataFrame) -> list[dict[str, Any]]:
             f"{row.delta_to_best:+.{decimals}f} [{row.delta_ci_low:+.{decimals}f}, {row.delta_ci_high:+.{decimals}f}]"
         )
         p = "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}"
+        p = p if row.testable else "too few groups"
         lines.append({"metric": name, "method": row.method, "best": best, "delta": delta, "p": p})
     return lines

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,14 +24,13 @@ from sr3eval.benchmark.layout import HR, LR, PER_IMAGE_COLUMNS, SET_COLUMNS, Run
 from sr3eval.config import defaults, resolve_path
 from sr3eval.data import Folder, choose, find_images, first, large_enough, parent_of, stable_hash
 from sr3eval.errors import UserError
-from sr3eval.files import atomic_write, claim_folder
+from sr3eval.files import atomic_write, claim_folder, digest_of
 from sr3eval.images import encode_png, load, save, to_uint8
-from sr3eval.method import Method, Precomputed, Reference
+from sr3eval.method import Method, Precomputed, Reference, check_outputs
 from sr3eval.metrics import BLOCKS, Batch, Estimate, Metric, block_of
 
 S = TypeVar("S")
 T = TypeVar("T")
-OVERSHOOT = 1e-3  # how far beyond [0, 1] an output may lie before its range is taken to be another one
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,21 @@ class Run:
     """
 
     def __init__(self, config: RunConfig, out: Path, cache: Path, kinds: methods.Kinds) -> None:
-        config = resolved(config, kinds)
-        self.config, self.folder, self.cache = config, RunFolder(out), Cache(cache)
+        self.config = config = resolved(config, kinds)
+        self.folder, self.cache = RunFolder(out), Cache(cache)
         self.task = tasks.get(config.task)
-        self.metrics = self._metrics()
+        self.metrics = load_metrics(config)
         paths = find_images(resolve_path(config.data.images))
         kept, self.too_small = large_enough(paths, self.task.smallest)
         if not kept:
             raise UserError(f"{config.data.images}: all {len(paths)} images are below {self.task.smallest} pixels")
         select = choose if config.data.select == "hash" else first
         self.ids = select(list(kept), config.data.limit)
+        self.sha256 = digest_of({image_id: kept[image_id] for image_id in self.ids})
         self.labels = read_labels(config.data.labels, self.ids) if config.data.labels else None
         for metric in self.metrics:
             metric.check(len(self.ids), self.labels is not None)
+        self._probe()
         self.blocks = self._blocks()
         self.data = Folder(kept, self.task)
         self.contenders = {method.name: methods.build(method, self.task, kinds) for method in config.method}
@@ -69,20 +71,19 @@ class Run:
             if isinstance(contender, Precomputed):
                 contender.check(self.ids, paths, self.task.hr_size)
         claim_folder(out, self.folder.config.name, tomli_w.dumps(config.plain()))
-
-    def _metrics(self) -> list[Metric]:
-        loaded = [metrics.load(name, **options) for name, options in self.config.metrics]
-        names = [metric.name for metric in loaded]
-        for name in names:
-            if names.count(name) > 1:
-                raise UserError(f'metrics: "{name}" is there twice')
-        return loaded
+        self._refuse_other_images()
 
     def images(self) -> Generator[Progress, None, None]:
         """Write the HR and LR images and every method's outputs, as far as they are not there yet."""
-        for done, image_id in enumerate(self.ids, start=1):
-            self._prepare(image_id)
-            yield Progress("prepare", done, len(self.ids))
+        if not self.folder.inputs.exists():
+            for folder in (HR, LR):  # of a run that was stopped before; its images may have been others
+                shutil.rmtree(self.folder.images / folder, ignore_errors=True)
+            for done, image_id in enumerate(self.ids, start=1):
+                hr = self.data.hr(image_id)
+                save(self.folder.image(HR, image_id), hr)
+                save(self.folder.image(LR, image_id), self.task.degrade(hr))
+                yield Progress("prepare", done, len(self.ids))
+            atomic_write(self.folder.inputs, self.sha256.encode())
         for method in self.config.method:
             contender = self.contenders[method.name]
             if isinstance(contender, Precomputed):
@@ -94,12 +95,15 @@ class Run:
             for done, _ in enumerate(done_ids, start=1):
                 yield Progress(method.name, done, len(self.ids))
 
-    def _prepare(self, image_id: str) -> None:
-        hr_path, lr_path = self.folder.image(HR, image_id), self.folder.image(LR, image_id)
-        if not (hr_path.exists() and lr_path.exists()):
-            hr = self.data.hr(image_id)
-            save(hr_path, hr)
-            save(lr_path, self.task.degrade(hr))
+    def _probe(self) -> None:
+        """Score one grey image, so that a metric that cannot score this task's sizes says so before any work."""
+        lr, hr = (torch.full((1, 3, side, side), 0.5) for side in (self.task.lr_size, self.task.hr_size))
+        for name, options in self.config.metrics:
+            metrics.load(name, **options).update(Batch(["probe"], lr, hr, hr, [0] if self.labels else None))
+
+    def _refuse_other_images(self) -> None:
+        if self.folder.inputs.exists() and self.folder.inputs.read_text() != self.sha256:
+            raise UserError(f"{self.folder.path}: the images have changed since this run began; give another folder")
 
     def _copy(self, read: Callable[[str], Tensor], slug: str) -> Iterator[str]:
         for image_id in self.ids:
@@ -194,6 +198,7 @@ class Run:
         checksums = {name: getattr(c, "checksums", {}) for name, c in self.contenders.items()}
         return environment.describe() | {
             "images": len(self.ids),
+            "images_sha256": self.sha256,
             "left_out_too_small": len(self.too_small),
             "sha256": {name: sums for name, sums in checksums.items() if sums},
         }
@@ -203,21 +208,20 @@ class Run:
         return {metric.name: (metric.higher_is_better, metric.settings) for metric in self.metrics}
 
 
+def load_metrics(config: RunConfig) -> list[Metric]:
+    """The metrics of a run; UserError for two of one id."""
+    loaded = [metrics.load(name, **options) for name, options in config.metrics]
+    names = [metric.name for metric in loaded]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f'metrics: "{name}" is there twice')
+    return loaded
+
+
 def resolved(config: RunConfig, kinds: methods.Kinds) -> RunConfig:
     """The config with every default of its methods and metrics written out, lest a run change with them."""
     loaded = tuple((name, defaults(metrics.builder(name)) | options) for name, options in config.metrics)
     return replace(config, metrics=loaded, method=tuple(methods.resolve(method, kinds) for method in config.method))
-
-
-def check_outputs(outputs: Tensor, shape: tuple[int, ...], where: str) -> None:
-    """Raise UserError unless `outputs` are float32 of `shape`, finite and in [0, 1]."""
-    if tuple(outputs.shape) != shape or outputs.dtype != torch.float32:
-        raise UserError(f"{where}: gave {outputs.dtype} {tuple(outputs.shape)}, not float32 {shape}")
-    if not bool(outputs.isfinite().all()):
-        raise UserError(f"{where}: gave NaN or infinite pixels")
-    low, high = float(outputs.min()), float(outputs.max())
-    if low < -OVERSHOOT or high > 1 + OVERSHOOT:
-        raise UserError(f"{where}: gave values in [{low:.3g}, {high:.3g}]; they must be in [0, 1] (clamp overshoots)")
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -1,5 +1,6 @@
 """Results tables from per-image scores: CSV, Markdown, LaTeX."""
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,10 @@ Conventions = Mapping[str, tuple[bool, str]]
 
 @dataclass(frozen=True)
 class Scores:
-    """per_image.csv and set_scores.csv of one or several runs; methods: task, method, method_settings."""
+    """per_image.csv and set_scores.csv of one or several runs.
+
+    methods: task, method, method_settings, n_too_small (images that the run left out), images (their sha256).
+    """
 
     per_image: pd.DataFrame
     sets: pd.DataFrame
@@ -70,8 +74,9 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
 
     value: mean over the images with finite scores, or the metric of the whole set. ci: bootstrap over groups, or
     jackknife over blocks. best, delta_to_best and its interval compare with the best method, on the images that both
-    have; p_value is of a sign-flip test, or a t test on the jackknife, Holm-adjusted over the methods of the metric.
-    The reference (HR itself) takes no part in comparisons.
+    have; p_value is of a sign-flip test, or a t test on the jackknife, Holm-adjusted over the methods of the metric;
+    testable is false where so few groups cannot bring it below 5 %, whatever the scores. The reference
+    (HR itself) takes no part in comparisons.
     """
     known = {*scores.per_image["metric"], *scores.sets["metric"]}
     for metric in sorted(known - set(conventions)):
@@ -83,9 +88,9 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
                 part = frame[(frame["task"] == task) & (frame["metric"] == metric)]
                 rows += [{"task": task, "metric": metric} | row for row in _compared(part, kind, convention)]
     columns = ["task", "method", "metric", "value", "ci_low", "ci_high", "n", "higher_is_better", "settings"]
-    extra = ["n_groups", "n_infinite", "best", "delta_to_best", "delta_ci_low", "delta_ci_high", "p_value", "interval"]
-    results = pd.DataFrame(rows, columns=columns + extra)
-    return results.merge(scores.methods, on=["task", "method"], how="left")
+    deltas = ["delta_to_best", "delta_ci_low", "delta_ci_high", "p_value", "testable"]
+    results = pd.DataFrame(rows, columns=[*columns, "n_groups", "n_infinite", "best", *deltas, "interval"])
+    return results.merge(scores.methods.drop(columns="images"), on=["task", "method"], how="left")
 
 
 def is_reference(method: str) -> bool:
@@ -114,7 +119,7 @@ def _compared(scores: pd.DataFrame, kind: _Kind, convention: tuple[bool, str]) -
     paired = {name: kind.paired(by_method[name], by_method[best]) for name in values if name != best}
     adjusted = holm([comparison["p_value"] for comparison in paired.values()])
     for comparison, p in zip(paired.values(), adjusted, strict=True):
-        comparison["p_value"] = p
+        comparison |= {"p_value": p, "testable": len(paired) * comparison.pop("smallest_p") < 1 - LEVEL}
     shared = {"higher_is_better": higher, "settings": settings, "interval": kind.interval}
     return [
         {"method": name, "best": name in values and values[name] == values[best]}
@@ -137,11 +142,11 @@ def _summary(scores: pd.DataFrame) -> dict[str, float]:
 
 
 def _paired(scores: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
-    """Mean of (method - best) over the images that are finite in both, its interval, and an unadjusted p."""
+    """Mean of (method - best) over the images finite in both, its interval, an unadjusted p, the smallest possible."""
     both = scores.merge(best[["image_id", "value"]], on="image_id", suffixes=("", "_best"))
     both = both[np.isfinite(both["value"]) & np.isfinite(both["value_best"])]
     if both.empty:
-        return {"delta_to_best": math.nan, "delta_ci_low": math.nan, "delta_ci_high": math.nan, "p_value": 1.0}
+        return dict(_NO_COMPARISON)
     differences = (both["value"] - both["value_best"]).to_numpy(float)
     groups = both["group"].to_numpy(object)
     low, high = bootstrap_interval(differences, groups)
@@ -151,6 +156,7 @@ def _paired(scores: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
         "delta_ci_low": low,
         "delta_ci_high": high,
         "p_value": sign_flip_p(differences, groups),
+        "smallest_p": 2.0 ** (1 - len(set(groups))),
     }
 
 
@@ -168,18 +174,21 @@ def _jackknife(value: float, n: int, without: pd.DataFrame) -> tuple[float, floa
 
 
 def _set_paired(scores: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
-    """The difference (method - best) of two sets' values, its interval, and an unadjusted p, from common blocks."""
+    """As `_paired`, of the difference of two sets' values, from common blocks."""
     both = scores.merge(best, on=["left_out", "n"], suffixes=("", "_best")).set_index("left_out")
-    nothing = {"delta_to_best": math.nan, "delta_ci_low": math.nan, "delta_ci_high": math.nan, "p_value": 1.0}
     if len(both) < len(scores) or len(both) < 3:  # other images, or fewer than two blocks
-        return nothing
+        return dict(_NO_COMPARISON)
     both["value"] -= both["value_best"]
     delta, without = float(both.loc["", "value"]), both.drop(index="")
     error, low, high = _jackknife(delta, int(both.loc["", "n"]), without)
     p = t_p(delta, error, len(without))
-    return {"delta_to_best": delta, "delta_ci_low": low, "delta_ci_high": high, "p_value": p}
+    return {"delta_to_best": delta, "delta_ci_low": low, "delta_ci_high": high, "p_value": p, "smallest_p": 0.0}
 
 
+_NO_COMPARISON = {"delta_to_best": math.nan, "delta_ci_low": math.nan, "delta_ci_high": math.nan} | {
+    "p_value": 1.0,
+    "smallest_p": 1.0,
+}
 _MEAN = _Kind("bootstrap", _summary, _paired)
 _SET = _Kind("jackknife", _set_summary, _set_paired)
 
@@ -232,12 +241,17 @@ def cells(results: pd.DataFrame, style: Style) -> tuple[list[str], list[list[str
     return header, rows
 
 
+def is_similar(result: Any) -> bool:
+    """Whether a row of results gets the mark of no significant difference from the best one."""
+    return not result.best and result.testable is True and result.p_value >= 1 - LEVEL
+
+
 def _cell(result: Any, decimals: int, style: Style) -> str:
     def number(value: float) -> str:
         return f"{value:.{decimals}f}"
 
     text = style.bold(number(result.value)) if result.best else number(result.value)
-    if not result.best and result.p_value >= 1 - LEVEL:
+    if is_similar(result):
         text += style.similar
     return text if math.isnan(result.ci_low) else text + style.interval(number(result.ci_low), number(result.ci_high))
 
@@ -249,8 +263,12 @@ def notes(results: pd.DataFrame) -> list[str]:
     if not means.empty:
         n, groups = int(means["n"].max()), int(means["n_groups"].max())
         unit = "images" if n == groups else f"groups of images ({groups} groups)"
-        lines.append(f"{n} images; brackets: 95 % bootstrap intervals over {unit}; bold: best.")
-        if groups < FEW_GROUPS:
+        brackets = f"brackets: 95 % bootstrap intervals over {unit}" if groups > 1 else "no intervals, of one group"
+        left_out = int(means["n_too_small"].max())
+        lines.append(
+            f"{n} images{f' ({left_out} too small and left out)' if left_out else ''}; {brackets}; bold: best."
+        )
+        if 1 < groups < FEW_GROUPS:
             what = "images" if n == groups else "groups"
             lines.append(f"{groups} {what} are few: the intervals tend to be too narrow.")
     if not sets.empty:
@@ -261,8 +279,10 @@ def notes(results: pd.DataFrame) -> list[str]:
         )
         if n < SMALL_N:
             lines.append(f"They are biased at small N: compare them at N = {n} and with the same images only.")
-    if (~results["best"] & (results["p_value"] >= 1 - LEVEL)).any():
-        lines.append(f"†: does not differ from the best at 5 % ({_tests(means, sets)}, Holm-adjusted).")
+    if any(map(is_similar, results.itertuples())):
+        lines.append(f"†: not significantly different from the best at 5 % ({_tests(means, sets)}, Holm-adjusted).")
+    if (results["testable"] == False).any():  # noqa: E712 - NaN where nothing was compared
+        lines.append("Too few groups for a test at 5 % with so many methods: no † there, whatever the difference.")
     infinite = results[results["n_infinite"] > 0]
     for row in infinite[~infinite["method"].map(is_reference)].itertuples():
         what = f"{row.n_infinite} images equal their reference"
@@ -298,24 +318,29 @@ def markdown(results: pd.DataFrame) -> str:
 
 
 def latex(results: pd.DataFrame) -> str:
-    """results.tex: a booktabs table for each task."""
+    """results.tex: for each task a booktabs table, no wider than the line, with its notes below."""
     parts = []
     for task, part in results.groupby("task", sort=False):
         header, rows = cells(part, LATEX)
         body = [f"    {' & '.join(row)} \\\\" for row in rows]
-        caption = " ".join(LATEX.escape(note).replace("†", LATEX.similar) for note in notes(part))
+        remarks = [LATEX.escape(note).replace("†", LATEX.similar) for note in notes(part)]
         lines = [
-            "% needs \\usepackage{booktabs}",
+            "% needs \\usepackage{booktabs,graphicx}",
             "\\begin{table}",
             "  \\centering",
-            f"  \\caption{{{LATEX.escape(str(task))}. {caption}}}",
+            f"  \\caption{{Super-resolution results, {LATEX.escape(str(task))}.}}",
+            f"  \\label{{tab:{task}}}",
+            "  \\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
             f"  \\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
             "    \\toprule",
             f"    {' & '.join(header)} \\\\",
             "    \\midrule",
             *body,
             "    \\bottomrule",
-            "  \\end{tabular}",
+            "  \\end{tabular}}",
+            "",
+            "  \\smallskip",
+            "  \\parbox{\\linewidth}{\\scriptsize " + " ".join(remarks) + "}",
             "\\end{table}",
         ]
         parts.append("\n".join(lines))
@@ -334,16 +359,27 @@ def read_scores(folder: Path) -> Scores:
     run = RunFolder(folder)
     per_image, sets = _read_csv(run.per_image, PER_IMAGE_COLUMNS), _read_csv(run.set_scores, SET_COLUMNS)
     config = RunConfig.parse(read_toml(run.config))
-    methods = [(config.task, method.name, method.settings) for method in config.method]
-    return Scores(per_image, sets, pd.DataFrame(methods, columns=["task", "method", "method_settings"]))
+    environment = json.loads(run.environment.read_text(encoding="utf-8"))
+    methods = pd.DataFrame(
+        {
+            "task": config.task,
+            "method": [method.name for method in config.method],
+            "method_settings": [method.settings for method in config.method],
+            "n_too_small": environment["left_out_too_small"],
+            "images": environment["images_sha256"],
+        }
+    )
+    return Scores(per_image, sets, methods)
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[Scores, dict[str, tuple[bool, str]]]:
     """The scores of several runs as one, and the conventions of their metrics.
 
     A method name that occurs in two runs of one task is prefixed with its run's folder. Raises UserError for a folder
-    without results and for runs whose metrics of one name follow different conventions.
+    without results, for runs of one task with different images, and for metrics of one name with different conventions.
     """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError("a run is named twice")
     runs: list[Scores] = []
     conventions: dict[str, tuple[bool, str]] = {}
     for folder in folders:
@@ -353,7 +389,11 @@ def read_runs(folders: Sequence[Path]) -> tuple[Scores, dict[str, tuple[bool, st
             value = (bool(row.higher_is_better), str(row.settings))
             if conventions.setdefault(str(row.metric), value) != value:
                 raise UserError(f'{folder}: its "{row.metric}" follows other settings than the runs before it')
-    return _labelled(runs, folders), conventions
+    combined = _labelled(runs, folders)
+    for task, images in combined.methods.groupby("task")["images"]:
+        if images.nunique() > 1:
+            raise UserError(f"these runs of {task} are of different images: their scores cannot be compared")
+    return combined, conventions
 
 
 def _labelled(runs: Sequence[Scores], folders: Sequence[Path]) -> Scores:
@@ -381,7 +421,7 @@ def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             path,
             keep_default_na=False,
             na_values={"value": ["", "nan"]},
-            dtype=dict.fromkeys(("image_id", "group", "left_out"), str),
+            dtype=dict.fromkeys(("task", "method", "image_id", "metric", "group", "left_out"), str),
         )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; is this the folder of a finished run?") from None

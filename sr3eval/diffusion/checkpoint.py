@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sr3eval.config import from_dict, resolve_path
+from sr3eval.config import convert, resolve_path
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.errors import UserError
@@ -19,6 +19,15 @@ from sr3eval.files import atomic_write
 from sr3eval.tasks import Task
 
 METADATA_KEY = "sr3eval"  # one key: safetensors writes several in random order, and equal files should have equal bytes
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a checkpoint says of itself. sha256: see `tensors_digest`; None in older files."""
+
+    config: TrainConfig
+    step: int
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,29 +48,28 @@ class Checkpoint:
 
 def save(path: Path, config: dict[str, Any], step: int, weights: dict[str, Tensor]) -> None:
     """Write a checkpoint atomically. `config` is the resolved config as plain values."""
-    metadata = {METADATA_KEY: json.dumps({"config": config, "step": step})}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    atomic_write(path, safetensors.torch.save(tensors, metadata))
+    metadata = {"config": config, "step": step, "sha256": tensors_digest(tensors)}
+    atomic_write(path, safetensors.torch.save(tensors, {METADATA_KEY: json.dumps(metadata)}))
 
 
 def load(path: str, model: str | None = None, task: Task | None = None) -> Checkpoint:
     """Read a checkpoint, of a `model` ("sr3" or "regression") and of a `task` where these are given.
 
-    Raises UserError for a missing, truncated or foreign file, another model or task, and weights that do not fit.
+    Raises UserError for a missing, truncated, damaged or foreign file, another model or task, and weights that do not
+    fit or are not finite.
     """
     file = resolve_path(path)
     content, metadata = read(file)
-    if METADATA_KEY not in metadata:
-        raise UserError(f"{file}: not a checkpoint of `sr3eval train`")
-    carried = json.loads(metadata[METADATA_KEY])
-    config = from_dict(TrainConfig, carried["config"])
+    carried = _parse(metadata, file)
+    config = carried.config
     if model is not None and config.model != model:
         raise UserError(f"{file}: a {config.model} checkpoint, not {model}")
     if task is not None and config.task != task.name:
         raise UserError(f"{file}: trained for {config.task}, not {task.name}")
-    checkpoint = Checkpoint(config, carried["step"], safetensors.torch.load(content), digest(content))
-    _check_weights(checkpoint, file)
-    return checkpoint
+    weights = safetensors.torch.load(content)
+    _check_weights(weights, carried, file)
+    return Checkpoint(config, carried.step, weights, digest(content))
 
 
 def read(file: Path) -> tuple[bytes, dict[str, str]]:
@@ -81,10 +89,39 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _check_weights(checkpoint: Checkpoint, file: Path) -> None:
-    with torch.device("meta"):
-        expected = {name: tensor.shape for name, tensor in UNet(checkpoint.config.network).state_dict().items()}
-    found = {name: tensor.shape for name, tensor in checkpoint.weights.items()}
+def tensors_digest(tensors: dict[str, Tensor]) -> str:
+    """sha256 of the tensors' bytes, in the order of their names."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        total.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def check_shapes(weights: dict[str, Tensor], network: UNet, file: Path) -> None:
+    """UserError when weights from `file` are not exactly those of `network`, by name and shape."""
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in weights.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
-        raise UserError(f"{file}: {len(wrong)} weights do not fit its config, first {wrong[0]}")
+        raise UserError(f"{file}: {len(wrong)} weights do not fit its network, first {wrong[0]}")
+
+
+def _parse(metadata: dict[str, str], file: Path) -> Metadata:
+    if METADATA_KEY not in metadata:
+        raise UserError(f"{file}: not a checkpoint of `sr3eval train`")
+    try:
+        return convert(Metadata, json.loads(metadata[METADATA_KEY]), METADATA_KEY)
+    except (ValueError, UserError) as error:
+        raise UserError(f"{file}: its metadata is damaged or of a newer version ({error})") from None
+
+
+def _check_weights(weights: dict[str, Tensor], carried: Metadata, file: Path) -> None:
+    found = tensors_digest(weights)
+    if carried.sha256 not in (None, found):
+        raise UserError(f"{file}: damaged: its tensors have the sha256 {found}, not {carried.sha256}")
+    with torch.device("meta"):
+        network = UNet(carried.config.network)
+    check_shapes(weights, network, file)
+    infinite = sorted(name for name, tensor in weights.items() if not bool(tensor.isfinite().all()))
+    if infinite:
+        raise UserError(f"{file}: {len(infinite)} weights are not finite, first {infinite[0]}")

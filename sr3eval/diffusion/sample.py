@@ -13,17 +13,22 @@ from sr3eval.diffusion import regression, sr3
 from sr3eval.diffusion.sampler import Variance
 from sr3eval.diffusion.schedule import FIRST_BETA, Spacing
 from sr3eval.errors import UserError
-from sr3eval.files import claim_folder
+from sr3eval.files import claim_folder, digest_of
 from sr3eval.images import header_size, load, save
+from sr3eval.method import check_outputs
 
 CONFIG_FILE = "sample.toml"
 
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """checkpoint: SR3 or Regression; steps to first_beta: of SR3 (see `sr3.build`); samples: how many an image."""
+    """checkpoint: SR3 or Regression; steps to first_beta: of SR3 (see `sr3.build`); samples: how many an image.
+
+    inputs: in the file that marks the output folder, the hash of the input images.
+    """
 
     checkpoint: str
+    inputs: str = ""
     steps: int = 100
     variance: Variance = "beta"
     clip: bool = False
@@ -59,14 +64,16 @@ def sample_folder(config: SampleConfig, images: Path, out: Path) -> Generator[tu
     checkpoint = checkpoints.load(config.checkpoint)
     method = _method(config, checkpoint)
     plan = list(_batches(paths, config, out))
-    identity = replace(config, checkpoint=checkpoint.sha256)
+    identity = replace(config, checkpoint=checkpoint.sha256, inputs=digest_of(paths))
     claim_folder(out, CONFIG_FILE, configs.to_toml(identity))
     total, done = sum(map(len, plan)), 0
     for batch in plan:
         if not all(output.path.exists() for output in batch):
             lr = torch.stack([load(paths[output.image_id]) for output in batch])
             seeds = [stable_hash(config.seed, output.image_id, output.number) for output in batch]
-            for output, sr in zip(batch, method.upscale(lr, seeds), strict=True):
+            outputs = method.upscale(lr, seeds)
+            check_outputs(outputs, tuple(outputs.shape), f"{config.checkpoint}, batch of {batch[0].image_id}")
+            for output, sr in zip(batch, outputs, strict=True):
                 save(output.path, sr)
         done += len(batch)
         yield done, total

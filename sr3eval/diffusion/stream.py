@@ -79,14 +79,33 @@ class Positions(Sampler[list[int]]):
         return self.last - self.first
 
 
+class Batches(Dataset[Tensor | UserError]):
+    """The examples at a list of positions, [N, 3, S, S], or the error of an unreadable one.
+
+    The error is a value, since DataLoader adds the traceback of its worker to what is raised.
+    """
+
+    def __init__(self, images: TrainingImages) -> None:
+        self.images = images
+
+    def __getitem__(self, positions: list[int]) -> Tensor | UserError:
+        try:
+            return torch.stack([self.images[position] for position in positions])
+        except UserError as error:
+            return error
+
+
 def batches(images: TrainingImages, first: int, last: int, batch_size: int, workers: int) -> Iterator[Tensor]:
     """uint8 batches [N, 3, S, S] of steps first .. last - 1."""
     sampler = Positions(first, last, batch_size)
-    return iter(DataLoader(images, batch_sampler=sampler, num_workers=workers))
+    for batch in DataLoader(Batches(images), batch_size=None, sampler=sampler, num_workers=workers):
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
 
 
-def open_folders(config: DataConfig, task: Task) -> tuple[Folder, Folder, list[str]]:
-    """Training folder, validation folder, and the ids left out because their short side is too small."""
+def open_folders(config: DataConfig, task: Task) -> tuple[Folder, Folder, list[str], list[str]]:
+    """Training folder, validation folder, and the ids left out of each because their short side is too small."""
     side = config.crop or task.smallest
     paths, too_small = large_enough(find_images(resolve_path(config.images)), side)
     if config.validation is not None:
@@ -94,11 +113,13 @@ def open_folders(config: DataConfig, task: Task) -> tuple[Folder, Folder, list[s
     else:
         kept, held = split(list(paths), config.held_out)
         validation, paths = {i: paths[i] for i in held}, {i: paths[i] for i in kept}
-    validation, _ = large_enough(validation, task.smallest)
-    if not paths or not validation:
-        what = "training" if not paths else "validation"
-        raise UserError(f"{config.images}: no {what} image is left ({len(too_small)} are below {side} pixels)")
-    return Folder(paths, task), Folder(validation, task), too_small
+    validation, validation_too_small = large_enough(validation, task.smallest)
+    if not paths:
+        raise UserError(f"{config.images}: no training image is left ({len(too_small)} are below {side} pixels)")
+    if not validation:
+        small = f"{len(validation_too_small)} are below {task.smallest} pixels"
+        raise UserError(f"{config.validation or config.images}: no validation image is left ({small})")
+    return Folder(paths, task), Folder(validation, task), too_small, validation_too_small
 
 
 def validation_images(folder: Folder, config: DataConfig) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sr3eval import config as configs
 from sr3eval import tasks
 from sr3eval.data import stable_hash
-from sr3eval.device import default_device, training_dtype
+from sr3eval.device import check_compiler, default_device, training_dtype
 from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.ema import EMA
 from sr3eval.diffusion.log import TrainingLog
@@ -33,6 +33,7 @@ from sr3eval.images import bicubic_up, from_uint8, to_signed
 STATE_FILE = "state.safetensors"
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.toml"
+PROGRESS_KEY = "progress"
 # Losses of SR3 are logged by noise level: bin i holds sqrt(gamma) in [i / GAMMA_BINS, (i + 1) / GAMMA_BINS).
 GAMMA_BINS = 10
 
@@ -108,18 +109,21 @@ class Trainer:
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
         tensors |= {f"unlogged.{name}": tensor for name, tensor in self.unlogged.items()}
-        metadata = {"progress": json.dumps([self.step, self.best_psnr])}
+        metadata = {PROGRESS_KEY: json.dumps([self.step, self.best_psnr])}
         content = safetensors.torch.save({n: t.cpu().contiguous() for n, t in tensors.items()}, metadata)
         atomic_write(path, content)
 
     def restore(self, path: Path) -> None:
-        """Continue from what `save` wrote."""
+        """Continue from what `save` wrote; UserError for another file, or the state of another network."""
         content, metadata = checkpoint.read(path)
+        if PROGRESS_KEY not in metadata:
+            raise UserError(f"{path}: not a state that `sr3eval train` saved")
         tensors = safetensors.torch.load(content)
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
+        checkpoint.check_shapes(part("network."), self.network, path)
         self.network.load_state_dict(part("network."))
         self.ema.load_state_dict(part("ema."))
         moments = {}
@@ -130,7 +134,7 @@ class Trainer:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
         self.unlogged = part("unlogged.")
-        self.step, self.best_psnr = json.loads(metadata["progress"])
+        self.step, self.best_psnr = json.loads(metadata[PROGRESS_KEY])
 
     def losses(self) -> dict[str, float]:
         """Mean loss since the last call, and for SR3 the mean of every noise-level bin that occurred."""
@@ -158,20 +162,21 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
     the state, so that nothing is lost; a kill loses the steps since the last save. Raises UserError when `out` holds
     another run, an image cannot be read, or the loss is no longer finite.
     """
-    config = config.resolved()
-    task = tasks.get(config.task)
-    folder, validation_folder, too_small = stream.open_folders(config.data, task)
-    claim_folder(out, CONFIG_FILE, configs.to_toml(config))
-    trainer = Trainer(config, device or default_device())
-    if (out / STATE_FILE).exists():
-        trainer.restore(out / STATE_FILE)
-    data = config.data
+    config, device = config.resolved(), device or default_device()
+    task, data, optimiser = tasks.get(config.task), config.data, config.optimiser
+    if optimiser.compile:
+        check_compiler(device)
+    folder, validation_folder, too_small, validation_too_small = stream.open_folders(data, task)
     images = stream.TrainingImages(folder, config.seed, data.crop, data.zoom_out, data.flip)
     validation = Validation(config, task, stream.validation_images(validation_folder, data))
+    claim_folder(out, CONFIG_FILE, configs.to_toml(config))
+    trainer = Trainer(config, device)
+    if (out / STATE_FILE).exists():
+        trainer.restore(out / STATE_FILE)
     log = TrainingLog(out, trainer.step)
     if trainer.step == 0:
-        log.write({"step": 0, "training_images": len(folder), "left_out_too_small": len(too_small)})
-    optimiser = config.optimiser
+        left_out = {"left_out_too_small": len(too_small), "validation_left_out_too_small": len(validation_too_small)}
+        log.write({"step": 0, "training_images": len(folder), **left_out})
     source = stream.batches(images, trainer.step, optimiser.steps, optimiser.batch_size, data.workers)
     try:
         for hr in source:

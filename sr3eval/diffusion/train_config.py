@@ -1,11 +1,12 @@
 """What a training run is: the dataclasses behind `sr3eval train CONFIG`."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from sr3eval import tasks
 from sr3eval.diffusion.presets import PRESETS
-from sr3eval.diffusion.schedule import NoiseSchedule, Spacing
+from sr3eval.diffusion.schedule import FIRST_BETA, NoiseSchedule, Spacing
 from sr3eval.diffusion.unet import UNetConfig
 from sr3eval.errors import UserError
 
@@ -32,8 +33,14 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:
             raise UserError(f"data.held_out: {self.held_out} is not between 0 and 1")
-        if self.zoom_out < 1 or (self.zoom_out > 1 and self.crop is None):
+        if self.crop is not None and self.crop < 1:
+            raise UserError(f"data.crop: {self.crop} is not positive; leave it out to take images whole")
+        if not 1 <= self.zoom_out < math.inf or (self.zoom_out > 1 and self.crop is None):
             raise UserError("data.zoom_out: must be at least 1, and needs data.crop")
+        if self.validation_images < 1:
+            raise UserError(f"data.validation_images: {self.validation_images}; at least 1 is needed")
+        if self.workers < 0:
+            raise UserError(f"data.workers: {self.workers} is negative")
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,16 @@ class ScheduleConfig:
     end: float = 1e-2
     steps: int = 2000
     spacing: Spacing = "linear"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"schedule.steps: {self.steps}; at least 1 is needed")
+        for name, beta in (("start", self.start), ("end", self.end)):
+            if not 0 < beta < 1:
+                raise UserError(f"schedule.{name}: {beta} is not between 0 and 1")
+        final_gamma = float(self.build().gammas[-1])
+        if not 0 < final_gamma < 1 - FIRST_BETA:
+            raise UserError(f"schedule: ends at gamma_T = {final_gamma}, not between 0 and {1 - FIRST_BETA}")
 
     def build(self) -> NoiseSchedule:
         linear = NoiseSchedule.linear(self.start, self.end, self.steps)
@@ -82,8 +99,11 @@ class OptimiserConfig:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.accumulate) < 1 or self.batch_size % self.accumulate:
             raise UserError("optimiser: steps and batch_size must be positive, and batch_size a multiple of accumulate")
-        if self.learning_rate <= 0 or not 0 <= self.ema_decay < 1 or not 0 <= self.final_decay <= 1:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.ema_decay < 1 or not 0 <= self.final_decay <= 1:
             raise UserError("optimiser: learning_rate must be positive, ema_decay in [0, 1), final_decay in [0, 1]")
+        for name, value in (("warmup_steps", self.warmup_steps), ("gradient_clip", self.gradient_clip)):
+            if not 0 <= value < math.inf:
+                raise UserError(f"optimiser.{name}: {value} is negative or not finite; 0 is for none")
 
     def rate(self, step: int) -> float:
         """The learning rate of step number `step` (from 1)."""
@@ -128,6 +148,8 @@ class TrainConfig:
         task = tasks.get(self.task)
         if self.unet is None and self.task not in PRESETS:
             raise UserError(f"{self.task} has no preset network: give the table [unet]")
+        if self.unet is not None and self.unet.noise_level not in (None, self.model == "sr3"):
+            raise UserError(f'unet.noise_level: follows from model = "{self.model}"; leave it out')
         side = self.data.crop or task.hr_size
         if side % task.scale or side % self.network.factor:
             raise UserError(

@@ -1,6 +1,6 @@
 """The U-Net of SR3: DDPM's, with BigGAN residual blocks that also resample, and residual sums divided by sqrt 2.
 
-`UNet(config)` is both networks of the paper: with `noise_level` it is SR3's f(x, y, gamma), without it the Regression
+`UNet(config)` is both networks of the paper: SR3's f(x, y, gamma), and with `noise_level = False` the Regression
 model's f(x).
 """
 
@@ -26,7 +26,8 @@ class UNetConfig:
     blocks: residual blocks a level (one more on the way up). image_size: the side, in pixels, that the network is
     meant for; with `attention` (sides at which self-attention follows each block) it says which levels attend, and
     the levels keep it at every other size. middle_attention: attention at the lowest level; False, together with
-    `attention = []`, makes the network fully convolutional. noise_level: condition on gamma and take [x, y] as input.
+    `attention = []`, makes the network fully convolutional. noise_level: False leaves out gamma and y, for Regression;
+    in a training config it follows from the model.
     residual_scale: 0 has the layers predict the noise, as in the paper; s > 0 has them correct the best linear guess
     for details y_0 - x of standard deviation s (see `UNet`).
     """
@@ -38,7 +39,7 @@ class UNetConfig:
     attention: tuple[int, ...] = (16,)
     middle_attention: bool = True
     dropout: float = 0.0
-    noise_level: bool = True
+    noise_level: bool | None = None
     residual_scale: float = 0.0
 
     def __post_init__(self) -> None:
@@ -50,14 +51,19 @@ class UNetConfig:
             or min(self.multipliers) < 1
         ):
             raise UserError("unet: channels must be even and positive, blocks and every multiplier at least 1")
-        if self.image_size % self.factor:
+        if self.image_size < 1 or self.image_size % self.factor:
             raise UserError(
-                f"unet: image_size {self.image_size} is not a multiple of {self.factor} (2 ** (levels - 1))"
+                f"unet: image_size {self.image_size} is not a positive multiple of {self.factor} (2 ** (levels - 1))"
             )
         if not 0 <= self.dropout < 1:
             raise UserError(f"unet: dropout {self.dropout} is not in [0, 1)")
-        if self.residual_scale < 0:
-            raise UserError(f"unet: residual_scale {self.residual_scale} is negative")
+        if not 0 <= self.residual_scale < math.inf:
+            raise UserError(f"unet: residual_scale {self.residual_scale} is negative or not finite")
+
+    @property
+    def takes_noise_level(self) -> bool:
+        """Whether the network is SR3's, conditioned on gamma and with [x, y] as input."""
+        return self.noise_level is not False
 
     @property
     def factor(self) -> int:
@@ -165,9 +171,9 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         widths = [config.channels * m for m in config.multipliers]
-        embedding = 4 * config.channels if config.noise_level else None
-        self.embed = NoiseLevelEmbedding(config.channels) if config.noise_level else None
-        self.conv_in = conv3x3(6 if config.noise_level else 3, widths[0])
+        embedding = 4 * config.channels if config.takes_noise_level else None
+        self.embed = NoiseLevelEmbedding(config.channels) if config.takes_noise_level else None
+        self.conv_in = conv3x3(6 if config.takes_noise_level else 3, widths[0])
 
         def block(inputs: int, outputs: int, resample: str | None = None) -> ResidualBlock:
             return ResidualBlock(inputs, outputs, embedding, config.dropout, resample)

@@ -3,7 +3,8 @@
 import importlib
 import math
 import pkgutil
-from collections.abc import Callable, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from sr3eval.config import check_call
 from sr3eval.data import stable_hash
 from sr3eval.errors import UserError, nearest
+from sr3eval.method import OVERSHOOT
 
 BLOCKS = 20  # of images, each left out in turn by the jackknife of set metrics
 
@@ -27,7 +29,8 @@ class Batch:
     """Images to be scored: lr [N, 3, h, w], hr and sr [N, 3, H, W], float in [0, 1], and one id an image.
 
     labels: the class of every image, where the run knows it. blocks: its jackknife block, by default that of its id.
-    Raises UserError for shapes that do not fit and for outputs that are not finite.
+    Raises UserError for shapes and lengths that do not fit, an id that occurs twice, and pixels that are not finite or
+    not in [0, 1].
     """
 
     ids: Sequence[str]
@@ -39,14 +42,26 @@ class Batch:
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        if self.sr.shape != self.hr.shape or self.sr.ndim != 4 or self.sr.shape[:2] != (n, 3) or len(self.lr) != n:
-            shapes = ", ".join(str(tuple(t.shape)) for t in (self.lr, self.hr, self.sr))
+        shapes = ", ".join(str(tuple(t.shape)) for t in (self.lr, self.hr, self.sr))
+        if self.sr.shape != self.hr.shape or any(t.ndim != 4 or t.shape[:2] != (n, 3) for t in (self.lr, self.sr)):
             raise UserError(f"{n} images, but lr, hr and sr are {shapes}: wanted [N, 3, h, w] and twice [N, 3, H, W]")
-        finite = self.sr.isfinite().all(dim=3).all(dim=2).all(dim=1)
-        if not bool(finite.all()):
-            raise UserError(f"{self.ids[int(finite.int().argmin())]}: the output has NaN or infinite pixels")
+        for what, images in (("output", self.sr), ("HR image", self.hr)):
+            _check_pixels(self.ids, what, images)
+        refuse_twice("batch", set(), self.ids)
         if not self.blocks:
             object.__setattr__(self, "blocks", [block_of(image_id) for image_id in self.ids])
+        if len(self.blocks) != n or (self.labels is not None and len(self.labels) != n):
+            raise UserError(f"{n} images, but {len(self.blocks)} blocks and {len(self.labels or [])} labels")
+
+
+def _check_pixels(ids: Sequence[str], what: str, images: Tensor) -> None:
+    """Raise UserError, naming the first image that is not finite or far outside [0, 1]."""
+    low, high = images.amin(dim=(1, 2, 3)), images.amax(dim=(1, 2, 3))
+    for image_id, smallest, largest in zip(ids, low.tolist(), high.tolist(), strict=True):
+        if not math.isfinite(largest - smallest):
+            raise UserError(f"{image_id}: the {what} has NaN or infinite pixels")
+        if smallest < -OVERSHOOT or largest > 1 + OVERSHOOT:
+            raise UserError(f"{image_id}: the {what} has values in [{smallest:.3g}, {largest:.3g}], not in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -146,9 +161,9 @@ class PerImage:
         return Result(value, len(finite), dict(sorted(self.state.items())))
 
 
-def refuse_twice(name: str, known: Set[str], new: Set[str]) -> None:
-    """Raise UserError naming an image id that is in both."""
-    twice = known & new
+def refuse_twice(name: str, known: Set[str], new: Collection[str]) -> None:
+    """Raise UserError naming an image id that is in both, or twice in `new`."""
+    twice = known & set(new) or {image_id for image_id, times in Counter(new).items() if times > 1}
     if twice:
         raise UserError(f"{name}: image {min(twice)} scored twice")
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 import scipy.linalg
+import torch
 
 from sr3eval.errors import UserError
 from sr3eval.metrics._moments import Array, Moments
@@ -12,8 +13,7 @@ from sr3eval.metrics._networks import Network, Resize, inception
 from sr3eval.metrics._sets import SetMetric, leave_one_out
 from sr3eval.metrics._statistics import Statistics, load_statistics
 
-# Below this ratio of eigenvalues, their square roots are rounding noise: singular values are taken instead.
-ILL_CONDITIONED = 1e-11
+ROOT_ERROR = 1e-7  # relative: where rounding may do more to a sum of roots of eigenvalues, singular values are taken
 
 
 def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
@@ -34,14 +34,14 @@ def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> fl
 
 def _trace_of_root(sigma1: Array, sigma2: Array) -> float:
     """tr((sigma1 sigma2)^(1/2)) = the sum of the singular values of L1^T L2, where sigma = L L^T."""
-    try:
-        lower = scipy.linalg.cholesky(sigma1, lower=True, check_finite=False)
-        # The squares of those singular values are the eigenvalues of L1^T sigma2 L1, which are cheaper.
-        squares = scipy.linalg.eigvalsh(lower.T @ sigma2 @ lower, check_finite=False)
-        if squares[0] > ILL_CONDITIONED * squares[-1]:
+    # The squares of those singular values are the eigenvalues of L1^T sigma2 L1, which are cheaper.
+    lower, singular = scipy.linalg.lapack.dpotrf(sigma1, lower=1)
+    if not singular:
+        symmetric, _ = scipy.linalg.lapack.dsygst(sigma2, lower, itype=2, lower=1)
+        squares = torch.linalg.eigvalsh(torch.from_numpy(symmetric)).numpy()
+        noise = np.finfo(np.float64).eps * squares[-1]  # of every eigenvalue; its effect on their roots must not matter
+        if squares[0] > noise and noise * (squares**-0.5).sum() / 2 < ROOT_ERROR * np.sqrt(squares).sum():
             return float(np.sqrt(squares).sum())
-    except np.linalg.LinAlgError:
-        pass  # singular
     product = _root(sigma1).T @ _root(sigma2)
     return float(scipy.linalg.svdvals(product, check_finite=False).sum()) if product.size else 0.0
 
@@ -50,7 +50,7 @@ def _root(sigma: Array) -> Array:
     """L [d, rank] with L L^T = sigma, by Cholesky with pivoting."""
     packed, pivots, rank, _ = scipy.linalg.lapack.dpstrf(sigma, lower=1)
     root = np.empty((len(sigma), rank))
-    root[pivots - 1] = np.tril(packed)[:, :rank]
+    root[pivots - 1] = np.tril(packed[:, :rank])
     return root
 
 

@@ -251,6 +251,60 @@ def test_precomputed_outputs_are_scored_as_they_are(world, finished, tmp_path):
     pd.testing.assert_series_equal(ours, theirs)
 
 
+def test_changed_images_are_noticed(world, tmp_path):
+    """Pictures of a run and its scores are of the same images, or the run stops."""
+    images = tmp_path / "images"
+    shutil.copytree(world / "images", images)
+    settings = config(world, data={"images": str(images)}, metrics=["psnr"])
+    assert benchmark(tmp_path, settings).returncode == 0
+    before = files(tmp_path / "run")
+    save(images / "a" / "3.png", torch.rand(3, 64, 64))
+    result = benchmark(tmp_path, settings)
+    assert result.returncode == 1
+    assert "the images have changed since this run began" in result.stderr
+    assert files(tmp_path / "run") == before
+    assert benchmark(tmp_path, settings, out="new").returncode == 0
+    result = command("table", tmp_path / "run", tmp_path / "new")
+    assert result.returncode == 1
+    assert "are of different images" in result.stderr
+    assert "named twice" in command("table", tmp_path / "run", tmp_path / "run").stderr
+
+
+def test_an_edited_method_is_not_found_in_the_cache(world, tmp_path):
+    (tmp_path / "helper.py").write_text("GAIN = 1.0")
+    text = "from __future__ import annotations\nfrom dataclasses import dataclass\nimport helper\n"
+    text += "@dataclass\nclass Mine:\n    name: str = 'mine'\n    scale: int = 4\n    fingerprint: str = 'mine'\n"
+    text += "    def upscale(self, lr, seeds):\n"
+    text += "        return (GAIN * lr).repeat_interleave(4, -1).repeat_interleave(4, -2)\n"
+    text += "def build(): return Mine()\n"
+    values = []
+    for gain in ("helper.GAIN", "0.5"):
+        (tmp_path / "edited.py").write_text(text.replace("GAIN *", f"{gain} *"))
+        settings = config(world, metrics=["psnr"], method=[{"python": f"{tmp_path / 'edited.py'}:build"}])
+        assert benchmark(tmp_path, settings, out=gain).returncode == 0
+        values.append(pd.read_csv(tmp_path / gain / "results.csv")["value"].item())
+    assert values[0] > values[1] + 3
+
+
+def test_no_mark_where_no_test_is_possible(world, tmp_path):
+    """Three groups: the smallest p of a sign-flip test is 1/4, so "not significantly different" would say nothing."""
+    result = benchmark(tmp_path, config(world, metrics=["psnr"]))
+    assert result.returncode == 0
+    assert "†" not in (tmp_path / "run" / "results.md").read_text().replace("no †", "")
+    assert "Too few groups for a test" in result.stdout
+    data = {"images": str(world / "images"), "group": "image"}
+    assert benchmark(tmp_path, config(world, metrics=["psnr"], data=data), out="ungrouped").returncode == 0
+    results = pd.read_csv(tmp_path / "ungrouped" / "results.csv")
+    assert results["testable"].dropna().all()
+    assert "Too few groups" not in (tmp_path / "ungrouped" / "results.md").read_text()
+
+
+def test_a_kill_while_a_folder_is_claimed_leaves_it_usable(world, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".tmp-abc").write_text("task")
+    assert benchmark(tmp_path, config(world, metrics=["psnr"])).returncode == 0
+
+
 def test_identical_images_are_counted_and_left_out_of_the_mean(world, finished, tmp_path):
     run, _ = finished
     outputs = tmp_path / "outputs"
@@ -315,6 +369,10 @@ BAD = {
     "wrong type": (lambda w: config(w, seed="one"), '"seed" must be a whole number'),
     "unknown task": (lambda w: config(w, task="photos"), 'unknown task "photos": did you mean "photos_16_64"'),
     "unknown metric": (lambda w: config(w, metrics=["pnsr"]), 'unknown metric "pnsr": did you mean "psnr"'),
+    "border too wide": (
+        lambda w: config(w, metrics=[{"name": "psnr", "border": 32}]),
+        "border 32 leaves nothing of 64x64 images",
+    ),
     "metric twice": (lambda w: config(w, metrics=["psnr", "psnr"]), '"psnr" is there twice'),
     "unknown kind": (
         lambda w: config(w, method=[{"kind": "bicubik"}]),
@@ -421,7 +479,7 @@ def test_folders_of_something_else_are_refused(world, finished, tmp_path):
     before = files(tmp_path / "run")
     result = benchmark(tmp_path, config(world, seed=5))
     assert result.returncode == 1
-    assert "holds a run of another config" in result.stderr
+    assert "holds a run of another config or of other images" in result.stderr
     assert files(tmp_path / "run") == before
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("-")

@@ -2,10 +2,13 @@
 
 import copy
 import math
+import multiprocessing
 import pickle
+from datetime import timedelta
 
 import pytest
 import torch
+import torch.distributed
 from skimage import data
 
 from sr3eval import metrics
@@ -19,21 +22,21 @@ N = 12
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
-def batch(name, noise=0.05):
-    """Twelve crops of photographs as HR; outputs are the same with noise."""
+def batch(name, contrast=1.0):
+    """Twelve crops of photographs as HR, two a block; outputs are the same with noise, and maybe washed out."""
     side = 224 if name.startswith("top") and "lite" not in name else 48
     generator = torch.Generator().manual_seed(3)
     photographs = [from_uint8(torch.from_numpy(getattr(data, p)()).permute(2, 0, 1)) for p in PHOTOGRAPHS]
     crops = [p[:, :300, x : x + 300] for p in photographs for x in (0, 60, 120)]
     hr = torch.stack([round_to_8bit(area_down(crop, (side, side))) for crop in crops])
-    sr = round_to_8bit(hr + noise * torch.randn(hr.shape, generator=generator))
-    ids = [f"image/{i}" for i in range(N)]
-    return Batch(ids, bicubic_down(hr, (side // 4, side // 4)), hr, sr, labels=list(range(N)))
+    sr = round_to_8bit(1 - contrast * (1 - hr) + 0.05 * torch.randn(hr.shape, generator=generator))
+    ids, blocks = [f"image/{i}" for i in range(N)], [str(i % 6) for i in range(N)]
+    return Batch(ids, bicubic_down(hr, (side // 4, side // 4)), hr, sr, list(range(N)), blocks)
 
 
 def part(whole, start, stop):
     tensors = (tensor[start:stop] for tensor in (whole.lr, whole.hr, whole.sr))
-    return Batch(whole.ids[start:stop], *tensors, whole.labels[start:stop])
+    return Batch(whole.ids[start:stop], *tensors, whole.labels[start:stop], whole.blocks[start:stop])
 
 
 def scored(name, *batches):
@@ -44,6 +47,7 @@ def scored(name, *batches):
 
 
 def assert_same(result, expected, rel):
+    assert result.n == expected.n
     assert result.value == pytest.approx(expected.value, rel=rel)
     assert result.per_image == pytest.approx(expected.per_image, rel=rel)
     assert result.without.keys() == expected.without.keys()
@@ -72,6 +76,39 @@ def test_merged_shards_give_one_pass(name):
     assert_same(total.compute(), expected, rel=1e-9)
 
 
+def rank_of_two(rank, folder, metric, shard):
+    """One of two processes: score a shard, merge, and leave the results for two methods in a file."""
+    store = f"file://{folder / 'store'}"
+    patience = timedelta(seconds=60)
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=patience)
+    results = []
+    for method in (metric, metric.fresh()):  # which share the reference
+        method.update(shard)
+        metrics.merge_processes(method)
+        results.append(method.compute())
+    (folder / f"{rank}.pickle").write_bytes(pickle.dumps(results))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="the ranks share loaded networks")
+def test_two_gloo_processes_give_one(name, tmp_path):
+    """Every rank ends with the result of one process, for a first method and a second."""
+    whole = batch(name)
+    shards = [part(whole, 0, 5), part(whole, 5, N)]
+    expected = scored(name, *shards).compute()
+    fork = multiprocessing.get_context("fork").Process
+    ranks = [fork(target=rank_of_two, args=(i, tmp_path, metrics.load(name), shards[i])) for i in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(90)
+        rank.kill()
+    assert [rank.exitcode for rank in ranks] == [0, 0]
+    for i in range(2):
+        for result in pickle.loads((tmp_path / f"{i}.pickle").read_bytes()):
+            assert_same(result, expected, rel=1e-9)
+
+
 def test_fresh_metrics_start_empty(name):
     whole = batch(name)
     first = scored(name, whole)
@@ -88,7 +125,7 @@ def test_perfect_images_score_best(name):
         pytest.xfail("it does not compare with a reference")
     whole = batch(name)
     metric = metrics.load(name)
-    perfect = Batch(whole.ids, whole.lr, whole.hr, whole.hr, whole.labels)
+    perfect = Batch(whole.ids, whole.lr, whole.hr, whole.hr, whole.labels, whole.blocks)
     if metric.name.endswith("_error"):  # of a network that knows these classes
         from sr3eval.metrics._networks import resnet50
 
@@ -97,7 +134,8 @@ def test_perfect_images_score_best(name):
         for b in (perfect, whole):
             object.__setattr__(b, "labels", labels)
     sign = 1 if metric.higher_is_better else -1
-    best, worse, worst = (sign * scored(name, b).compute().value for b in (perfect, whole, batch(name, noise=0.4)))
+    pale = batch(name, contrast=0.1)
+    best, worse, worst = (sign * scored(name, b).compute().value for b in (perfect, whole, pale))
     assert best >= worse >= worst or metric.name.endswith("_error")
     assert best > worst or metric.name.startswith("top")  # random networks may see one class in everything
 
@@ -125,6 +163,18 @@ def test_bad_batches_are_refused(name):
     for sr in (whole.sr[..., :-1], whole.sr[:1], whole.sr[:, :1], whole.sr[0]):
         with pytest.raises(UserError, match="wanted"):
             scored(name, Batch(whole.ids, whole.lr, whole.hr, sr))
+    with pytest.raises(UserError, match="wanted"):
+        scored(name, Batch(whole.ids, whole.lr[:1], whole.hr, whole.sr))
+
+
+def test_nothing_of_a_bad_batch_is_kept(name):
+    """A shard with an image that was there before leaves the state as it was."""
+    whole = batch(name)
+    metric = scored(name, whole)
+    before = metric.compute()
+    with pytest.raises(UserError, match="image/11 scored twice"):
+        metric.merge(scored(name, part(whole, N - 1, N)))
+    assert metric.compute() == before
 
 
 def test_unknown_names_and_options_are_refused(name):

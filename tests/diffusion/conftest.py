@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from sr3eval.config import from_dict
-from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.images import save
 
 
@@ -21,7 +19,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def settings(photos):
-    """The plain values of a config: change them, then call `make_config`."""
+    """The plain values of a config: change them, then `from_dict(TrainConfig, settings)`."""
     return {
         "task": "photos_16_64",
         "model": "sr3",
@@ -37,7 +35,3 @@ def settings(photos):
         "optimiser": {"steps": 8, "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 3},
         "log": {"every": 2, "validate_every": 4, "save_every": 2, "sampling_steps": 2},
     }
-
-
-def make_config(settings) -> TrainConfig:
-    return from_dict(TrainConfig, settings)

@@ -165,6 +165,16 @@ def test_bad_input_is_one_line(trained, inputs, tmp_path):
     assert "inside the input folder" in lines[0]
 
 
+def test_a_folder_of_other_inputs_is_refused(trained, inputs, tmp_path):
+    config = SampleConfig(trained["sr3"], steps=1)
+    *_, _ = sample_folder(config, inputs, tmp_path / "out")
+    before = (tmp_path / "out" / "a.png").read_bytes()
+    save(inputs / "a.png", torch.rand(3, 16, 16))
+    with pytest.raises(UserError, match="holds a run of another config or of other images"):
+        next(sample_folder(config, inputs, tmp_path / "out"))
+    assert (tmp_path / "out" / "a.png").read_bytes() == before
+
+
 def test_checkpoints_of_another_kind_are_refused(trained):
     with pytest.raises(UserError, match="a regression checkpoint, not sr3"):
         sr3.build(checkpoint=trained["regression"])

@@ -1,7 +1,9 @@
 """Training: exact resume, logs, checkpoints, data order."""
 
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
 from sr3eval import config as configs
 from sr3eval.config import from_dict
@@ -18,7 +21,9 @@ from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.presets import PRESETS
 from sr3eval.diffusion.train import Trainer, train
 from sr3eval.diffusion.train_config import OptimiserConfig, TrainConfig
+from sr3eval.diffusion.validation import Validation
 from sr3eval.errors import UserError
+from sr3eval.images import load, save
 from sr3eval.tasks import TASKS
 
 CPU = torch.device("cpu")
@@ -96,11 +101,15 @@ def test_sr3_keeps_the_last_weights_and_regression_the_best(settings, tmp_path, 
         assert loaded.step == step
 
 
-def test_logs_losses_by_noise_level_and_validation(settings, tmp_path):
+def test_logs_losses_by_noise_level_and_validation(settings, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "validation")
+    save(tmp_path / "validation" / "small.png", torch.rand(3, 63, 80))
+    settings["data"]["validation"] = str(tmp_path / "validation")
     run(settings, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 2, 4, 6, 8]
-    assert lines[0] == {"step": 0, "training_images": 6, "left_out_too_small": 0}
+    left_out = {"left_out_too_small": 0, "validation_left_out_too_small": 1}
+    assert lines[0] == {"step": 0, "training_images": 6, **left_out}
     assert any(name.startswith("loss_sqrt_gamma_") for name in lines[1])
     assert {"psnr", "consistency", "color_error", "validation_loss"} <= lines[2].keys()
     assert list((tmp_path / "run" / "tensorboard").iterdir())
@@ -141,6 +150,42 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(settings):
     torch.testing.assert_close(*gradients, atol=1e-7, rtol=1e-5)
 
 
+def test_gradients_are_clipped(settings):
+    hr = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    norms = []
+    for clip in (0.0, 1e-3):
+        settings["optimiser"]["gradient_clip"] = clip
+        trainer = Trainer(from_dict(TrainConfig, settings), CPU)
+        trainer.train_step(hr)
+        norms.append(float(torch.cat([p.grad.flatten() for p in trainer.network.parameters()]).norm()))
+    assert norms[1] <= 1e-3 * (1 + 1e-5) < norms[0]
+
+
+def test_validation_is_the_same_whatever_the_random_state(settings, photos):
+    trainer = Trainer(from_dict(TrainConfig, settings), CPU)
+    trainer.train_step(torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8))
+    hr = torch.stack([load(path)[:, :64, :64] for path in sorted(photos.iterdir())])
+    validation = Validation(trainer.config, trainer.task, hr)
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        results.append(validation.run(trainer.averaged(), CPU))
+    assert results[0] == results[1]
+
+
+def test_dropout_is_on_in_training_and_off_in_validation(settings):
+    assert PRESETS["faces_16_128"].dropout == 0.2  # the paper's
+    settings["optimiser"] |= {"learning_rate": 0.1, "warmup_steps": 0}
+    trainer = Trainer(from_dict(TrainConfig, settings), CPU)
+    for _ in range(3):  # untrained, the last convolutions are zero and hide what comes before
+        trainer.train_step(torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8))
+    x = torch.rand(1, 3, 16, 16)
+    assert not torch.equal(*(trainer.network(x, x, torch.tensor([0.5])) for _ in range(2)))
+    averaged = trainer.averaged()
+    assert torch.equal(*(averaged(x, x, torch.tensor([0.5])) for _ in range(2)))
+    assert trainer.network.training
+
+
 def test_warm_up_is_linear_then_fixed_then_falls():
     rate = OptimiserConfig(steps=100, batch_size=1, learning_rate=1.0, warmup_steps=10, final_decay=0.5).rate
     assert [rate(1), rate(5), rate(10), rate(50)] == [0.1, 0.5, 1.0, 1.0]
@@ -150,7 +195,7 @@ def test_warm_up_is_linear_then_fixed_then_falls():
 
 def test_example_order_is_a_function_of_position(settings):
     data = from_dict(TrainConfig, settings).data
-    folder, _, _ = stream.open_folders(data, TASKS["photos_16_64"])
+    folder, *_ = stream.open_folders(data, TASKS["photos_16_64"])
 
     def batches(first, last, workers=0):
         images = stream.TrainingImages(folder, 3, crop=16, zoom_out=2.0, flip=True)
@@ -163,7 +208,7 @@ def test_example_order_is_a_function_of_position(settings):
 
 
 def test_each_pass_shows_every_image_once(settings):
-    folder, _, _ = stream.open_folders(from_dict(TrainConfig, settings).data, TASKS["photos_16_64"])
+    folder, *_ = stream.open_folders(from_dict(TrainConfig, settings).data, TASKS["photos_16_64"])
     images = stream.TrainingImages(folder, 0)
     first, second = images._order(0), images._order(1)
     assert sorted(first) == sorted(second) == list(range(6))
@@ -184,12 +229,72 @@ def test_each_pass_shows_every_image_once(settings):
             {"optimiser": {"steps": 1, "batch_size": 3, "learning_rate": 1, "warmup_steps": 0, "accumulate": 2}},
             "multiple",
         ),
+        ({"data.validation_images": 0}, "data.validation_images: 0"),
+        ({"data.workers": -1}, "data.workers: -1"),
+        ({"data.crop": 0}, "data.crop: 0"),
+        ({"data.crop": -16}, "data.crop: -16"),
+        ({"data.zoom_out": float("inf")}, "data.zoom_out: must be"),
+        ({"schedule.start": 2}, "schedule.start: 2.0"),
+        ({"schedule.end": 0.0}, "schedule.end: 0.0"),
+        ({"schedule.steps": 0}, "schedule.steps: 0"),
+        ({"schedule.steps": 1}, "schedule: ends at gamma_T = 0.999999, not between 0 and 0.9999"),
+        ({"schedule.start": 1e-20}, "every beta must lie strictly between 0 and 1"),
+        ({"optimiser.warmup_steps": -3}, "optimiser.warmup_steps: -3"),
+        ({"optimiser.gradient_clip": -1}, "optimiser.gradient_clip: -1.0"),
+        ({"optimiser.gradient_clip": float("nan")}, "optimiser.gradient_clip: nan"),
+        ({"optimiser.learning_rate": float("nan")}, "optimiser: learning_rate must be positive"),
+        ({"unet.noise_level": False}, 'unet.noise_level: follows from model = "sr3"'),
+        ({"model": "regression", "unet.noise_level": True}, 'unet.noise_level: follows from model = "regression"'),
+        ({"unet.image_size": 0}, "unet: image_size 0"),
+        ({"unet.residual_scale": float("nan")}, "unet: residual_scale nan"),
     ],
 )
 def test_bad_configs_are_refused_before_anything_is_written(settings, tmp_path, change, message):
+    for key, value in change.items():
+        *tables, name = key.split(".")
+        functools.reduce(lambda at, table: at.setdefault(table, {}), tables, settings)[name] = value
     with pytest.raises(UserError, match=message):
-        run(settings | change, tmp_path / "run")
+        run(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_compiling_without_a_compiler_is_refused_before_anything_is_written(settings, tmp_path, monkeypatch, compiler):
+    settings["optimiser"]["compile"] = True
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("CXX", compiler)
+    with pytest.raises(UserError, match="needs a C\\+\\+ compiler.*optimiser.compile=false"):
+        run(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def transparent(tmp_path):
+    """A folder of one image whose header is sound, so that only reading it whole finds the fault."""
+    (tmp_path / "transparent").mkdir()
+    Image.new("RGBA", (80, 72)).save(tmp_path / "transparent" / "0.png")
+    return tmp_path / "transparent"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_image_is_one_line(settings, transparent, tmp_path, workers):
+    settings["data"] |= {"images": str(transparent), "workers": workers}
+    with pytest.raises(UserError, match=f"^{transparent}/0.png: has transparent pixels[^\n]*\\Z"):
+        run(settings, tmp_path / "run")
+
+
+def test_an_unreadable_validation_image_is_refused_before_anything_is_written(settings, transparent, tmp_path):
+    settings["data"]["validation"] = str(transparent)
+    with pytest.raises(UserError, match=f"^{transparent}/0.png: has transparent pixels"):
+        run(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_large_enough_validation_images_is_named(settings, tmp_path):
+    save(tmp_path / "small" / "0.png", torch.rand(3, 63, 80))
+    settings["data"]["validation"] = str(tmp_path / "small")
+    with pytest.raises(UserError, match=r"small: no validation image is left \(1 are below 64 pixels\)"):
+        run(settings, tmp_path / "run")
 
 
 def test_a_folder_of_another_run_is_refused(settings, tmp_path):
@@ -200,6 +305,21 @@ def test_a_folder_of_another_run_is_refused(settings, tmp_path):
     (tmp_path / "other" / "thesis.tex").write_text("-")
     with pytest.raises(UserError, match="not empty"):
         run(settings, tmp_path / "other")
+
+
+def test_a_state_of_something_else_is_refused(settings, tmp_path):
+    run(settings, tmp_path / "run", stop_after=4)
+    run(settings | {"unet": settings["unet"] | {"channels": 16}}, tmp_path / "wider", stop_after=4)
+    state = tmp_path / "run" / "state.safetensors"
+    cases = [
+        (state.read_bytes()[:-100], "not a safetensors file, or truncated"),
+        ((tmp_path / "run" / "model.safetensors").read_bytes(), "not a state that `sr3eval train` saved"),
+        ((tmp_path / "wider" / "state.safetensors").read_bytes(), "weights do not fit its network"),
+    ]
+    for content, message in cases:
+        state.write_bytes(content)
+        with pytest.raises(UserError, match=f"state.safetensors: .*{message}"):
+            run(settings, tmp_path / "run")
 
 
 def test_divergence_stops_with_a_line(settings, tmp_path):
