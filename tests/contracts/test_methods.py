@@ -83,7 +83,7 @@ def random_checkpoint(folder, model, seed) -> str:
     return str(path)
 
 
-KINDS = [kind for kind in BUILTIN if kind not in ("precomputed", "reference")]  # which cannot upscale: they are no Methods
+KINDS = [kind for kind in BUILTIN if kind not in ("precomputed", "reference")]  # they cannot upscale
 
 
 @pytest.fixture
