@@ -290,7 +290,8 @@ def notes(results: pd.DataFrame) -> list[str]:
     for metric, settings in dict(zip(results["metric"], results["settings"], strict=True)).items():
         lines.append(f"{printed(metric)[0]}: {settings}.")
     for method, settings in dict(zip(results["method"], results["method_settings"], strict=True)).items():
-        lines.append(f"{method}: {settings}.")
+        if settings != method:
+            lines.append(f"{method}: {settings}.")
     return lines
 
 
