@@ -3,9 +3,9 @@
     python benchmark.py run configs/quickstart.toml --set data.limit=256 --out runs/embedded  # 7 minutes on 2 cores
     python benchmarks/embedded_quality.py runs/embedded
 
-Prints for every method: PSNR, consistency and the Fréchet distance (FD) from results.csv; the median over images of the error of the mean
-colour, in levels of 255; the energy above the Nyquist frequency of the LR image, over HR's; and the standard deviation
-in the tenth of the 8x8 patches that are flattest in HR, above HR's, in levels.
+Prints for every method: PSNR, consistency and the Fréchet distance (FD) from results.csv; the median over images of the
+error of the mean colour, in levels of 255; the energy above the Nyquist frequency of the LR image, over HR's; and the
+standard deviation in the tenth of the 8x8 patches that are flattest in HR, above HR's, in levels.
 """
 
 import tomllib
