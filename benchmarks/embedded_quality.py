@@ -62,9 +62,8 @@ def main(run: Path) -> None:
         energy = high_frequency_energy(sr, scale) / high_frequency_energy(hr, scale)
         noise = float((patch_deviation(sr) - flat)[flattest].mean())
         psnr, consistency, distance = results.loc[name, ["psnr", "consistency", "fd_efficientnet_lite0"]]
-        click.echo(
-            f"{name:14}{psnr:8.2f}{consistency:10.2f}{distance:8.1f}{color_error(sr, hr):8.2f}{energy:9.2f}{noise:14.2f}"
-        )
+        scores = f"{psnr:8.2f}{consistency:10.2f}{distance:8.1f}"
+        click.echo(f"{name:14}{scores}{color_error(sr, hr):8.2f}{energy:9.2f}{noise:14.2f}")
 
 
 if __name__ == "__main__":
