@@ -1,0 +1,105 @@
+"""Foreign checkpoint files: read without running code that they may hold, and told apart by what is in them."""
+
+import hashlib
+import pickle
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sr3eval.errors import UserError
+
+# By method, a pattern that a key of its checkpoint matches and no other method's does.
+KEYS = {
+    "sr3_janspiry": r"denoise_fn\.",
+    "srflow": r"flowUpsamplerNet\.",
+    "esrgan": r"(model\.1\.sub|RRDB_trunk|body\.\d+\.rdb\d)\.",
+    "PULSE's StyleGAN (synthesis.pt)": r"blocks\.4x4\.const$",
+    "PULSE's StyleGAN (mapping.pt)": r"dense7\.weight$",
+    "RCAN (kind spandrel)": r"body\.\d+\.body\.\d+\.body\.3\.conv_du\.|body\.\d+\.residual_group\.",
+    "FSRNet (cs-giung's port)": r"csr_net\.",
+    "FSRNet (cydiachen's port)": r"coarse_SR_Encoder\.",
+}
+ENHANCENET_MAGIC = bytes.fromhex("57fb808b247547db")  # of a LevelDB table, at the end of the file
+NCNN_MAGIC = bytes.fromhex("476b3001")  # fp16 weights of ncnn, at the start
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A file's state dict, by its own names without "module.", its path and its sha256."""
+
+    weights: dict[str, Tensor]
+    path: Path
+    sha256: str
+
+    def wrong(self, method: str, reason: str) -> UserError:
+        """The error for a file that does not hold what `method` needs; says whose it looks like."""
+        other = looks_like(self.weights)
+        hint = f"; it looks like {other}" if other and other != method else ""
+        return UserError(f"{self.path}: not weights of {method} ({reason}){hint}; sha256 {self.sha256}")
+
+
+def read_bytes(path: str) -> tuple[Path, bytes, str]:
+    """(path, content, sha256) of a file; UserError when it cannot be read."""
+    file = Path(path).expanduser()
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: weights cannot be read ({error.strerror})") from None
+    return file, content, hashlib.sha256(content).hexdigest()
+
+
+def read(path: str, method: str) -> Foreign:
+    """Read a PyTorch checkpoint: a state dict, or one below "params_ema", "params" or "state_dict".
+
+    Raises UserError for a missing, truncated or foreign file, and for a pickle that holds code, which is not run.
+    """
+    file, content, sha256 = read_bytes(path)
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise UserError(f"{file}: {_unreadable(content, error)}; sha256 {sha256}") from None
+    for name in ("params_ema", "params", "state_dict"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
+            loaded = loaded[name]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise UserError(f"{file}: holds no state dict, so no weights of {method}; sha256 {sha256}")
+    return Foreign({key.removeprefix("module."): value for key, value in loaded.items()}, file, sha256)
+
+
+def _unreadable(content: bytes, error: Exception) -> str:
+    if content.endswith(ENHANCENET_MAGIC):
+        return "a TensorFlow V1 table; it looks like EnhanceNet's `weights` (kind enhancenet)"
+    if content.startswith(NCNN_MAGIC):
+        return "a weight file of ncnn, not of PyTorch"
+    if "weights_only" in str(error) or "Weights only" in str(error):
+        return "holds pickled code, which is not run; save its state_dict() alone where you trust it"
+    return f"not a PyTorch checkpoint, or truncated ({type(error).__name__})"
+
+
+def looks_like(keys: Collection[str]) -> str:
+    """The method whose checkpoints have such keys, or nothing."""
+    for method, pattern in KEYS.items():
+        if any(re.match(pattern, key) for key in keys):
+            return method
+    return ""
+
+
+def load_state(module: torch.nn.Module, weights: dict[str, Tensor], foreign: Foreign, method: str) -> None:
+    """Load weights strictly; UserError names the first key that misses, is unknown or has another shape."""
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in weights.items()}
+    wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    if wrong:
+        key = wrong[0]
+        raise foreign.wrong(method, f"{len(wrong)} keys differ, first {key}: {found.get(key)}, not {expected.get(key)}")
+    module.load_state_dict(weights)
+
+
+def options_text(**options: Any) -> str:
+    """Options that change outputs, for fingerprints."""
+    return ", ".join(f"{name}={value}" for name, value in sorted(options.items()))

@@ -1,0 +1,48 @@
+"""What the adapters share in the handling of pixels: 8-bit rules of the releases, and tiles."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sr3eval.errors import UserError
+
+Quantize = Literal["official", "none"]
+
+
+def rounded(images: Tensor) -> Tensor:
+    """[0, 1] floats, clamped, onto the grid k/255 by rounding to the nearest level."""
+    return images.clamp(0, 1).mul(255).round().div(255)
+
+
+def truncated(images: Tensor) -> Tensor:
+    """[0, 1] floats, clamped, onto the grid k/255 by dropping the fraction, as `astype(uint8)` does."""
+    return images.clamp(0, 1).mul(255).floor().div(255)
+
+
+def tiled(upscale: Callable[[Tensor], Tensor], lr: Tensor, scale: int, tile: int | None, overlap: int) -> Tensor:
+    """upscale(lr) of [N, 3, h, w] in tiles of `tile` pixels of input, each with `overlap` more on every inner side.
+
+    None takes the image whole. The result equals that where the network's receptive field ends within the overlap.
+    """
+    height, width = lr.shape[-2:]
+    if tile is None or (height <= tile and width <= tile):
+        return upscale(lr)
+    if tile < 1 or overlap < 0:
+        raise UserError(f"tile = {tile}, overlap = {overlap}: must be positive, and not negative")
+    out = lr.new_empty(len(lr), 3, height * scale, width * scale)
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            y0, x0 = max(0, top - overlap), max(0, left - overlap)
+            bottom, right = min(height, top + tile), min(width, left + tile)
+            part = upscale(lr[..., y0 : bottom + overlap, x0 : right + overlap])
+            y, x = (top - y0) * scale, (left - x0) * scale
+            inner = part[..., y : y + (bottom - top) * scale, x : x + (right - left) * scale]
+            out[..., top * scale : bottom * scale, left * scale : right * scale] = inner
+    return out
+
+
+def on_official_grid(images: Tensor, quantize: Quantize, rule: Callable[[Tensor], Tensor]) -> Tensor:
+    """Outputs as the release writes them ("official", by its rule), or the clamped floats ("none")."""
+    return rule(images) if quantize == "official" else torch.clamp(images, 0, 1)
