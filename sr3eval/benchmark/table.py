@@ -360,17 +360,19 @@ def read_scores(folder: Path) -> Scores:
     run = RunFolder(folder)
     per_image, sets = _read_csv(run.per_image, PER_IMAGE_COLUMNS), _read_csv(run.set_scores, SET_COLUMNS)
     config = RunConfig.parse(read_toml(run.config))
-    environment = json.loads(run.environment.read_text(encoding="utf-8"))
-    methods = pd.DataFrame(
-        {
-            "task": config.task,
-            "method": [method.name for method in config.method],
-            "method_settings": [method.settings for method in config.method],
-            "n_too_small": environment["left_out_too_small"],
-            "images": environment["images_sha256"],
-        }
-    )
-    return Scores(per_image, sets, methods)
+    images = _read_environment(run)
+    methods = [(config.task, method.name, method.settings, *images) for method in config.method]
+    columns = ["task", "method", "method_settings", "n_too_small", "images"]
+    return Scores(per_image, sets, pd.DataFrame(methods, columns=columns))
+
+
+def _read_environment(run: RunFolder) -> tuple[int, str]:
+    """(number of images left out, sha256 of the others)."""
+    try:
+        environment = json.loads(run.environment.read_text(encoding="utf-8"))
+        return environment["left_out_too_small"], environment["images_sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{run.environment}: not that of a finished run ({type(error).__name__}: {error})") from None
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[Scores, dict[str, tuple[bool, str]]]:
