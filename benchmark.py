@@ -11,6 +11,7 @@ import click
 from sr3eval import console
 
 if TYPE_CHECKING:
+    from baselines._releases import Release
     from sr3eval.benchmark.methods import Kinds
     from sr3eval.benchmark.runner import Progress
     from sr3eval.benchmark.statistics import NetworkName
@@ -80,6 +81,36 @@ def statistics(
 
     draw(write(images, task, load_network(network, resize, weights), out, batch_size))
     click.echo(out)
+
+
+@main.command()
+@click.argument("files", nargs=-1)
+def weights(files: tuple[str, ...]) -> None:
+    """List the weights that authors released, and which of them are here; or say what the given FILES are.
+
+    Nothing is downloaded. Here means: in the folder SR3EVAL_WEIGHTS, in torch.hub's cache or in an installed package.
+    """
+    from baselines._releases import identify, table
+    from sr3eval.metrics._weights import folders
+
+    for file in files:
+        click.echo(identify(file, releases()))
+    if not files:
+        click.echo(table(releases(), folders()))
+
+
+def releases() -> "list[Release]":
+    """Every known file of weights: of the baselines, and of the metrics' networks."""
+    from baselines._releases import RELEASES, Release
+    from sr3eval.metrics._networks import INCEPTION, RESNET50
+    from sr3eval.metrics.lpips import BACKBONES
+
+    licences = {"github.com": "Apache-2.0 (torch-fidelity)", "download.pytorch.org": "BSD-3-Clause (torchvision)"}
+    needed = [
+        Release(w.name, w.filename, w.url, licences[w.url.split("/")[2]], sha256=w.sha256_start)
+        for w in (INCEPTION, RESNET50, *BACKBONES.values())
+    ]
+    return [*RELEASES, *needed]
 
 
 def kinds() -> "Kinds":

@@ -1,7 +1,6 @@
 """Foreign checkpoint files: read without running code that they may hold, and told apart by what is in them."""
 
 import hashlib
-import pickle
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -61,14 +60,20 @@ def read(path: str, method: str) -> Foreign:
     file, content, sha256 = read_bytes(path)
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # the reader of pickles raises nearly anything for a file that is none
         raise UserError(f"{file}: {_unreadable(content, error)}; sha256 {sha256}") from None
     for name in ("params_ema", "params", "state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
             loaded = loaded[name]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise UserError(f"{file}: holds no state dict, so no weights of {method}; sha256 {sha256}")
+        hint = "; it is an optimiser's, the network is in the *_gen.pth beside it" if _is_optimiser(loaded) else ""
+        raise UserError(f"{file}: holds no state dict, so no weights of {method}{hint}; sha256 {sha256}")
     return Foreign({key.removeprefix("module."): value for key, value in loaded.items()}, file, sha256)
+
+
+def _is_optimiser(loaded: Any) -> bool:
+    """Whether it is the *_opt.pth that Janspiry's SR3 writes beside each *_gen.pth."""
+    return isinstance(loaded, dict) and {"optimizer", "iter"} <= loaded.keys()
 
 
 def _unreadable(content: bytes, error: Exception) -> str:
@@ -76,7 +81,8 @@ def _unreadable(content: bytes, error: Exception) -> str:
         return "a TensorFlow V1 table; it looks like EnhanceNet's `weights` (kind enhancenet)"
     if content.startswith(NCNN_MAGIC):
         return "a weight file of ncnn, not of PyTorch"
-    if "weights_only" in str(error) or "Weights only" in str(error):
+    pickled = content.startswith((b"\x80", b"PK"))  # alone, or in the zip file that torch.save writes
+    if pickled and ("weights_only" in str(error) or "Weights only" in str(error)):
         return "holds pickled code, which is not run; save its state_dict() alone where you trust it"
     return f"not a PyTorch checkpoint, or truncated ({type(error).__name__})"
 

@@ -21,6 +21,12 @@ def truncated(images: Tensor) -> Tensor:
     return images.clamp(0, 1).mul(255).floor().div(255)
 
 
+def check_tiles(tile: int | None, overlap: int) -> None:
+    """UserError for sizes that `tiled` cannot work with."""
+    if (tile is not None and tile < 1) or overlap < 0:
+        raise UserError(f"tile = {tile}, overlap = {overlap}: must be positive, and not negative")
+
+
 def tiled(upscale: Callable[[Tensor], Tensor], lr: Tensor, scale: int, tile: int | None, overlap: int) -> Tensor:
     """upscale(lr) of [N, 3, h, w] in tiles of `tile` pixels of input, each with `overlap` more on every inner side.
 
@@ -29,8 +35,7 @@ def tiled(upscale: Callable[[Tensor], Tensor], lr: Tensor, scale: int, tile: int
     height, width = lr.shape[-2:]
     if tile is None or (height <= tile and width <= tile):
         return upscale(lr)
-    if tile < 1 or overlap < 0:
-        raise UserError(f"tile = {tile}, overlap = {overlap}: must be positive, and not negative")
+    check_tiles(tile, overlap)
     out = lr.new_empty(len(lr), 3, height * scale, width * scale)
     for top in range(0, height, tile):
         for left in range(0, width, tile):

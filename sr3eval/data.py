@@ -2,15 +2,21 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from torch import Tensor
 
 from sr3eval.errors import UserError
 from sr3eval.images import SUFFIXES, header_size, load
 from sr3eval.tasks import Task
+
+P = TypeVar("P", bound=Path | zipfile.Path)
+LARGEST = 2**28  # bytes of a picture in a zip file, unpacked; more is taken for an attack
+UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def find_images(folder: Path) -> dict[str, Path]:
@@ -19,18 +25,59 @@ def find_images(folder: Path) -> dict[str, Path]:
     An id is the path below the folder without suffix, with `/`. Raises UserError for a missing or empty folder, for
     two files that would share an id and for a name that is not UTF-8. Hidden files and folders are passed over.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    found: dict[str, Path] = {}
-    for path in sorted(_files(folder, frozenset({folder.resolve()}))):
-        if path.suffix.lower() not in SUFFIXES:
-            continue
-        image_id = _image_id(path.relative_to(folder), folder)
-        if image_id in found:
-            raise UserError(f'{folder}: two images share the id "{image_id}" ({found[image_id].name}, {path.name})')
-        found[image_id] = path
+    found = by_id(folder, pictures(folder))
     if not found:
         raise UserError(f"{folder}: no images in it")
+    return found
+
+
+def pictures(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(path below `folder` without suffix, with `/`; file) of every image, as `find_images` finds them."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    for path in sorted(_files(folder, frozenset({folder.resolve()}))):
+        if path.suffix.lower() in SUFFIXES:
+            yield _image_id(path.relative_to(folder), folder), path
+
+
+def zipped_pictures(path: Path) -> Iterator[tuple[str, zipfile.Path]]:
+    """(path inside without suffix, with `/`; member) of every image in a zip file, of which nothing is unpacked.
+
+    Hidden files and folders are passed over, and so are absolute paths and those with `..`. Raises UserError for a
+    missing, truncated or encrypted file, for other compression than deflate, and for a member that claims to unpack to
+    more than 256 MiB.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise UserError(f"{path}: not a zip file, or truncated ({error})") from None
+    for info in archive.infolist():
+        inside = PurePosixPath(info.filename.replace("\\", "/"))
+        hidden = inside.is_absolute() or any(part.startswith(".") for part in inside.parts)
+        if info.is_dir() or hidden or inside.suffix.lower() not in SUFFIXES:
+            continue
+        if reason := _unreadable(info):
+            raise UserError(f"{path}: {info.filename} {reason}")
+        yield inside.with_suffix("").as_posix(), zipfile.Path(archive, info.filename)
+
+
+def _unreadable(member: zipfile.ZipInfo) -> str:
+    if member.flag_bits & 1:
+        return "is encrypted; pack it again without a password"
+    if member.compress_type not in UNPACKED:
+        return "is compressed in another way than deflate; pack it again"
+    return f"claims to unpack to {member.file_size:,} bytes" if member.file_size > LARGEST else ""
+
+
+def by_id(where: Path, files: Iterable[tuple[str, P]]) -> dict[str, P]:
+    """{id: file} in the order of ids; UserError for two files of one id."""
+    found: dict[str, P] = {}
+    for image_id, file in files:
+        if image_id in found:
+            raise UserError(f'{where}: two images share the id "{image_id}" ({found[image_id].name}, {file.name})')
+        found[image_id] = file
     return dict(sorted(found.items()))
 
 

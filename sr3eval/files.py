@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,13 +12,13 @@ from sr3eval.errors import UserError
 TEMPORARY = ".tmp-"  # what names of unfinished files begin with
 
 
-def digest_of(paths: Mapping[str, Path]) -> str:
+def digest_of(paths: Mapping[str, Path | zipfile.Path]) -> str:
     """sha256 over the ids and the contents of files {id: path}: what a run keeps of its inputs, to know them again."""
     digest = hashlib.sha256()
     for name, path in sorted(paths.items()):
         try:
             with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+                content = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         digest.update(f"{name}\x1f{content}\x1e".encode())

@@ -5,6 +5,7 @@ Only `to_uint8` goes from floats to 8 bit, and it rounds.
 
 import io
 import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +27,10 @@ SUFFIXES = frozenset({
 })
 # fmt: on
 GREY_16 = ("I;16", "I;16B", "I;16L")
+Source = str | Path | zipfile.Path
 
 
-def load(path: str | Path) -> Tensor:
+def load(path: Source) -> Tensor:
     """Read an image as [3, H, W] float32 in [0, 1], upright (EXIF orientation applied).
 
     8-bit values lie on the grid k/255. Grey and palette images become RGB; 16-bit grey keeps its precision (k/65535);
@@ -44,10 +46,10 @@ def load(path: str | Path) -> Tensor:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
+def _opened(path: Source) -> Iterator[ImageFile.ImageFile]:
     """The file, header read; a damaged file makes Pillow's decoders raise nearly anything."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path.open("rb") if isinstance(path, zipfile.Path) else path) as image:
             yield image
     except UserError:
         raise
@@ -57,13 +59,13 @@ def _opened(path: str | Path) -> Iterator[ImageFile.ImageFile]:
         raise UserError(f"{path}: not a readable image ({str(error) or type(error).__name__})") from None
 
 
-def _check_frames(image: ImageFile.ImageFile, path: str | Path) -> None:
+def _check_frames(image: ImageFile.ImageFile, path: Source) -> None:
     count = getattr(image, "n_frames", 1)
     if count > 1 and image.format != "MPO":  # a camera's photograph, followed by its previews
         raise UserError(f"{path}: has {count} frames or pages; save the one to use as a file of its own")
 
 
-def _check_depth(image: ImageFile.ImageFile, path: str | Path) -> None:
+def _check_depth(image: ImageFile.ImageFile, path: Source) -> None:
     """Refuse what Pillow, without a word, cuts to 8 bit or reads on a scale other than k/65535."""
     if image.mode == "I" and image.format != "PPM":  # only there it is how Pillow holds 16-bit grey
         raise UserError(f"{path}: 32-bit or signed grey is not supported; save it as 8- or 16-bit grey")
@@ -74,12 +76,12 @@ def _check_depth(image: ImageFile.ImageFile, path: str | Path) -> None:
         raise UserError(f"{path}: {bits}-bit colour is not supported; save it as 8-bit RGB")
 
 
-def _bits(image: ImageFile.ImageFile, path: str | Path) -> int:
+def _bits(image: ImageFile.ImageFile, path: Source) -> int:
     """Bits a sample in the file, where Pillow would make them 8."""
     if isinstance(image, TiffImageFile):
         return max(image.tag_v2.get(BITSPERSAMPLE, (1,)))
     if image.format == "JPEG2000":
-        return _codestream_bits(Path(path).read_bytes())
+        return _codestream_bits((Path(path) if isinstance(path, str) else path).read_bytes())
     arguments = [tile[3] for tile in image.tile]
     if image.format == "PPM" and isinstance(arguments[0], tuple):
         return int(arguments[0][1]).bit_length()  # the greatest value
@@ -98,7 +100,7 @@ def _read_exif(image: ImageFile.ImageFile) -> Image.Exif:
     return Image.Image.getexif(image)  # PngImageFile's own would decode the pixels to look behind them too
 
 
-def _to_rgb(image: Image.Image, path: str | Path) -> Tensor:
+def _to_rgb(image: Image.Image, path: Source) -> Tensor:
     if image.mode in (*GREY_16, "I"):
         return torch.from_numpy(np.asarray(image, dtype=np.float32) / 65535).expand(3, -1, -1).clone()
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -111,7 +113,7 @@ def _to_rgb(image: Image.Image, path: str | Path) -> Tensor:
     return from_uint8(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1))
 
 
-def header_size(path: str | Path) -> tuple[int, int]:
+def header_size(path: Source) -> tuple[int, int]:
     """(height, width) in pixels as `load` returns it, read from the file's header alone."""
     with _opened(path) as image:
         width, height = image.size

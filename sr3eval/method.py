@@ -1,19 +1,24 @@
-"""What a super-resolution method is, and those that need no network: bicubic, a folder of outputs, HR itself."""
+"""What a super-resolution method is, and those that need no network: bicubic, outputs in a folder, HR itself."""
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 import sr3eval
-from sr3eval.data import find_images
+from sr3eval.data import by_id, pictures, zipped_pictures
 from sr3eval.errors import UserError
+from sr3eval.files import digest_of
 from sr3eval.images import bicubic_up, header_size, load, resize_square
 from sr3eval.tasks import Task
+
+Picture = Path | zipfile.Path
 
 
 @runtime_checkable
@@ -70,35 +75,78 @@ class Bicubic:
 
 
 class Precomputed:
-    """Outputs that somebody else made: a folder whose image ids are those of the data.
+    """Outputs that somebody else made: a folder or a zip file whose image ids are those of the data.
+
+    pattern: a regular expression with a group `id`, for other names: it must match all of a file's path inside,
+    without suffix, and files that it does not match are passed over. An id that is none of the data's stands for the
+    image of that file name, e.g. `(?P<id>.+)_x4_SR` finds the output of "animals/0801" in "0801_x4_SR.png".
+    checksums: sha256 over ids and contents of what is used, from `check` on.
 
     No Method, since it cannot upscale: `check` before the run, then `read` each image.
     """
 
     name = "precomputed"
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.paths = find_images(folder)
+    def __init__(self, folder: Path, pattern: str | None = None) -> None:
+        self.folder, self.pattern = folder, pattern
+        packed = folder.suffix.lower() == ".zip" and not folder.is_dir()
+        files: list[tuple[str, Picture]] = list(zipped_pictures(folder) if packed else pictures(folder))
+        named = list(_named(files, pattern)) if pattern is not None else files
+        if not named:
+            found = f"none of its {len(files)} images matches {pattern}" if files else "no images in it"
+            raise UserError(f"{folder}: {found}")
+        self.paths = by_id(folder, named)
+        self.checksums: dict[str, str] = {}
 
     def check(self, ids: Sequence[str], known: Iterable[str], size: int) -> None:
         """Refuse the folder unless it has every one of `ids` at `size` x `size`, and nothing beyond the ids `known`.
 
         Raises one UserError that counts the missing, unknown and wrongly sized files and names the first of each.
         """
+        known = set(known)
+        if self.pattern is not None:
+            self.paths = by_id(self.folder, self._placed(known))
         wrong = [i for i in ids if i in self.paths and header_size(self.paths[i]) != (size, size)]
         problems = {
             "missing": [i for i in ids if i not in self.paths],
-            "unknown": sorted(self.paths.keys() - set(known)),
+            "unknown": sorted(self.paths.keys() - known),
             f"not {size}x{size}": wrong,
         }
         found = [f"{len(names)} {what} (first: {names[0]})" for what, names in problems.items() if names]
         if found:
             raise UserError(f"{self.folder}: {', '.join(found)}")
+        try:
+            self.checksums = {self.folder.name: digest_of({i: self.paths[i] for i in ids})}
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise UserError(f"{self.folder}: damaged ({error})") from None
+
+    def _placed(self, known: set[str]) -> Iterator[tuple[str, Picture]]:
+        """Files by the ids `known`: an id that is none of them stands for the one that has it as its file name."""
+        by_name: dict[str, list[str]] = {}
+        for image_id in sorted(known):
+            by_name.setdefault(PurePosixPath(image_id).name, []).append(image_id)
+        for own, file in self.paths.items():
+            meant = [own] if own in known else by_name.get(own, [own])
+            if len(meant) > 1:
+                raise UserError(f'{self.folder}: "{own}" may be {" or ".join(meant[:2])}; keep folders in the id')
+            yield meant[0], file
 
     def read(self, image_id: str) -> Tensor:
         """The output [3, H, W] in [0, 1]."""
         return load(self.paths[image_id])
+
+
+def _named(files: Iterable[tuple[str, Picture]], pattern: str) -> Iterator[tuple[str, Picture]]:
+    """The files whose names match, by the pattern's group `id`."""
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f'pattern = "{pattern}": not a regular expression ({error})') from None
+    if "id" not in expression.groupindex:
+        raise UserError(f'pattern = "{pattern}": has no group (?P<id>...)')
+    for name, file in files:
+        if (match := expression.fullmatch(name)) and match["id"]:
+            yield match["id"], file
 
 
 class Reference:

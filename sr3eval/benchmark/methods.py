@@ -27,8 +27,8 @@ def bicubic(*, task: Task) -> Contender:
     return Bicubic(task.scale)
 
 
-def precomputed(*, folder: str) -> Contender:
-    return Precomputed(resolve_path(folder))
+def precomputed(*, folder: str, pattern: str | None = None) -> Contender:
+    return Precomputed(resolve_path(folder), pattern)
 
 
 def reference() -> Contender:

@@ -29,6 +29,7 @@ from sr3eval.images import encode_png, load, save, to_uint8
 from sr3eval.method import Method, Precomputed, Reference, check_outputs
 from sr3eval.metrics import BLOCKS, Batch, Estimate, Metric, block_of
 
+LR_KERNEL = "antialiased bicubic, a = -0.5"  # of `images.bicubic_down`, which makes every run's inputs
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -201,11 +202,23 @@ class Run:
             "images_sha256": self.sha256,
             "left_out_too_small": len(self.too_small),
             "sha256": {name: sums for name, sums in checksums.items() if sums},
+            "methods": {name: facts for name, c in self.contenders.items() if (facts := said_by(c))},
         }
 
     def conventions(self) -> dict[str, tuple[bool, str]]:
         """By metric id: whether higher is better, and the settings behind the number."""
         return {metric.name: (metric.higher_is_better, metric.settings) for metric in self.metrics}
+
+
+def said_by(contender: methods.Contender) -> dict[str, str]:
+    """What a method says of itself: its architecture, and what made the inputs it was trained on beside these."""
+    path = getattr(contender, "path", ("method",))
+    while hasattr(contender, "method"):  # of a path, or of a user's file
+        contender = contender.method
+    facts = {name: getattr(contender, name) for name in ("architecture", "lr_kernel") if hasattr(contender, name)}
+    if "lr_kernel" in facts:
+        facts["lr_kernel_given"] = ", then ".join([LR_KERNEL, *path[: path.index("method")]])
+    return facts
 
 
 def load_metrics(config: RunConfig) -> list[Metric]:

@@ -1,5 +1,6 @@
 """SR3 as a Method: a checkpoint, an inference schedule, and one noise generator an image."""
 
+import collections
 from collections.abc import Sequence
 
 import torch
@@ -28,7 +29,8 @@ def sample(
 ) -> Tensor:
     """lr [N, 3, h, w] in [0, 1] to one sample an image, [N, 3, H, W] in [0, 1], from the image's own seed."""
     x = to_signed(bicubic_up(lr, size)).contiguous(memory_format=torch.channels_last)
-    *_, y = refine(network, x, schedule, NoisePerImage(seeds, x), variance, clip)
+    steps = refine(network, x, schedule, NoisePerImage(seeds, x), variance, clip)
+    (y,) = collections.deque(steps, maxlen=1)  # the last one; no earlier step is kept
     return from_signed(y)
 
 

@@ -50,13 +50,17 @@ def find(weights: Weights, given: str | None) -> tuple[Path, str]:
         raise UserError(f"{path}: {weights.name} weights cannot be read ({error.strerror})") from None
 
 
+def folders() -> list[Path]:
+    """Where weights are looked for: the folder in SR3EVAL_WEIGHTS, if it is set, and torch.hub's."""
+    own = os.environ.get(FOLDER)
+    return [*([Path(own)] if own else []), Path(torch.hub.get_dir()) / "checkpoints"]
+
+
 def _path(weights: Weights, given: str | None) -> Path:
     if given is not None:
         return Path(given)
-    folder = os.environ.get(FOLDER)
-    if folder and (Path(folder) / weights.filename).exists():
-        return Path(folder) / weights.filename
-    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.filename
+    places = [folder / weights.filename for folder in folders()]
+    path = next((place for place in places if place.exists()), places[-1])
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

