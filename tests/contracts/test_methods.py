@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 import sr3eval.diffusion.checkpoint as checkpoints
+from baselines._janspiry_unet import Structure
+from baselines._janspiry_unet import UNet as JanspiryUNet
+from baselines.esrgan import RRDBNet
+from benchmark import kinds
 from sr3eval import config as configs
 from sr3eval.benchmark.config import MethodConfig
-from sr3eval.benchmark.methods import BUILTIN, build
+from sr3eval.benchmark.methods import build
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.method import Method
@@ -60,7 +65,45 @@ def cases(tmp_path_factory) -> dict[str, Case]:
             ],
         ),
         "python": Case({"python": f"{folder / 'mine.py'}:build"}, [{"gain": 0.5}]),
+        **baseline_cases(folder),
     }
+
+
+def baseline_cases(folder) -> dict[str, Case]:
+    """Each adapter on a reduced network with random weights, in a layout of its release; all enlarge 4 times."""
+    unquantized: dict[str, Any] = {"quantize": "none"}
+    esrgan = [save(folder / f"esrgan_{seed}.pth", randomised(RRDBNet(8, 2, 32), seed)) for seed in (0, 1)]
+    structure = Structure(16, (16, 32), 1, (False, True), 16)
+    janspiry = []
+    for seed in (0, 1):
+        state = {f"denoise_fn.{name}": t for name, t in randomised(JanspiryUNet(structure), seed).items()}
+        janspiry.append(save(folder / f"{seed}_gen.pth", state))
+    chain = {"scale": 4, "steps": 3, "linear_start": 0.05, "linear_end": 0.3, "norm_groups": 16}
+    enhancenet = str(Path(__file__).parents[1] / "baselines" / "goldens" / "enhancenet_weights")
+    return {
+        "esrgan": Case(
+            {"weights": esrgan[0]},
+            [{"weights": esrgan[1]}, unquantized, {"psnr_weights": esrgan[1], "alpha": 0.5}, {"tile": 4, "overlap": 1}],
+        ),
+        "enhancenet": Case({"weights": enhancenet}, [unquantized, {"tile": 4, "overlap": 1}]),
+        "sr3_janspiry": Case(
+            {"weights": janspiry[0], **chain},
+            [{"weights": janspiry[1]}, unquantized, {"steps": 4}, {"linear_end": 0.4}],
+        ),
+        "spandrel": Case({"weights": esrgan[0]}, [{"weights": esrgan[1]}, unquantized, {"tile": 4, "overlap": 1}]),
+    }
+
+
+def save(path, state) -> str:
+    torch.save(state, path)
+    return str(path)
+
+
+def randomised(network, seed) -> dict[str, torch.Tensor]:
+    """A state dict whose network gives pictures: random in every layer, and about 0.5."""
+    torch.manual_seed(seed)
+    state = {name: torch.randn_like(t) * 0.3 / t[0].numel() ** 0.5 for name, t in network.state_dict().items()}
+    return state | {name: torch.full_like(t, 0.5) for name, t in state.items() if name == "conv_last.bias"}
 
 
 def random_checkpoint(folder, model, seed) -> str:
@@ -83,13 +126,13 @@ def random_checkpoint(folder, model, seed) -> str:
     return str(path)
 
 
-KINDS = [kind for kind in BUILTIN if kind not in ("precomputed", "reference")]  # they cannot upscale
+KINDS = [kind for kind in kinds() if kind not in ("precomputed", "reference")]  # they cannot upscale
 
 
 @pytest.fixture
 def make(cases, request) -> Callable[..., Method]:
     def built(kind: str, **changed: Any) -> Method:
-        method = build(MethodConfig(kind, kind, cases[kind].options | changed), TASK, BUILTIN)
+        method = build(MethodConfig(kind, kind, cases[kind].options | changed), TASK, kinds())
         assert isinstance(method, Method)
         return method
 
