@@ -5,7 +5,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: benchmark test help
 help:
-	@echo "make benchmark   score Bicubic, Regression and SR3 on the embedded photographs: runs/quickstart/report.html"
+	@echo "make benchmark   score Bicubic, Regression, SR3 and ESRGAN on the embedded photographs: runs/quickstart/report.html"
 	@echo "make test        lint, types and tests"
 
 benchmark: .venv/installed
