@@ -193,7 +193,7 @@ def memory(prepare: Callable[[], Call]) -> str:
     (PROC / "clear_refs").write_text("5")  # the peak starts anew
     call()
     peak = kilobytes("VmHWM")
-    return f"{max(loaded, peak) / 1024:.0f} MiB, of which the call {(peak - before) / 1024:.0f}"
+    return f"{max(loaded, peak) / 1024:.0f} MiB (the call adds {(peak - before) / 1024:.0f})"
 
 
 def alone(prepare: Callable[[], Call]) -> str:
@@ -207,13 +207,13 @@ def alone(prepare: Callable[[], Call]) -> str:
 @torch.no_grad()
 def contest(name: str, clones: Path, weights: Path, rounds: int) -> None:
     """Print a case's table."""
-    case = CASES[name]()
+    case, peer = CASES[name](), "spandrel" if name.startswith("spandrel") else "official code"
     try:
         case.save(clones, weights)
-        prepare = {"sr3eval": partial(case.ours, weights), "official code": partial(case.theirs, clones, weights)}
+        prepare = {"sr3eval": partial(case.ours, weights), peer: partial(case.theirs, clones, weights)}
         contenders = [Contender(side, 1, call()) for side, call in prepare.items()]
     except (FileNotFoundError, ModuleNotFoundError) as error:
-        click.echo(f"\n{case.title}\n{'official code':32}  not here: {error}")
+        click.echo(f"\n{case.title}\n{peer:32}  not here: {error}")
         return
     contenders[1].target = TARGET
     peaks = {side: alone(call) for side, call in prepare.items()}
