@@ -209,7 +209,7 @@ def folder_to_folder(rounds: int) -> None:
     """PSNR and SSIM of a run's PNG files, beside decoding alone and computing alone."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        for index, crop in enumerate(photographs(96)):
+        for index, crop in enumerate(photographs(480)):
             save(root / "photographs" / f"{index:03d}.png", crop)
         config = {"task": TASK.name, "metrics": ["psnr", "ssim"], "method": [{"kind": "bicubic"}]}
         settings = RunConfig.parse({**config, "batch_size": BATCH, "data": {"images": str(root / "photographs")}})

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import safetensors.torch
 import torch
 
@@ -15,7 +14,6 @@ from baselines._checkpoints import NCNN_MAGIC
 from baselines._releases import RELEASES, TORCH7_MAGIC, Release, identify, table
 
 ROOT = Path(__file__).parents[2]
-ENHANCENET = ROOT.parent / "shared" / "weights" / "enhancenet" / "weights"
 
 
 def command(*arguments, **environment):
@@ -98,8 +96,3 @@ def test_files_of_packages_are_found(tmp_path, monkeypatch):
     assert release.found([]) == models / "net.bin"
     assert str(models / "net.bin") in table([release], [tmp_path])
     assert Release("M", "net.bin", "p", "MIT", package="no_such_package").found([tmp_path]) is None
-
-
-@pytest.mark.skipif(not ENHANCENET.exists(), reason="needs the released file")
-def test_the_real_enhancenet_file_is_known():
-    assert "release: EnhanceNet, weights (github.com/msmsajjadi/EnhanceNet-Code)" in identify(str(ENHANCENET), RELEASES)
