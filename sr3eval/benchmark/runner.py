@@ -23,6 +23,7 @@ from sr3eval.benchmark.labels import read_labels
 from sr3eval.benchmark.layout import HR, LR, PER_IMAGE_COLUMNS, SET_COLUMNS, RunFolder
 from sr3eval.config import defaults, resolve_path
 from sr3eval.data import Folder, choose, find_images, first, large_enough, parent_of, stable_hash
+from sr3eval.device import threads
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write, claim_folder, digest_of
 from sr3eval.images import encode_png, load, save, to_uint8
@@ -160,8 +161,9 @@ class Run:
             done = 0
             parts = list(chunks(self.ids, self.config.batch_size))
             for batch in ahead(functools.partial(self._batch, method.slug), parts):
-                for metric in scored:
-                    metric.update(batch)
+                with threads(1):
+                    for metric in scored:
+                        metric.update(batch)
                 done += len(batch.ids)
                 yield Progress(f"score {method.name}", done, len(self.ids))
             for metric in scored:
@@ -244,7 +246,7 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def ahead(function: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
     """function(item) for every item, in order; the next one is computed in a thread meanwhile."""
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         pending = [pool.submit(function, item) for item in items[:1]]
         for item in items[1:]:
             pending.append(pool.submit(function, item))

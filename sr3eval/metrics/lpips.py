@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sr3eval.device import default_device
+from sr3eval.device import ALL_THREADS, default_device, threads
 from sr3eval.images import to_signed
 from sr3eval.metrics import Batch, PerImage
 from sr3eval.metrics._weights import Weights, find, read
@@ -42,7 +42,8 @@ def build(*, backbone: Backbone = "alex", weights: str | None = None) -> PerImag
     @torch.inference_mode()
     def score(batch: Batch) -> Tensor:
         sr, hr = (to_signed(images.to(default_device())) for images in (batch.sr, batch.hr))
-        return module(sr, hr).flatten().cpu()
+        with threads(ALL_THREADS):
+            return module(sr, hr).flatten().cpu()
 
     name = "lpips" if backbone == "alex" else f"lpips_{backbone}"
     return PerImage(name, score, False, f"LPIPS v0.1, {backbone}, weights sha256 {sha256[:8]}, mean over images")
