@@ -35,13 +35,14 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
     from sr3eval.benchmark import report, table
     from sr3eval.benchmark.config import RunConfig
     from sr3eval.benchmark.runner import Run
+    from sr3eval.benchmark.scores import read_run
     from sr3eval.config import read_toml
 
     settings = RunConfig.parse(read_toml(config, overrides))
     current = Run(settings, out, cache or out.parent / ".cache", kinds())
     draw(current.images())
     draw(current.scores())
-    scores = table.read_scores(out)
+    scores = read_run(out)
     results = table.summarise(scores, current.conventions())
     table.write(results, out)
     report.write(out, current.config, results, scores)
@@ -57,8 +58,9 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
 def table_(runs: tuple[Path, ...], out: Path | None) -> None:
     """Make the table of one or several finished RUNS from their files alone."""
     from sr3eval.benchmark import table
+    from sr3eval.benchmark.scores import read_runs
 
-    results = table.summarise(*table.read_runs(runs))
+    results = table.summarise(*read_runs(runs))
     if out is not None:
         table.write(results, out)
     click.echo(table.markdown(results))

@@ -13,7 +13,8 @@ import pandas as pd
 
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.layout import HR, LR, REFERENCE, RunFolder
-from sr3eval.benchmark.table import Scores, Style, cells, notes, printed
+from sr3eval.benchmark.scores import Scores
+from sr3eval.benchmark.table import Style, cells, notes, printed
 from sr3eval.data import choose, find_images
 from sr3eval.files import atomic_write
 from sr3eval.images import header_size

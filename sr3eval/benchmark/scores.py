@@ -1,0 +1,109 @@
+"""What runs wrote of their scores, read back as tables: of one run or of several as one."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.layout import PER_IMAGE_COLUMNS, SET_COLUMNS, RunFolder
+from sr3eval.config import read_toml
+from sr3eval.errors import UserError
+
+# By metric id: whether higher is better, and the settings behind the number.
+Conventions = Mapping[str, tuple[bool, str]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """per_image.csv and set_scores.csv of one or several runs.
+
+    methods: task, method, method_settings, n_too_small (images that the run left out), images (their sha256).
+    """
+
+    per_image: pd.DataFrame
+    sets: pd.DataFrame
+    methods: pd.DataFrame
+
+
+def read_run(folder: Path) -> Scores:
+    """per_image.csv and set_scores.csv of a run, with the methods of its config."""
+    run = RunFolder(folder)
+    per_image, sets = _read_csv(run.per_image, PER_IMAGE_COLUMNS), _read_csv(run.set_scores, SET_COLUMNS)
+    config = RunConfig.parse(read_toml(run.config))
+    images = _read_environment(run)
+    methods = [(config.task, method.name, method.settings, *images) for method in config.method]
+    columns = ["task", "method", "method_settings", "n_too_small", "images"]
+    return Scores(per_image, sets, pd.DataFrame(methods, columns=columns))
+
+
+def _read_environment(run: RunFolder) -> tuple[int, str]:
+    """(number of images left out, sha256 of the others)."""
+    try:
+        environment = json.loads(run.environment.read_text(encoding="utf-8"))
+        return environment["left_out_too_small"], environment["images_sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{run.environment}: not that of a finished run ({type(error).__name__}: {error})") from None
+
+
+def read_runs(folders: Sequence[Path]) -> tuple[Scores, dict[str, tuple[bool, str]]]:
+    """The scores of several runs as one, and the conventions of their metrics.
+
+    A method name that occurs in two runs of one task is prefixed with its run's folder. Raises UserError for a folder
+    without results, for runs of one task with different images, and for metrics of one name with different conventions.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError("a run is named twice")
+    runs: list[Scores] = []
+    conventions: dict[str, tuple[bool, str]] = {}
+    for folder in folders:
+        runs.append(read_run(folder))
+        known = _read_csv(RunFolder(folder).results, ["metric", "higher_is_better", "settings"])
+        for row in known.itertuples():
+            value = (bool(row.higher_is_better), str(row.settings))
+            if conventions.setdefault(str(row.metric), value) != value:
+                raise UserError(f'{folder}: its "{row.metric}" follows other settings than the runs before it')
+    combined = _labelled(runs, folders)
+    for task, images in combined.methods.groupby("task")["images"]:
+        if images.nunique() > 1:
+            raise UserError(f"these runs of {task} are of different images: their scores cannot be compared")
+    return combined, conventions
+
+
+def _labelled(runs: Sequence[Scores], folders: Sequence[Path]) -> Scores:
+    """The runs as one; methods that occur in two runs of a task are prefixed with their run's folder."""
+    short = [folder.resolve().name for folder in folders]
+    names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+    methods = pd.concat([run.methods for run in runs])
+    twice = set(methods[methods.duplicated(["task", "method"])][["task", "method"]].itertuples(index=False, name=None))
+
+    def label(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+        keys = frame[["task", "method"]].itertuples(index=False, name=None)
+        return frame.assign(method=[f"{name}/{method}" if (task, method) in twice else method for task, method in keys])
+
+    def joined(part: str) -> pd.DataFrame:
+        frames = [label(getattr(run, part), name) for run, name in zip(runs, names, strict=True)]
+        return pd.concat(frames, ignore_index=True)
+
+    return Scores(joined("per_image"), joined("sets"), joined("methods"))
+
+
+def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    try:
+        # Names like "NA" or "null" are names; only numbers may be missing.
+        frame = pd.read_csv(
+            path,
+            keep_default_na=False,
+            na_values={"value": ["", "nan"]},
+            dtype=dict.fromkeys(("task", "method", "image_id", "metric", "group", "left_out"), str),
+        )
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; is this the folder of a finished run?") from None
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: not a readable table ({error})") from None
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise UserError(f"{path}: has no column {missing[0]}")
+    return frame
