@@ -34,6 +34,19 @@ class Doubling(nn.Conv2d):
         return F.conv_transpose2d(x, kernel.transpose(0, 1), self.bias, stride=2, padding=1)
 
 
+class ToPixels(nn.Conv2d):
+    """A 3x3 convolution to few channels as one matrix product to all their taps, which are then added up.
+
+    Convolution libraries waste most of their width on three outputs.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        taps = self.weight.flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2)  # [3 * 9, C]
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2)  # [N, C, H * W], no copy where channels are last
+        assert self.bias is not None
+        return F.fold(taps @ pixels, x.shape[-2:], 3, padding=1) + self.bias[:, None, None]
+
+
 class ENet(nn.Module):
     """RGB [N, 3, h, w], less RGB_MEANS, to [N, 3, 4h, 4w] likewise: a residual on `legacy_bicubic`, not clamped.
 
@@ -42,7 +55,7 @@ class ENet(nn.Module):
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
-        kinds = [nn.Conv2d] * (1 + 2 * blocks) + [Doubling] * 2 + [nn.Conv2d] * 2
+        kinds = [nn.Conv2d] * (1 + 2 * blocks) + [Doubling] * 2 + [nn.Conv2d, ToPixels]
         widths = [3] + [channels] * (len(kinds) - 1) + [3]
         layers = zip(kinds, pairwise(widths), strict=True)
         self.convs = nn.ModuleList(kind(*sizes, 3, padding=1) for kind, sizes in layers)
