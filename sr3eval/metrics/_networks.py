@@ -105,7 +105,7 @@ def inception(weights: str | None = None, resize: Resize = "tf1") -> Network:
         pooled = module(x)
         return pooled, pooled @ head
 
-    identity = f"{INCEPTION.name}, weights sha256 {sha256[:8]}, resize {resize}"
+    identity = f"{INCEPTION.name}, {INCEPTION.described(sha256)}, resize {resize}"
     return Network(identity, INCEPTION_DIMENSIONS, module, functools.partial(inception_input, resize=resize), heads)
 
 
@@ -157,7 +157,7 @@ def resnet50(weights: str | None = None) -> Network:
             raise UserError(f"ResNet-50 classifies 224x224 images, not {size}: use the task imagenet_56_224")
         return (images - mean.to(images)) / std.to(images)
 
-    identity = f"ResNet-50 timm resnet50.tv_in1k, weights sha256 {sha256[:8]}, 224x224 as they are"
+    identity = f"ResNet-50 timm resnet50.tv_in1k, {RESNET50.described(sha256)}, 224x224 as they are"
     return Network(identity, module.num_features, module, prepare, _timm_heads)
 
 

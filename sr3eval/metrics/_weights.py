@@ -30,6 +30,11 @@ class Weights:
     def sha256_start(self) -> str:
         return Path(self.filename).stem.rsplit("-", 1)[1]
 
+    def described(self, sha256: str) -> str:
+        """The file in words, for settings; says so where it is not the published one."""
+        other = "" if sha256.startswith(self.sha256_start) else f", not the published {self.sha256_start}"
+        return f"weights sha256 {sha256[:8]}{other}"
+
     def misfit(self, path: Path, sha256: str, error: Exception) -> UserError:
         """The error for a file that is not what it should be."""
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

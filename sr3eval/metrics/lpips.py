@@ -1,6 +1,7 @@
 """LPIPS, learned perceptual image patch similarity (Zhang et al. 2018)."""
 
 import functools
+import warnings
 from typing import Any, Literal
 
 import torch
@@ -25,7 +26,9 @@ def network(backbone: Backbone, weights: str | None) -> tuple[Any, str]:
 
     path, sha256 = find(BACKBONES[backbone], weights)
     state = read(BACKBONES[backbone], path, sha256)
-    module = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
+    with warnings.catch_warnings():  # of torchvision, about how the package calls it
+        warnings.simplefilter("ignore", UserWarning)
+        module = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
     # The package cuts torchvision's `features` into slices and keeps the layers' numbers.
     own = {name: name.split(".", 1)[1] for name in module.net.state_dict()}
     try:
@@ -46,4 +49,6 @@ def build(*, backbone: Backbone = "alex", weights: str | None = None) -> PerImag
             return module(sr, hr).flatten().cpu()
 
     name = "lpips" if backbone == "alex" else f"lpips_{backbone}"
-    return PerImage(name, score, False, f"LPIPS v0.1, {backbone}, weights sha256 {sha256[:8]}, mean over images")
+    return PerImage(
+        name, score, False, f"LPIPS v0.1, {backbone}, {BACKBONES[backbone].described(sha256)}, mean over images"
+    )
