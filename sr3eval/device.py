@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -23,6 +23,11 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def all_threads() -> AbstractContextManager[None]:
+    """`threads` for networks, inside those for small tensors."""
+    return threads(ALL_THREADS)
 
 
 def default_device() -> torch.device:

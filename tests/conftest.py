@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
+from sr3eval import device
 from sr3eval.metrics import _networks, _weights, lpips
 
 
@@ -81,3 +82,4 @@ def quick_networks(offline, one_thread, monkeypatch):
         return _networks.Features(pooled, pooled @ projection(network.dimensions, 1000))
 
     monkeypatch.setattr(_networks.Network, "__call__", look)
+    monkeypatch.setattr(device, "ALL_THREADS", 1)  # a forked process cannot use its parent's other threads

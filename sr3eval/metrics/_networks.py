@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sr3eval.device import ALL_THREADS, default_device, threads
+from sr3eval.device import all_threads, default_device
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up, to_uint8
 from sr3eval.metrics._weights import Weights, find, read
@@ -62,7 +62,7 @@ class Network:
             if tensor is images:
                 return features
         x = self.prepare(images.to(default_device()))
-        with threads(ALL_THREADS):
+        with all_threads():
             pooled, logits = self.heads(self.module, x.contiguous(memory_format=torch.channels_last))
         features = Features(pooled.float().cpu(), logits.float().cpu())
         self.seen = [*self.seen[-1:], (images, features)]

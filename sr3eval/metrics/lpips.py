@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sr3eval.device import ALL_THREADS, default_device, threads
+from sr3eval.device import all_threads, default_device
 from sr3eval.images import to_signed
 from sr3eval.metrics import Batch, PerImage
 from sr3eval.metrics._weights import Weights, find, read
@@ -45,7 +45,7 @@ def build(*, backbone: Backbone = "alex", weights: str | None = None) -> PerImag
     @torch.inference_mode()
     def score(batch: Batch) -> Tensor:
         sr, hr = (to_signed(images.to(default_device())) for images in (batch.sr, batch.hr))
-        with threads(ALL_THREADS):
+        with all_threads():
             return module(sr, hr).flatten().cpu()
 
     name = "lpips" if backbone == "alex" else f"lpips_{backbone}"
