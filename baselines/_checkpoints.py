@@ -1,6 +1,7 @@
 """Foreign checkpoint files: read without running code that they may hold, and told apart by what is in them."""
 
 import hashlib
+import io
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def read(path: str, method: str) -> Foreign:
     """
     file, content, sha256 = read_bytes(path)
     try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # the reader of pickles raises nearly anything for a file that is none
         raise UserError(f"{file}: {_unreadable(content, error)}; sha256 {sha256}") from None
     for name in ("params_ema", "params", "state_dict"):

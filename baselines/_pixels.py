@@ -11,16 +11,6 @@ from sr3eval.errors import UserError
 Quantize = Literal["official", "none"]
 
 
-def rounded(images: Tensor) -> Tensor:
-    """[0, 1] floats, clamped, onto the grid k/255 by rounding to the nearest level."""
-    return images.clamp(0, 1).mul(255).round().div(255)
-
-
-def truncated(images: Tensor) -> Tensor:
-    """[0, 1] floats, clamped, onto the grid k/255 by dropping the fraction, as `astype(uint8)` does."""
-    return images.clamp(0, 1).mul(255).floor().div(255)
-
-
 def check_tiles(tile: int | None, overlap: int) -> None:
     """UserError for sizes that `tiled` cannot work with."""
     if (tile is not None and tile < 1) or overlap < 0:

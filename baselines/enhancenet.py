@@ -96,7 +96,7 @@ def _cubic(distance: float) -> float:
 def half_up(images: Tensor) -> Tensor:
     """[0, 1] floats, clamped, onto the grid k/255 as SciPy's toimage: + 0.5, fraction dropped.
 
-    Differs from `rounded` at exact halves alone, which go up here and to the even level there.
+    Differs from `round_to_8bit` at exact halves alone, which go up here and to the even level there.
     """
     return images.clamp(0, 1).mul(255).add(0.5).floor().div(255)
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from baselines import _ncnn
 from baselines._checkpoints import Foreign, load_state, options_text, read, read_bytes
-from baselines._pixels import Quantize, check_tiles, on_official_grid, rounded, tiled
+from baselines._pixels import Quantize, check_tiles, on_official_grid, tiled
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
+from sr3eval.images import round_to_8bit
 from sr3eval.method import fingerprint
 
 SCALE = 4
@@ -138,7 +139,7 @@ class ESRGAN:
         """[N, 3, h, w] to [N, 3, 4h, 4w], both float32 in [0, 1]; any size. Seeds are not used."""
         x = lr.to(self.device).contiguous(memory_format=torch.channels_last)
         sr = tiled(self.network, x, SCALE, self.tile, self.overlap)
-        return on_official_grid(sr, self.quantize, rounded).cpu()
+        return on_official_grid(sr, self.quantize, round_to_8bit).cpu()
 
 
 def renamed(key: str) -> str:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from baselines._checkpoints import Foreign, options_text, read, read_bytes
-from baselines._pixels import Quantize, check_tiles, on_official_grid, rounded, tiled
+from baselines._pixels import Quantize, check_tiles, on_official_grid, tiled
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
+from sr3eval.images import round_to_8bit
 from sr3eval.method import fingerprint
 
 DRAW_NOISE = frozenset({"AuraSR"})  # from torch's global generator
@@ -52,7 +53,7 @@ class Spandrel:
             sr = torch.cat([self._seeded(image[None], seed) for image, seed in zip(x, seeds, strict=True)])
         else:
             sr = self._tiled(x)
-        return on_official_grid(sr, self.quantize, rounded).cpu()
+        return on_official_grid(sr, self.quantize, round_to_8bit).cpu()
 
     def _seeded(self, image: Tensor, seed: int) -> Tensor:
         with torch.random.fork_rng():

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from baselines import _checkpoints as checkpoints
 from baselines._janspiry_unet import UNet, structure
-from baselines._pixels import Quantize, on_official_grid, rounded
+from baselines._pixels import Quantize, on_official_grid
 from sr3eval.device import default_device
 from sr3eval.diffusion.padding import padded
 from sr3eval.diffusion.sampler import NoisePerImage, refine
 from sr3eval.diffusion.schedule import NoiseSchedule
 from sr3eval.errors import UserError
-from sr3eval.images import from_signed, from_uint8, to_signed, to_uint8
+from sr3eval.images import from_signed, from_uint8, round_to_8bit, to_signed, to_uint8
 from sr3eval.method import fingerprint
 
 NAME = "sr3_janspiry"
@@ -82,7 +82,7 @@ class JanspirySR3:
             return from_signed(self.sample(x, NoisePerImage(seeds, x)))
 
         sr = padded(lr.cpu(), self.scale, self.network.structure.factor, refined).cpu()
-        return on_official_grid(sr, self.quantize, rounded)
+        return on_official_grid(sr, self.quantize, round_to_8bit)
 
     def sample(self, x: Tensor, noise: Callable[[], Tensor]) -> Tensor:
         """One sample for each condition x [N, 3, H, W] in [-1, 1]; see `refine`."""
