@@ -41,3 +41,8 @@ def tiled(upscale: Callable[[Tensor], Tensor], lr: Tensor, scale: int, tile: int
 def on_official_grid(images: Tensor, quantize: Quantize, rule: Callable[[Tensor], Tensor]) -> Tensor:
     """Outputs as the release writes them ("official", by its rule), or the clamped floats ("none")."""
     return rule(images) if quantize == "official" else torch.clamp(images, 0, 1)
+
+
+def truncate_to_8bit(images: Tensor) -> Tensor:
+    """[0, 1] onto the 8-bit grid by dropping the fraction, as releases do that cast to integers without rounding."""
+    return (images.clamp(0, 1) * 255).floor() / 255

@@ -5,8 +5,7 @@ The network and its levels are not the paper's (see `_janspiry_unet`), and neith
 posterior's, and each step's estimate of the image is clamped.
 """
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,12 +16,12 @@ from baselines import _checkpoints as checkpoints
 from baselines._janspiry_unet import UNet, structure
 from baselines._pixels import Quantize, on_official_grid
 from sr3eval.device import default_device
-from sr3eval.diffusion.padding import padded
+from sr3eval.diffusion.padding import pad
 from sr3eval.diffusion.sampler import NoisePerImage, refine
 from sr3eval.diffusion.schedule import NoiseSchedule
 from sr3eval.errors import UserError
 from sr3eval.images import from_signed, from_uint8, round_to_8bit, to_signed, to_uint8
-from sr3eval.method import fingerprint
+from sr3eval.method import Work, fingerprint, finish
 
 NAME = "sr3_janspiry"
 PREFIX = "denoise_fn."  # of the network's keys; the others are its training schedule
@@ -70,24 +69,27 @@ class JanspirySR3:
         self.device = default_device()
         self.network = unet.eval().requires_grad_(False).to(self.device)
 
-    @torch.inference_mode()
     def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
-        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `padded`). Same seed, same image.
+        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `pad`). Same seed, same image.
 
         The network is given `enlarged(lr)`, so the low-resolution images are always rounded to 8 bit.
         """
+        return finish(self.upscale_steps(lr, seeds))[0]
 
-        def refined(lr: Tensor, size: tuple[int, int]) -> Tensor:
-            x = to_signed(enlarged(lr, size)).to(self.device)
-            return from_signed(self.sample(x, NoisePerImage(seeds, x)))
+    @torch.inference_mode()
+    def upscale_steps(self, lr: Tensor, seeds: Sequence[int]) -> Work:
+        """`upscale` step by step; it has no notes."""
+        x = to_signed(enlarged(*pad(lr.cpu(), self.scale, self.network.structure.factor))).to(self.device)
+        for step, y in enumerate(self.refine(x, NoisePerImage(seeds, x)), start=1):
+            sr = y
+            yield step / len(self.schedule.gammas)
+        height, width = (self.scale * side for side in lr.shape[-2:])
+        sr = from_signed(sr)[..., :height, :width].cpu()
+        return on_official_grid(sr, self.quantize, round_to_8bit), [{} for _ in seeds]
 
-        sr = padded(lr.cpu(), self.scale, self.network.structure.factor, refined).cpu()
-        return on_official_grid(sr, self.quantize, round_to_8bit)
-
-    def sample(self, x: Tensor, noise: Callable[[], Tensor]) -> Tensor:
-        """One sample for each condition x [N, 3, H, W] in [-1, 1]; see `refine`."""
-        steps = refine(self.network, x, self.schedule, noise, variance="posterior", clip=True)
-        return deque(steps, maxlen=1).pop()
+    def refine(self, x: Tensor, noise: Callable[[], Tensor]) -> Iterator[Tensor]:
+        """The steps to one sample for each condition x [N, 3, H, W] in [-1, 1]; see `sampler.refine`."""
+        return refine(self.network, x, self.schedule, noise, variance="posterior", clip=True)
 
 
 def build(

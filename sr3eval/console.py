@@ -33,9 +33,13 @@ class Group(click.Group):
             raise click.ClickException(f"{where}{error.strerror}. Mend that; the same command goes on.") from None
 
 
+# tqdm's own, but with n rounded: it may be parts of an image.
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.7g}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
+
+
 def progress(description: str, total: int | None = None) -> "tqdm[Any]":
     """A progress bar with ETA on stderr; silent where that is not a terminal."""
-    return tqdm(total=total, desc=description, dynamic_ncols=True, disable=not sys.stderr.isatty())
+    return tqdm(total=total, desc=description, bar_format=BAR, dynamic_ncols=True, disable=not sys.stderr.isatty())
 
 
 def interruptible(events: Generator[T, None, None]) -> Iterator[T]:

@@ -4,9 +4,9 @@ import hashlib
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,6 +19,11 @@ from sr3eval.images import bicubic_up, header_size, load, resize_square
 from sr3eval.tasks import Task
 
 Picture = Path | zipfile.Path
+# What a method says of each of its images, e.g. {"converged": False}; empty for nothing. JSON holds it.
+Notes = list[dict[str, Any]]
+# Upscaling in steps: yields the share of the work that is done, in (0, 1], and returns (images, notes).
+Work = Generator[float, None, tuple[Tensor, Notes]]
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -38,6 +43,37 @@ class Method(Protocol):
 
     def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
         """[N, 3, h, w] to [N, 3, H, W], both float32 in [0, 1]; image i draws its noise from seeds[i] alone."""
+
+    # Optional: lr_size, the side of the only inputs that it takes; upscale_noted(lr, seeds) -> (Tensor, Notes), where
+    # there is something to say of an image; upscale_steps(lr, seeds) -> Work, where a batch takes long.
+
+
+def work(method: Method, lr: Tensor, seeds: Sequence[int]) -> Work:
+    """Upscale by the most telling of the method's ways."""
+    if hasattr(method, "upscale_steps"):
+        return (yield from method.upscale_steps(lr, seeds))
+    if hasattr(method, "upscale_noted"):
+        return method.upscale_noted(lr, seeds)
+    return method.upscale(lr, seeds), [{} for _ in seeds]
+
+
+def finish(steps: Generator[Any, None, T]) -> T:
+    """Run a generator to its end; what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def counted(steps: Generator[float, None, T], done: int, images: int) -> Generator[float, None, T]:
+    """The steps of a batch of `images`, yielding how many images are done when `done` were before it."""
+    while True:
+        try:
+            share = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield round(done + share * images, 2)
 
 
 def fingerprint(*parts: object) -> str:
@@ -170,8 +206,10 @@ class Composed:
         self.name, self.scale, self.path, self.method = method.name, task.scale, tuple(path), method
         self.fingerprint = fingerprint(method.fingerprint, *path)
         self.checksums = getattr(method, "checksums", {})
-        side = task.lr_size
+        side, lr_size = task.lr_size, getattr(method, "lr_size", None)
         for step in path:
+            if step == "method" and lr_size not in (None, side):
+                raise UserError(f"path: {list(path)} gives {side} pixels to a method that takes {lr_size}")
             side = side * (method.scale or task.scale) if step == "method" else _side(step)
         if path.count("method") != 1 or side != task.hr_size:
             raise UserError(
@@ -181,9 +219,17 @@ class Composed:
 
     def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
         """[N, 3, h, w] to the task's [N, 3, H, W] in [0, 1]; seeds are the method's."""
+        return finish(self.upscale_steps(lr, seeds))[0]
+
+    def upscale_steps(self, lr: Tensor, seeds: Sequence[int]) -> Work:
+        """`upscale` with the steps and the notes of the method."""
+        notes: Notes = []
         for step in self.path:
-            lr = self.method.upscale(lr, seeds) if step == "method" else resize_square(lr, _side(step)).clamp(0, 1)
-        return lr
+            if step == "method":
+                lr, notes = yield from work(self.method, lr, seeds)
+            else:
+                lr = resize_square(lr, _side(step)).clamp(0, 1)
+        return lr, notes
 
 
 def _side(step: str) -> int:

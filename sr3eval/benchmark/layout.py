@@ -20,6 +20,10 @@ class RunFolder:
         """A picture of a method (by slug), or of HR or LR."""
         return self.images / folder / f"{image_id}.png"
 
+    def note(self, folder: str, image_id: str) -> Path:
+        """What a method says of one of its pictures, as JSON; there only where it says something."""
+        return self.images / folder / f"{image_id}.json"
+
     @property
     def images(self) -> Path:
         return self.path / "images"

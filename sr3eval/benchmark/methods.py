@@ -16,7 +16,7 @@ from sr3eval.benchmark.config import MethodConfig
 from sr3eval.config import check_call, defaults, resolve_path
 from sr3eval.errors import UserError, nearest
 from sr3eval.files import digest_of
-from sr3eval.method import Bicubic, Composed, Method, Precomputed, Reference, fingerprint
+from sr3eval.method import Bicubic, Composed, Method, Precomputed, Reference, Work, fingerprint, finish, work
 from sr3eval.tasks import Task
 
 Contender = Method | Precomputed | Reference
@@ -40,13 +40,18 @@ class Own:
 
     def __init__(self, method: Method, file: Path) -> None:
         self.method, self.name, self.scale = method, method.name, method.scale
+        self.lr_size = getattr(method, "lr_size", None)
         self.checksums = {file.name: digest_of({file.name: file})} | getattr(method, "checksums", {})
         self.fingerprint = fingerprint(method.fingerprint, self.checksums[file.name])
 
-    @torch.inference_mode()
     def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
         """The method's own."""
-        return self.method.upscale(lr, seeds)
+        return finish(self.upscale_steps(lr, seeds))[0]
+
+    @torch.inference_mode()
+    def upscale_steps(self, lr: Tensor, seeds: Sequence[int]) -> Work:
+        """The method's own images and notes."""
+        return (yield from work(self.method, lr, seeds))
 
 
 def import_file(path: Path) -> ModuleType:
@@ -128,7 +133,9 @@ def build(config: MethodConfig, task: Task, kinds: Kinds) -> Contender:
         if not isinstance(contender, Method):
             raise UserError(f'method "{config.name}": {config.kind} takes no path')
         return Composed(contender, config.path, task)
-    scale = getattr(contender, "scale", None)
+    scale, lr_size = getattr(contender, "scale", None), getattr(contender, "lr_size", None)
+    if lr_size not in (None, task.lr_size):
+        raise UserError(f'method "{config.name}": takes {lr_size}x{lr_size} images, but {task.name} has {task.lr_size}')
     if scale not in (None, task.scale):
         raise UserError(
             f'method "{config.name}": enlarges {scale} times, but {task.name} needs {task.scale} times; a path with '

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 import tomli_w
@@ -27,7 +27,7 @@ from sr3eval.device import threads
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write, claim_folder, digest_of
 from sr3eval.images import encode_png, load, save, to_uint8
-from sr3eval.method import Method, Precomputed, Reference, check_outputs
+from sr3eval.method import Method, Precomputed, Reference, check_outputs, counted, work
 from sr3eval.metrics import BLOCKS, Batch, Estimate, Metric, block_of
 
 LR_KERNEL = "antialiased bicubic, a = -0.5"  # of `images.bicubic_down`, which makes every run's inputs
@@ -37,10 +37,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` images through one stage of the run."""
+    """`done` of `total` images through one stage of the run; parts of an image count where a method tells its steps."""
 
     stage: str
-    done: int
+    done: float
     total: int
 
 
@@ -80,21 +80,22 @@ class Run:
         if not self.folder.inputs.exists():
             for folder in (HR, LR):  # of a run that was stopped before; its images may have been others
                 shutil.rmtree(self.folder.images / folder, ignore_errors=True)
-            for done, image_id in enumerate(self.ids, start=1):
+            for count, image_id in enumerate(self.ids, start=1):
                 hr = self.data.hr(image_id)
                 save(self.folder.image(HR, image_id), hr)
                 save(self.folder.image(LR, image_id), self.task.degrade(hr))
-                yield Progress("prepare", done, len(self.ids))
+                yield Progress("prepare", count, len(self.ids))
             atomic_write(self.folder.inputs, self.sha256.encode())
         for method in self.config.method:
             contender = self.contenders[method.name]
+            progress: Iterator[float]
             if isinstance(contender, Precomputed):
-                done_ids = self._copy(contender.read, method.slug)
+                progress = self._copy(contender.read, method.slug)
             elif isinstance(contender, Reference):
-                done_ids = self._copy(lambda image_id: load(self.folder.image(HR, image_id)), method.slug)
+                progress = self._copy(lambda image_id: load(self.folder.image(HR, image_id)), method.slug)
             else:
-                done_ids = self._make(contender, method.name, method.slug)
-            for done, _ in enumerate(done_ids, start=1):
+                progress = self._make(contender, method.name, method.slug)
+            for done in progress:
                 yield Progress(method.name, done, len(self.ids))
 
     def _probe(self) -> None:
@@ -107,50 +108,52 @@ class Run:
         if self.folder.inputs.exists() and self.folder.inputs.read_text() != self.sha256:
             raise UserError(f"{self.folder.path}: the images have changed since this run began; give another folder")
 
-    def _copy(self, read: Callable[[str], Tensor], slug: str) -> Iterator[str]:
-        for image_id in self.ids:
-            self._write(slug, image_id, read(image_id))
-            yield image_id
+    def _copy(self, read: Callable[[str], Tensor], slug: str) -> Iterator[float]:
+        for done, image_id in enumerate(self.ids, start=1):
+            self._write(slug, image_id, read(image_id), {})
+            yield done
 
-    def _make(self, method: Method, name: str, slug: str) -> Iterator[str]:
-        """Take outputs from the cache and make the missing ones, batch by batch; yields the ids that are there."""
-        missing: list[tuple[str, str]] = []
-        for image_id in self.ids:
-            key = self._key(method, image_id)
+    def _make(self, method: Method, name: str, slug: str) -> Iterator[float]:
+        """Take outputs from the cache, then make the missing ones batch by batch; yields how many are there."""
+        keys = {image_id: self._key(method, image_id) for image_id in self.ids}
+        missing = []
+        for image_id, key in keys.items():
             found = self.cache.get(key, (self.task.hr_size, self.task.hr_size))
-            if found is not None:
-                self._write(slug, image_id, found)
-                yield image_id
-                continue
-            missing.append((image_id, key))
-            if len(missing) == self.config.batch_size:
-                yield from self._upscale(method, name, slug, missing)
-                missing = []
-        yield from self._upscale(method, name, slug, missing)
+            if found is None:
+                missing.append(image_id)
+            else:
+                self._write(slug, image_id, *found)
+        done = len(keys) - len(missing)
+        yield done
+        for part in chunks(missing, self.config.batch_size):
+            yield from counted(self._upscale(method, name, slug, {i: keys[i] for i in part}), done, len(part))
+            done += len(part)
+            yield done
 
-    def _upscale(self, method: Method, name: str, slug: str, images: Sequence[tuple[str, str]]) -> Iterator[str]:
-        if not images:
-            return
+    def _upscale(self, method: Method, name: str, slug: str, keys: dict[str, str]) -> Generator[float, None, None]:
+        """Make the images of one batch, by id with their keys in the cache; yields the share that is done."""
+        ids = list(keys)
         # Every batch has the full size, so that an image's bytes do not depend on how many are left to be made.
-        padded = [image_id for image_id, _ in images] + [images[-1][0]] * (self.config.batch_size - len(images))
+        padded = ids + ids[-1:] * (self.config.batch_size - len(ids))
         lr = torch.stack([load(self.folder.image(LR, image_id)) for image_id in padded])
-        outputs = method.upscale(lr, [stable_hash(self.config.seed, image_id) for image_id in padded])
+        outputs, notes = yield from work(method, lr, [stable_hash(self.config.seed, image_id) for image_id in padded])
         side = self.task.hr_size
-        check_outputs(outputs, (len(padded), 3, side, side), f'method "{name}", batch of {images[0][0]}')
-        for (image_id, key), output in zip(images, outputs, strict=False):
-            self.cache.put(key, output)
-            self._write(slug, image_id, output)
-            yield image_id
+        check_outputs(outputs, (len(padded), 3, side, side), f'method "{name}", batch of {ids[0]}')
+        for image_id, output, note in zip(ids, outputs, notes, strict=False):
+            self.cache.put(keys[image_id], output, note)
+            self._write(slug, image_id, output, note)
 
     def _key(self, method: Method, image_id: str) -> str:
         pixels = to_uint8(load(self.folder.image(HR, image_id)))
         content = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
         return Cache.key(method.fingerprint, self.task.fingerprint, content, stable_hash(self.config.seed, image_id))
 
-    def _write(self, slug: str, image_id: str, image: Tensor) -> None:
+    def _write(self, slug: str, image_id: str, image: Tensor, note: dict[str, Any]) -> None:
         path, png = self.folder.image(slug, image_id), encode_png(image)
         if not path.exists() or path.read_bytes() != png:
             atomic_write(path, png)
+        if note:
+            atomic_write(self.folder.note(slug, image_id), json.dumps(note, sort_keys=True).encode())
 
     def scores(self) -> Generator[Progress, None, None]:
         """Read the written images back and score them; then write per_image.csv, set_scores.csv, environment.json."""

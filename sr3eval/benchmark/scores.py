@@ -1,9 +1,11 @@
 """What runs wrote of their scores, read back as tables: of one run or of several as one."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,7 +22,8 @@ Conventions = Mapping[str, tuple[bool, str]]
 class Scores:
     """per_image.csv and set_scores.csv of one or several runs.
 
-    methods: task, method, method_settings, n_too_small (images that the run left out), images (their sha256).
+    methods: task, method, method_settings, method_notes (what the method said of its images, counted), n_too_small
+    (images that the run left out), images (their sha256).
     """
 
     per_image: pd.DataFrame
@@ -34,9 +37,30 @@ def read_run(folder: Path) -> Scores:
     per_image, sets = _read_csv(run.per_image, PER_IMAGE_COLUMNS), _read_csv(run.set_scores, SET_COLUMNS)
     config = RunConfig.parse(read_toml(run.config))
     images = _read_environment(run)
-    methods = [(config.task, method.name, method.settings, *images) for method in config.method]
-    columns = ["task", "method", "method_settings", "n_too_small", "images"]
+    methods = [(config.task, m.name, m.settings, notes_text(_read_notes(run, m.slug)), *images) for m in config.method]
+    columns = ["task", "method", "method_settings", "method_notes", "n_too_small", "images"]
     return Scores(per_image, sets, pd.DataFrame(methods, columns=columns))
+
+
+def _read_notes(run: RunFolder, slug: str) -> list[dict[str, Any]]:
+    """The notes of a method, in the order of the image ids."""
+    paths = sorted((run.images / slug).rglob("*.json"))
+    try:
+        return [json.loads(path.read_bytes()) for path in paths]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run.images / slug}: notes cannot be read ({error})") from None
+
+
+def notes_text(notes: Sequence[Mapping[str, Any]]) -> str:
+    """Notes of images in short: how often something is true or false, and the mean of what is a number."""
+    parts = []
+    for name in dict.fromkeys(name for note in notes for name in note):
+        values = [note[name] for note in notes if name in note]
+        if all(isinstance(value, bool) for value in values):
+            parts.append(f"{name} {sum(values)}, not {len(values) - sum(values)}")
+        elif all(isinstance(value, int | float) for value in values):
+            parts.append(f"{name} {math.fsum(values) / len(values):.4g} (mean of {len(values)})")
+    return ", ".join(parts)
 
 
 def _read_environment(run: RunFolder) -> tuple[int, str]:

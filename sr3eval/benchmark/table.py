@@ -273,9 +273,11 @@ def notes(results: pd.DataFrame) -> list[str]:
         lines.append(f"{row.method}: {what} (infinite {printed(str(row.metric))[0]}, not in the mean).")
     for metric, settings in dict(zip(results["metric"], results["settings"], strict=True)).items():
         lines.append(f"{printed(metric)[0]}: {settings}.")
-    for method, settings in dict(zip(results["method"], results["method_settings"], strict=True)).items():
-        if settings != method:
-            lines.append(f"{method}: {settings}.")
+    for row in results.drop_duplicates("method").itertuples():
+        if row.method_settings != row.method:
+            lines.append(f"{row.method}: {row.method_settings}.")
+        if row.method_notes:
+            lines.append(f"{row.method} says of its images: {row.method_notes}.")
     return lines
 
 

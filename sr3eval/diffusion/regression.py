@@ -8,7 +8,7 @@ from torch import Tensor
 from sr3eval import tasks
 from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
-from sr3eval.diffusion.padding import padded
+from sr3eval.diffusion.padding import pad
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
 from sr3eval.method import fingerprint
@@ -35,13 +35,11 @@ class Regression:
 
     @torch.inference_mode()
     def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
-        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `padded`). Seeds are not used."""
+        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `pad`). Seeds are not used."""
         assert self.scale is not None
-
-        def regressed(x: Tensor, size: tuple[int, int]) -> Tensor:
-            return regress(self.network, x, size)
-
-        return padded(lr.to(self.device), self.scale, self.network.config.factor, regressed).cpu()
+        enlarged, size = pad(lr.to(self.device), self.scale, self.network.config.factor)
+        height, width = (self.scale * side for side in lr.shape[-2:])
+        return regress(self.network, enlarged, size)[..., :height, :width].cpu()
 
 
 def build(*, checkpoint: str, task: Task | None = None) -> Regression:

@@ -15,7 +15,7 @@ from sr3eval.diffusion.schedule import FIRST_BETA, Spacing
 from sr3eval.errors import UserError
 from sr3eval.files import claim_folder, digest_of
 from sr3eval.images import header_size, load, save
-from sr3eval.method import check_outputs
+from sr3eval.method import Method, check_outputs, counted, work
 
 CONFIG_FILE = "sample.toml"
 
@@ -52,8 +52,8 @@ class Output:
     path: Path
 
 
-def sample_folder(config: SampleConfig, images: Path, out: Path) -> Generator[tuple[int, int], None, None]:
-    """Upscale all images below `images`, of any sizes, into `out`; yields (done, total) after every batch.
+def sample_folder(config: SampleConfig, images: Path, out: Path) -> Generator[tuple[float, int], None, None]:
+    """Upscale all images below `images`, of any sizes, into `out`; yields (images done, total) with every step.
 
     Outputs keep their ids; with several samples an image they lie in sample_0/, sample_1/ ... Batches are planned from
     the whole folder and one that lacks an output is made again whole, so an interrupted run gives the same bytes.
@@ -69,14 +69,22 @@ def sample_folder(config: SampleConfig, images: Path, out: Path) -> Generator[tu
     total, done = sum(map(len, plan)), 0
     for batch in plan:
         if not all(output.path.exists() for output in batch):
-            lr = torch.stack([load(paths[output.image_id]) for output in batch])
-            seeds = [stable_hash(config.seed, output.image_id, output.number) for output in batch]
-            outputs = method.upscale(lr, seeds)
-            check_outputs(outputs, tuple(outputs.shape), f"{config.checkpoint}, batch of {batch[0].image_id}")
-            for output, sr in zip(batch, outputs, strict=True):
-                save(output.path, sr)
+            for partly in counted(_write(batch, paths, method, config), done, len(batch)):
+                yield partly, total
         done += len(batch)
         yield done, total
+
+
+def _write(
+    batch: list[Output], paths: dict[str, Path], method: Method, config: SampleConfig
+) -> Generator[float, None, None]:
+    """Make and write the outputs of one batch; yields the share that is done."""
+    lr = torch.stack([load(paths[output.image_id]) for output in batch])
+    seeds = [stable_hash(config.seed, output.image_id, output.number) for output in batch]
+    outputs, _ = yield from work(method, lr, seeds)
+    check_outputs(outputs, tuple(outputs.shape), f"{config.checkpoint}, batch of {batch[0].image_id}")
+    for output, sr in zip(batch, outputs, strict=True):
+        save(output.path, sr)
 
 
 def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint) -> sr3.SR3 | regression.Regression:

@@ -1,7 +1,6 @@
 """SR3 as a Method: a checkpoint, an inference schedule, and one noise generator an image."""
 
-import collections
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor
@@ -9,12 +8,12 @@ from torch import Tensor
 from sr3eval import tasks
 from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
-from sr3eval.diffusion.padding import padded
+from sr3eval.diffusion.padding import pad
 from sr3eval.diffusion.sampler import NoisePerImage, Variance, refine
 from sr3eval.diffusion.schedule import FIRST_BETA, NoiseSchedule, Spacing
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
-from sr3eval.method import fingerprint
+from sr3eval.method import Work, fingerprint, finish
 from sr3eval.tasks import Task
 
 
@@ -26,11 +25,16 @@ def sample(
     schedule: NoiseSchedule,
     variance: Variance = "beta",
     clip: bool = False,
-) -> Tensor:
-    """lr [N, 3, h, w] in [0, 1] to one sample an image, [N, 3, H, W] in [0, 1], from the image's own seed."""
+) -> Generator[float, None, Tensor]:
+    """lr [N, 3, h, w] in [0, 1] to one sample an image, [N, 3, H, W] in [0, 1], from the image's own seed.
+
+    Yields the share of the steps that are done.
+    """
     x = to_signed(bicubic_up(lr, size)).contiguous(memory_format=torch.channels_last)
-    steps = refine(network, x, schedule, NoisePerImage(seeds, x), variance, clip)
-    (y,) = collections.deque(steps, maxlen=1)  # the last one; no earlier step is kept
+    total = len(schedule.gammas)
+    for step, refined in enumerate(refine(network, x, schedule, NoisePerImage(seeds, x), variance, clip), start=1):
+        y = refined
+        yield step / total
     return from_signed(y)
 
 
@@ -56,15 +60,18 @@ class SR3:
         training = weights.config.schedule.build()
         self.schedule = NoiseSchedule.inference(float(training.gammas[-1]), steps, spacing, first_beta)
 
-    @torch.inference_mode()
     def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
-        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `padded`). Same seed, same image."""
+        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `pad`). Same seed, same image."""
+        return finish(self.upscale_steps(lr, seeds))[0]
+
+    @torch.inference_mode()
+    def upscale_steps(self, lr: Tensor, seeds: Sequence[int]) -> Work:
+        """`upscale` step by step; it has no notes."""
         assert self.scale is not None
-
-        def refined(x: Tensor, size: tuple[int, int]) -> Tensor:
-            return sample(self.network, x, size, seeds, self.schedule, self.variance, self.clip)
-
-        return padded(lr.to(self.device), self.scale, self.network.config.factor, refined).cpu()
+        enlarged, size = pad(lr.to(self.device), self.scale, self.network.config.factor)
+        sr = yield from sample(self.network, enlarged, size, seeds, self.schedule, self.variance, self.clip)
+        height, width = (self.scale * side for side in lr.shape[-2:])
+        return sr[..., :height, :width].cpu(), [{} for _ in seeds]
 
 
 def build(

@@ -1,6 +1,7 @@
 """benchmark.py from the outside: a run, its files, its resumption, and everything that can be wrong with its input."""
 
 import inspect
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from benchmark import kinds
 from sr3eval import metrics
 from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.runner import Run
 from sr3eval.config import check_call, from_dict, read_toml
 from sr3eval.data import stable_hash
 from sr3eval.diffusion.train_config import TrainConfig
@@ -54,6 +56,17 @@ class Bad(Noisy):
 def bad(*, fault: str): return Bad(fault)
 def other_scale():
     noisy = Noisy(); noisy.scale = 8
+    return noisy
+class Noting(Noisy):
+    fingerprint = "noting"
+    def upscale_steps(self, lr, seeds):
+        for step in (1, 2):
+            yield step / 2
+        notes = [{"converged": seed % 2 == 0, "steps": 10} for seed in seeds]
+        return super().upscale(lr, seeds), [note if seed % 3 else {} for note, seed in zip(notes, seeds)]
+def noting(): return Noting()
+def other_size():
+    noisy = Noisy(); noisy.lr_size = 32
     return noisy
 def nothing(): return 3
 """
@@ -230,6 +243,29 @@ def test_cache_is_shared_between_runs(world, tmp_path):
     assert again.returncode == 0  # every output was found: the method was never called
 
 
+def test_what_a_method_says_of_its_images_is_kept_and_counted(world, tmp_path):
+    settings = config(world, metrics=["psnr"], method=[{"name": "mine", "python": f"{world / 'mine.py'}:noting"}])
+    run = Run(RunConfig.parse(settings), tmp_path / "first", tmp_path / "cache", kinds())
+    assert [event.done for event in run.images() if event.stage == "mine"] == (
+        [0, 1.5, 3, 3, 4.5, 6, 6, 7.5, 9, 9, 9.5, 10, 10]
+    )
+    notes = {}
+    for image_id in run.ids:
+        seed, path = stable_hash(0, image_id), tmp_path / "first" / "images" / "mine" / f"{image_id}.json"
+        assert path.exists() == bool(seed % 3)
+        if path.exists():
+            notes[image_id] = json.loads(path.read_text())
+            assert notes[image_id] == {"converged": seed % 2 == 0, "steps": 10}
+    for out in ("first", "second"):  # the second from the cache
+        assert benchmark(tmp_path, settings, out, KILL_AT="1" if out == "second" else "").returncode == 0
+        results = pd.read_csv(tmp_path / out / "results.csv")
+        converged = sum(note["converged"] for note in notes.values())
+        expected = f"converged {converged}, not {len(notes) - converged}, steps 10 (mean of {len(notes)})"
+        assert set(results["method_notes"]) == {expected}
+        assert expected in (tmp_path / out / "report.html").read_text()
+    assert files(tmp_path / "first") == files(tmp_path / "second")
+
+
 def test_other_seed_gives_other_noise(world, finished, tmp_path):
     assert benchmark(tmp_path, config(world, seed=1)).returncode == 0
     ours, theirs = files(tmp_path / "run"), files(finished[0])
@@ -403,6 +439,14 @@ BAD = {
     "no such function": (lambda w: config(w, method=method(w, "biuld")), "has no function biuld"),
     "not a method": (lambda w: config(w, method=method(w, "nothing")), "needs name, fingerprint, scale and upscale"),
     "other scale": (lambda w: config(w, method=method(w, "other_scale")), "enlarges 8 times, but photos_16_64 needs 4"),
+    "other size": (
+        lambda w: config(w, method=method(w, "other_size")),
+        "takes 32x32 images, but photos_16_64 has 16",
+    ),
+    "path of another size": (
+        lambda w: config(w, method=method(w, "other_size", path=["method"])),
+        "gives 16 pixels to a method that takes 32",
+    ),
     "no path": (
         lambda w: config(w, method=method(w, "other_scale", path=["method", "bicubic 65"])),
         "makes 65 pixels of 16; it must",

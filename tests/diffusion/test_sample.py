@@ -76,7 +76,7 @@ def test_interrupted_sampling_goes_on_with_the_same_bytes(trained, inputs, tmp_p
     config = SampleConfig(trained["sr3"], steps=2, batch_size=2)
     *_, _ = sample_folder(config, inputs, tmp_path / "whole")
     running = sample_folder(config, inputs, tmp_path / "parts")
-    next(running)
+    next(done for done, _ in running if done > 2)
     running.close()
     (tmp_path / "parts" / "a.png").unlink()
     *_, _ = sample_folder(config, inputs, tmp_path / "parts")
