@@ -67,6 +67,22 @@ def table_(runs: tuple[Path, ...], out: Path | None) -> None:
 
 
 @main.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder of the pack.")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="A method to show; all by default.")
+@click.option("--test", default=100, show_default=True, type=click.IntRange(1), help="Images to judge, at most.")
+@click.option("--practice", default=4, show_default=True, type=click.IntRange(0))
+@click.option("--catch", default=8, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, help="Chooses the images.")
+def stimuli(folder: Path, out: Path, methods: tuple[str, ...], test: int, practice: int, catch: int, seed: int) -> None:
+    """Pack pictures of a finished RUN for a human study (`flask --app study_app study create PACK`)."""
+    from sr3eval.benchmark.stimuli import stimuli as pack
+
+    draw(pack(folder, out, methods, test, practice, catch, seed))
+    click.echo(out)
+
+
+@main.command()
 @click.argument("images", type=click.Path(path_type=Path))
 @click.option("--task", required=True, help="Task whose HR preparation the images get.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .npz file to write.")

@@ -1,0 +1,81 @@
+"""The stimulus pack: pictures of a run for a human study, so that people judge exactly the pixels that were scored."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.layout import HR, LR, REFERENCE, RunFolder
+from sr3eval.benchmark.runner import Progress
+from sr3eval.config import read_toml
+from sr3eval.data import find_images, stable_hash
+from sr3eval.errors import UserError
+from sr3eval.files import TEMPORARY, atomic_write
+from sr3eval.images import header_size
+
+FORMAT = 1  # of manifest.json
+
+
+def stimuli(
+    folder: Path, out: Path, methods: Sequence[str], test: int, practice: int, catch: int, seed: int
+) -> Generator[Progress, None, None]:
+    """Copy the pictures of some images of a finished run into the new folder `out`, which appears whole or not at all.
+
+    methods: names; none for all but the reference. Which images serve as practice and catch trials, and which at most
+    `test` of the others are tested, depends on `seed` alone. Raises UserError for an unfinished run, an unknown method,
+    too few images, a picture that is missing or of another size than its HR, and an `out` that is there.
+    """
+    run = RunFolder(folder)
+    config = RunConfig.parse(read_toml(run.config))
+    if not run.results.exists():
+        raise UserError(f"{folder}: has no results.csv; finish this run first")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: is there already; give another folder")
+    names = _slugs(config, methods)
+    kinds = _kinds(list(find_images(run.images / HR)), test, practice, catch, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=out.parent) as temporary:
+        pack = Path(temporary) / "pack"
+        items = []
+        for done, (image_id, kind) in enumerate(kinds.items(), start=1):
+            sources = {"hr": HR, "lr": LR} | {slug: slug for slug in names}
+            sums = {name: _copy(run, source, image_id, pack / name) for name, source in sources.items()}
+            items.append({"image_id": image_id, "kind": kind, "sha256": sums})
+            yield Progress("stimuli", done, len(kinds))
+        manifest = {"format": FORMAT, "task": config.task, "seed": seed, "methods": names, "items": items}
+        atomic_write(pack / "manifest.json", json.dumps(manifest, indent=1).encode())
+        pack.replace(out)
+
+
+def _slugs(config: RunConfig, methods: Sequence[str]) -> dict[str, str]:
+    """{slug: name} of the methods asked for."""
+    known = {method.name: method.slug for method in config.method if method.kind != REFERENCE}
+    for name in methods:
+        if name not in known:
+            raise UserError(f'method "{name}": not in this run, which has {", ".join(known)}')
+    return {known[name]: name for name in methods or known}
+
+
+def _kinds(ids: Sequence[str], test: int, practice: int, catch: int, seed: int) -> dict[str, str]:
+    """{image_id: kind} in the order of the seeded choice."""
+    if len(ids) <= practice + catch:
+        raise UserError(f"{len(ids)} images leave none to test beside {practice} for practice and {catch} for catch")
+    order = sorted(ids, key=lambda image_id: stable_hash("stimuli", seed, image_id))
+    kinds = ["practice"] * practice + ["catch"] * catch + ["test"] * test
+    return dict(zip(order, kinds, strict=False))
+
+
+def _copy(run: RunFolder, source: str, image_id: str, to: Path) -> str:
+    """Copy a picture as it is; its sha256."""
+    path = run.image(source, image_id)
+    if not path.exists():
+        raise UserError(f"{path}: is missing; run the benchmark again")
+    if source != LR and header_size(path) != header_size(run.image(HR, image_id)):
+        raise UserError(f"{path}: is not of the size of its HR image; run the benchmark again")
+    target = to / f"{image_id}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)
+    return hashlib.sha256(target.read_bytes()).hexdigest()

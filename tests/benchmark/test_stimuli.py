@@ -1,0 +1,111 @@
+"""benchmark.py stimuli: the pack holds the scored pictures byte for byte, chosen by seed, or is not there."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark import kinds
+from sr3eval.benchmark import table
+from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.runner import Run
+from sr3eval.benchmark.scores import read_run
+from sr3eval.benchmark.stimuli import stimuli
+from sr3eval.errors import UserError
+from sr3eval.images import save
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of twelve images and three methods, the reference among them."""
+    world = tmp_path_factory.mktemp("world")
+    generator = torch.Generator().manual_seed(0)
+    for index in range(12):
+        save(world / "images" / "ab"[index % 2] / f"{index}.png", torch.rand(3, 64, 64, generator=generator))
+    methods = [{"kind": "bicubic"}, {"kind": "reference"}, {"kind": "bicubic", "name": "My Model"}]
+    plain = {
+        "task": "photos_16_64",
+        "metrics": ["psnr"],
+        "data": {"images": str(world / "images")},
+        "method": methods,
+    }
+    current = Run(RunConfig.parse(plain), world / "run", world / "cache", kinds())
+    *_, _ = current.images()
+    *_, _ = current.scores()
+    table.write(table.summarise(read_run(world / "run"), current.conventions()), world / "run")
+    return world / "run"
+
+
+def pack(run, out, methods=(), test=100, practice=2, catch=3, seed=0):
+    *_, _ = stimuli(run, out, methods, test, practice, catch, seed)
+    return json.loads((out / "manifest.json").read_text())
+
+
+def test_the_scored_pictures_are_packed_byte_for_byte(run, tmp_path):
+    line = [sys.executable, str(ROOT / "benchmark.py"), "stimuli", str(run), "--out", str(tmp_path / "pack")]
+    result = subprocess.run([*line, "--practice", "2", "--catch", "3"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    manifest = json.loads((tmp_path / "pack" / "manifest.json").read_text())
+    assert list(manifest) == ["format", "task", "seed", "methods", "items"]
+    assert manifest["methods"] == {"bicubic": "bicubic", "my-model": "My Model"}
+    assert [item["kind"] for item in manifest["items"]] == ["practice"] * 2 + ["catch"] * 3 + ["test"] * 7
+    for item in manifest["items"]:
+        for name, source in {"hr": "_hr", "lr": "_lr", "bicubic": "bicubic", "my-model": "my-model"}.items():
+            packed = (tmp_path / "pack" / name / f"{item['image_id']}.png").read_bytes()
+            assert packed == (run / "images" / source / f"{item['image_id']}.png").read_bytes()
+            assert item["sha256"][name] == hashlib.sha256(packed).hexdigest()
+    assert len(list((tmp_path / "pack").rglob("*.png"))) == 12 * 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pack"]
+
+
+def test_the_choice_depends_on_the_seed_alone(run, tmp_path):
+    first, again = pack(run, tmp_path / "a"), pack(run, tmp_path / "b", methods=["My Model"])
+    assert [i["image_id"] for i in first["items"]] == [i["image_id"] for i in again["items"]]
+    assert list(again["methods"]) == ["my-model"]
+    other = pack(run, tmp_path / "c", test=4, seed=1)
+    assert len(other["items"]) == 9
+    assert [i["image_id"] for i in other["items"]] != [i["image_id"] for i in first["items"]][:9]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ["bicubik"]}, 'method "bicubik": not in this run, which has bicubic, My Model'),
+        ({"practice": 4, "catch": 8}, "12 images leave none to test beside 4 for practice and 8 for catch"),
+    ],
+)
+def test_bad_requests_write_nothing(run, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        pack(run, tmp_path / "pack", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_that_cannot_be_packed(run, tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        pack(tmp_path / "none", tmp_path / "pack")
+    with pytest.raises(UserError, match="is there already"):
+        pack(run, run)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for source in run.rglob("*"):
+        if source.is_file() and source.name != "3.png":
+            target = broken / source.relative_to(run)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+    save(broken / "images" / "_hr" / "b" / "3.png", torch.rand(3, 64, 64))
+    with pytest.raises(UserError, match=r"_lr/b/3\.png: is missing"):
+        pack(broken, tmp_path / "pack")
+    save(broken / "images" / "_lr" / "b" / "3.png", torch.rand(3, 16, 16))
+    save(broken / "images" / "bicubic" / "b" / "3.png", torch.rand(3, 32, 32))
+    with pytest.raises(UserError, match="not of the size of its HR image"):
+        pack(broken, tmp_path / "pack")
+    (broken / "results.csv").unlink()
+    with pytest.raises(UserError, match="finish this run first"):
+        pack(broken, tmp_path / "pack")
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]
