@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ import click
 from sr3eval import console
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from baselines._releases import Release
     from sr3eval.benchmark.methods import Kinds
     from sr3eval.benchmark.runner import Progress
@@ -45,7 +47,7 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
     scores = read_run(out)
     results = table.summarise(scores, current.conventions())
     table.write(results, out)
-    report.write(out, current.config, results, scores)
+    report.write(out, current.config, results, scores, out)
     click.echo(table.markdown(results))
     click.echo(f"{out / 'report.html'}")
 
@@ -53,17 +55,49 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
 @main.command("table")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for results.{csv,md,tex}; only printed by default."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for results.{csv,md,tex}, and report.html of a single run; only printed by default.",
 )
-def table_(runs: tuple[Path, ...], out: Path | None) -> None:
+@click.option(
+    "--responses", multiple=True, type=click.Path(path_type=Path), help="responses.csv of a study: adds fool rates."
+)
+def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...]) -> None:
     """Make the table of one or several finished RUNS from their files alone."""
-    from sr3eval.benchmark import table
+    from sr3eval.benchmark import report, table
+    from sr3eval.benchmark.config import RunConfig
+    from sr3eval.benchmark.layout import RunFolder
     from sr3eval.benchmark.scores import read_runs
+    from sr3eval.config import read_toml
 
-    results = table.summarise(*read_runs(runs))
+    scores, conventions = read_runs(runs)
+    results = table.summarise(scores, conventions)
+    if responses:
+        results = with_people(results, responses)
     if out is not None:
         table.write(results, out)
+        if len(runs) == 1:
+            config = RunConfig.parse(read_toml(RunFolder(runs[0]).config))
+            report.write(runs[0], config, results, scores, out)
     click.echo(table.markdown(results))
+
+
+def with_people(results: "DataFrame", responses: Sequence[Path]) -> "DataFrame":
+    """The results and the fool rates of their methods; what counts is decided by analysis' rules."""
+    from analysis.comparisons import compare
+    from analysis.errors import DataError
+    from analysis.exclusions import exclude
+    from analysis.summary import PRIMARY, study_results
+    from analysis.tables import load
+    from sr3eval.benchmark.people import add_fool_rates
+    from sr3eval.errors import UserError
+
+    try:
+        given = load(responses, models=list(dict.fromkeys(results["method"])))
+        rates, _ = study_results(given)
+        return add_fool_rates(results, rates[rates["analysis"] == PRIMARY], compare(exclude(given)[0]))
+    except DataError as error:
+        raise UserError(str(error)) from None
 
 
 @main.command()
@@ -103,14 +137,23 @@ def statistics(
 
 @main.command()
 @click.argument("files", nargs=-1)
-def weights(files: tuple[str, ...]) -> None:
+@click.option(
+    "--extract", type=click.Path(path_type=Path), help="Write the tensors of one .t7 file to this .safetensors file."
+)
+def weights(files: tuple[str, ...], extract: Path | None) -> None:
     """List the weights that authors released, and which of them are here; or say what the given FILES are.
 
     Nothing is downloaded. Here means: in the folder SR3EVAL_WEIGHTS, in torch.hub's cache or in an installed package.
     """
+    from baselines import _torch7
     from baselines._releases import identify, table
     from sr3eval.metrics._weights import folders
 
+    if extract is not None:
+        if len(files) != 1:
+            raise click.UsageError("--extract takes one FILE")
+        click.echo(f"{extract}: {_torch7.extract(files[0], extract)} tensors")
+        return
     for file in files:
         click.echo(identify(file, releases()))
     if not files:

@@ -1,8 +1,9 @@
 """report.html: one self-contained page with the table, the intervals, the pictures and how they were made."""
 
 import base64
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,12 @@ class Dot:
     text: str
 
 
-def write(folder: Path, config: RunConfig, results: pd.DataFrame, scores: Scores) -> None:
-    """Write report.html of a finished run."""
+def write(folder: Path, config: RunConfig, results: pd.DataFrame, scores: Scores, out: Path) -> None:
+    """Write report.html of the finished run in `folder` into `out`."""
     run = RunFolder(folder)
     config = replace(config, method=tuple(method for method in config.method if method.kind != REFERENCE))
     header, rows = cells(results, HTML)
+    colors = dict(zip(dict.fromkeys(results["method"]), itertools.cycle(PALETTE), strict=False))
     ids = sorted(find_images(run.images / HR))
     shown = _affordable(run, config, choose(ids, GRID_ROWS))
     page = _template().render(
@@ -76,7 +78,7 @@ def write(folder: Path, config: RunConfig, results: pd.DataFrame, scores: Scores
         header=header,
         rows=rows,
         notes=notes(results),
-        plots=[(printed(metric)[0], _dots(part)) for metric, part in results.groupby("metric", sort=False)],
+        plots=[(printed(metric)[0], _dots(part, colors)) for metric, part in results.groupby("metric", sort=False)],
         grid=[(image_id, _row(run, config, image_id)) for image_id in shown],
         pixelated=header_size(run.image(HR, shown[0]))[0] <= 256,
         extremes=_extremes(run, config, results, scores.per_image),
@@ -84,7 +86,7 @@ def write(folder: Path, config: RunConfig, results: pd.DataFrame, scores: Scores
         config=run.config.read_text(encoding="utf-8"),
         environment=json.loads(run.environment.read_text(encoding="utf-8")),
     )
-    atomic_write(folder / "report.html", page.encode())
+    atomic_write(out / "report.html", page.encode())
 
 
 def _template() -> jinja2.Template:
@@ -115,7 +117,7 @@ def _affordable_extremes(run: RunFolder, config: RunConfig, image_id: str) -> in
     return PICTURE_BYTES // (each * run.image(HR, image_id).stat().st_size)
 
 
-def _dots(results: pd.DataFrame) -> list[Dot]:
+def _dots(results: pd.DataFrame, colors: Mapping[str, str]) -> list[Dot]:
     ends = results[["ci_low", "ci_high", "value"]].to_numpy(float)
     finite = ends[np.isfinite(ends)]
     if not len(finite):
@@ -127,11 +129,11 @@ def _dots(results: pd.DataFrame) -> list[Dot]:
         return float(np.clip(100 * (value - low + margin) / (high - low + 2 * margin), 0, 100))
 
     dots = []
-    for index, row in enumerate(results[np.isfinite(results["value"])].itertuples()):
+    for row in results[np.isfinite(results["value"])].itertuples():
         decimals = printed(str(row.metric))[1]
         interval = [row.value if np.isnan(end) else end for end in (row.ci_low, row.ci_high)]
         text = f"{row.value:.{decimals}f} [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]"
-        color = PALETTE[index % len(PALETTE)]
+        color = colors[str(row.method)]
         dots.append(
             Dot(str(row.method), color, position(row.value), position(interval[0]), position(interval[1]), text)
         )

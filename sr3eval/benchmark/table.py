@@ -19,6 +19,7 @@ from sr3eval.benchmark.intervals import (
     t_p,
 )
 from sr3eval.benchmark.layout import REFERENCE
+from sr3eval.benchmark.people import INTERVAL
 from sr3eval.benchmark.scores import Conventions, Scores
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
@@ -41,6 +42,8 @@ PRINTED = {
     "top1_agreement_resnet50": ("Top-1 agreement, ResNet-50", 3),
     "top1_agreement_efficientnet_lite0": ("Top-1 agreement, EfficientNet-Lite0", 3),
     "fd_efficientnet_lite0": ("FD, EfficientNet-Lite0", 1),
+    "fool_rate_task1": ("Fool rate, Task-1, %", 1),
+    "fool_rate_task2": ("Fool rate, Task-2, %", 1),
 }
 
 
@@ -231,6 +234,9 @@ def is_similar(result: Any) -> bool:
 
 
 def _cell(result: Any, decimals: int, style: Style) -> str:
+    if math.isnan(result.value):
+        return "–"
+
     def number(value: float) -> str:
         return f"{value:.{decimals}f}"
 
@@ -263,8 +269,12 @@ def notes(results: pd.DataFrame) -> list[str]:
         )
         if n < SMALL_N:
             lines.append(f"They are biased at small N: compare them at N = {n} and with the same images only.")
+    people = results[results["interval"] == INTERVAL]
+    if not people.empty:
+        lines.append("Fool rates: brackets are 95 % intervals for new subjects and new images.")
     if any(map(is_similar, results.itertuples())):
-        lines.append(f"†: not significantly different from the best at 5 % ({_tests(means, sets)}, Holm-adjusted).")
+        tests = _tests(means, sets, people)
+        lines.append(f"†: not significantly different from the best at 5 % ({tests}, Holm-adjusted).")
     if (results["testable"] == False).any():  # noqa: E712 - NaN where nothing was compared
         lines.append("Too few groups for a test at 5 % with so many methods: no † there, whatever the difference.")
     infinite = results[results["n_infinite"] > 0]
@@ -281,13 +291,14 @@ def notes(results: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _tests(means: pd.DataFrame, sets: pd.DataFrame) -> str:
+def _tests(means: pd.DataFrame, sets: pd.DataFrame, people: pd.DataFrame) -> str:
     paired = "paired sign-flip test over the same units"
     shares = any("error" in str(metric) or "agreement" in str(metric) for metric in means["metric"])
     if shares and (means["n"] == means["n_groups"]).all():
         paired += ", which for error rates is McNemar's exact test"
     names = [paired] if not means.empty else []
-    return "; ".join(names + (["t test on the jackknifed difference for set metrics"] if not sets.empty else []))
+    names += ["t test on the jackknifed difference for set metrics"] if not sets.empty else []
+    return "; ".join(names + (["two-way clustered t test for fool rates"] if not people.empty else []))
 
 
 def markdown(results: pd.DataFrame) -> str:

@@ -1,0 +1,118 @@
+"""benchmark.py table --responses: people's column beside the machine's, in every format, or one line why not."""
+
+import re
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from analysis.comparisons import compare
+from analysis.exclusions import exclude
+from analysis.fool_rate import fool_rates
+from analysis.simulation import simulate
+from benchmark import kinds, main
+from sr3eval.benchmark import table
+from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.runner import Run
+from sr3eval.benchmark.scores import read_run
+from sr3eval.images import save
+
+RATES = {"bicubic": 0.1, "mine": 0.48, "theirs": 0.4}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    world = tmp_path_factory.mktemp("world")
+    generator = torch.Generator().manual_seed(0)
+    for index in range(4):
+        save(world / "images" / f"{index}.png", torch.rand(3, 64, 64, generator=generator))
+    methods = [{"kind": "bicubic", "name": name} for name in (*RATES, "unseen")] + [{"kind": "reference"}]
+    plain = {
+        "task": "photos_16_64",
+        "metrics": ["psnr"],
+        "data": {"images": str(world / "images")},
+        "method": methods,
+    }
+    current = Run(RunConfig.parse(plain), world / "run", world / "cache", kinds())
+    *_, _ = current.images()
+    *_, _ = current.scores()
+    table.write(table.summarise(read_run(world / "run"), current.conventions()), world / "run")
+    return world / "run"
+
+
+@pytest.fixture(scope="module")
+def responses():
+    """Both tasks, with subjects who must be excluded."""
+    parts = [
+        simulate(RATES, subjects=12, images=20, trials=10, task=task, seed=task, guessers=0.2, study=f"s{task}")
+        for task in (1, 2)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def make_table(run, *arguments):
+    return CliRunner().invoke(main, ["table", str(run), *map(str, arguments)])
+
+
+def test_fool_rates_stand_beside_the_metrics(run, responses, tmp_path):
+    responses.to_csv(tmp_path / "responses.csv", index=False)
+    result = make_table(run, "--responses", tmp_path / "responses.csv", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    results = pd.read_csv(tmp_path / "out" / "results.csv")
+    counted, log = exclude(responses)
+    assert len(log) > 0
+    expected = fool_rates(counted).set_index(["task", "model"])
+    for task in (1, 2):
+        rows = results[results["metric"] == f"fool_rate_task{task}"].set_index("method")
+        assert sorted(rows.index) == sorted(RATES)
+        for name, row in rows.iterrows():
+            rate = expected.loc[(task, name)]
+            ours = row[["value", "ci_low", "ci_high", "n"]].astype(float).tolist()
+            assert ours == pytest.approx([100 * rate.fool_rate, 100 * rate.ci_low, 100 * rate.ci_high, rate.n])
+        best = expected.loc[task]["fool_rate"].idxmax()
+        assert rows.index[rows["best"]].tolist() == [best]
+        pairs = compare(counted[counted["task"] == task])
+        pair = pairs[(pairs["model_a"] == "bicubic") & (pairs["model_b"] == best)].iloc[0]
+        assert rows.loc["bicubic", "delta_to_best"] == pytest.approx(100 * pair["difference"])
+        assert rows.loc["bicubic", "p_value"] == pytest.approx(pair["p_holm"])
+    text = f"{results[results['metric'] == 'fool_rate_task1'].set_index('method').loc['bicubic', 'value']:.1f} "
+    for name in ("results.md", "results.tex", "report.html"):
+        made = (tmp_path / "out" / name).read_text()
+        assert "Fool rate, Task-1" in made and "Fool rate, Task-2" in made
+        assert text in made
+        assert "–" in made  # the method that nobody was shown
+    assert (tmp_path / "out" / "results.md").read_text() in result.stdout
+
+
+BAD = {
+    "unknown model": (
+        lambda r: r.assign(model=r["model"].replace("mine", "mein")),
+        'unknown model "mein"; did you mean',
+    ),
+    "missing column": (lambda r: r.drop(columns="choice_side"), "has no column choice_side"),
+    "no responses": (lambda r: r.iloc[:0], "holds no responses"),
+    "twice": (lambda r: pd.concat([r, r.iloc[:1]]), "are there twice"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_responses_are_one_line(run, responses, tmp_path, case):
+    change, message = BAD[case]
+    change(responses).to_csv(tmp_path / "responses.csv", index=False)
+    result = make_table(run, "--responses", tmp_path / "responses.csv", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_excluded_is_marked_and_no_number(run, responses, tmp_path):
+    responses.assign(finished=0, excluded_reason="withdrawn").to_csv(tmp_path / "responses.csv", index=False)
+    result = make_table(run, "--responses", tmp_path / "responses.csv", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    results = pd.read_csv(tmp_path / "out" / "results.csv")
+    rows = results[results["metric"] == "fool_rate_task1"]
+    assert rows["value"].isna().all() and (rows["n"] == 0).all()
+    assert "nan" not in (tmp_path / "out" / "results.md").read_text()
+    assert not re.search(r"\bnan\b", re.sub('"data:[^"]*"', "", (tmp_path / "out" / "report.html").read_text()))
