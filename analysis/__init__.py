@@ -1,1 +1,16 @@
-"""Analysis of responses and scores with pandas: fool rates, figures, power, agreement of metrics with people."""
+"""Analysis of responses and scores with pandas: fool rates, figures, power, agreement of metrics with people.
+
+    from analysis import figures, tables
+    from analysis.exclusions import exclude
+    from analysis.fool_rate import fool_rates
+
+    responses = tables.load("responses.csv")
+    kept, log = exclude(responses)
+    rates = fool_rates(kept, by=["task", "model"])
+    figures.save(figures.fool_rates(rates), "fool_rates.pdf")
+
+Functions take DataFrames and return new ones; `by` names the columns that make groups. In the order of a study:
+power and simulation plan it; tables reads and checks; exclusions says what counts; fool_rate, comparisons,
+viewing_time, signal_detection and image_rates estimate; bootstrap is a check; agreement sets metrics beside people;
+summary gives all of it in two calls; figures draws. The statistics are those of human_study.md, section 4.
+"""

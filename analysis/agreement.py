@@ -1,0 +1,230 @@
+"""Which metric predicts people: rank correlations of metrics with fool rates, over methods and over images."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from analysis.bootstrap import draws, rates_drawn
+from analysis.clusters import SUBJECT, Cells, count, groups, numbered
+from analysis.errors import DataError
+from analysis.fool_rate import CONDITION, fool_rates
+from analysis.intervals import LEVEL
+from analysis.tables import judgements, require
+
+Array = NDArray[np.float64]
+
+RESAMPLES = 1000
+FEWEST_METHODS, FEWEST_IMAGES = 3, 5
+FEW_METHODS = 6
+CORRELATIONS = ["kendall", "kendall_low", "kendall_high", "spearman", "spearman_low", "spearman_high", "p"]
+
+
+def method_points(
+    responses: pd.DataFrame, scores: pd.DataFrame, results: pd.DataFrame | None = None, by: Sequence[str] = ("task",)
+) -> pd.DataFrame:
+    """Metrics beside fool rates: `by`, metric, higher_is_better, method, value and the other columns of fool_rates.
+
+    scores: rows of per_image.csv, of one of its tasks; value is the mean over the images that people judged (finite
+    ones). results: rows of results.csv; it adds the metrics that only whole sets have, and higher_is_better (None where
+    it is not known). Models without scores, and methods that nobody judged, are left out. DataError where no image, or
+    no method, is in both.
+    """
+    scores, known = _matched(responses, scores, results)
+    rates = fool_rates(responses, [*by, "model"]).rename(columns={"model": "method"})
+    finite = scores[np.isfinite(scores["value"])]
+    values = finite.groupby(["metric", "method"], sort=False)["value"].mean().reset_index()
+    if results is not None:
+        whole = results[~results["metric"].isin(scores["metric"])]
+        values = pd.concat([values, whole[["metric", "method", "value"]]], ignore_index=True)
+    values["higher_is_better"] = [known.get(metric) for metric in values["metric"]]
+    points = values.merge(rates, on="method").sort_values([*by, "metric", "method"], ignore_index=True)
+    first = [*by, "metric", "higher_is_better", "method", "value"]
+    return points[[*first, *(column for column in points if column not in first)]]
+
+
+def over_methods(
+    responses: pd.DataFrame,
+    scores: pd.DataFrame,
+    results: pd.DataFrame | None = None,
+    by: Sequence[str] = ("task",),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Rank correlation of each metric with the fool rate over methods, the best metric first.
+
+    Columns: `by`, metric, higher_is_better, methods, kendall (tau b) and spearman with 95 % intervals, p (Kendall,
+    two-sided), note. Positive: what the metric calls better fools people more; where the metric's direction is not
+    known, the sign is that of the raw values. Intervals are percentiles of a bootstrap that draws subjects and images
+    again, the same for all methods, and so say nothing about other methods; p, of methods drawn at random, does.
+    Arguments as for `method_points`.
+    """
+    points = method_points(responses, scores, results, by)
+    matched, known = _matched(responses, scores, results)
+    rows = []
+    for key, part in groups(numbered(responses, [*by, "model"]), by):
+        here = _having(points, key)
+        sample = _resampled_methods(part, matched, here, resamples, seed)
+        for metric, group in here.groupby("metric"):
+            row = {"metric": metric, "higher_is_better": known.get(str(metric)), "methods": len(group)}
+            rows.append(key | row | _over_methods(group, known.get(str(metric)), *sample[str(metric)]))
+    columns = [*by, "metric", "higher_is_better", "methods", *CORRELATIONS, "note"]
+    return _best_first(pd.DataFrame(rows, columns=columns), by)
+
+
+def over_images(
+    responses: pd.DataFrame,
+    scores: pd.DataFrame,
+    results: pd.DataFrame | None = None,
+    by: Sequence[str] = CONDITION,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Rank correlation of each metric with the fool rate over the images of a method, the best metric first.
+
+    Columns as of `over_methods`, with images for methods. Intervals draw images again, or all images of a group where
+    scores have groups. Rates of images are noisy: with n views each, correlations are weaker than those of true rates.
+    """
+    if "model" not in by:
+        raise DataError("by: must have model, since a metric is compared over the images of one model")
+    scores, known = _matched(responses, scores, results)
+    rows = []
+    for key, part in groups(judgements(responses, by), by):
+        rates = part.groupby("image_id")["picked_model"].mean().rename("fool_rate").reset_index()
+        own = scores[scores["method"] == key["model"]].merge(rates, on="image_id").dropna(subset=["value"])
+        for metric, group in own.groupby("metric"):
+            row = {"metric": metric, "higher_is_better": known.get(str(metric)), "images": len(group)}
+            rows.append(key | row | _over_images(group, known.get(str(metric)), resamples, seed))
+    columns = [*by, "metric", "higher_is_better", "images", *CORRELATIONS, "note"]
+    return _best_first(pd.DataFrame(rows, columns=columns), by)
+
+
+def rank_correlations(x: Array, y: Array, weights: Array) -> tuple[Array, Array]:
+    """(Kendall's tau b, Spearman's rho) of items [..., n] that count `weights` [..., n] times; nan where all are equal.
+
+    Only the order of values matters, so that they may be infinite.
+    """
+    over_x, over_y = _signs(x), _signs(y)
+    w = weights[..., None]
+
+    def paired(signs: Array) -> Array:
+        return ((signs @ w) * w).sum(axis=(-2, -1))
+
+    def ranks(signs: Array) -> Array:  # midranks but for a constant: how many are below, ties by half
+        below = ((signs + 1) / 2 @ w)[..., 0]
+        return below - (below * weights).sum(axis=-1, keepdims=True) / weights.sum(axis=-1, keepdims=True)
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        kendall = paired(over_x * over_y) / np.sqrt(paired(over_x**2) * paired(over_y**2))
+        rank_x, rank_y = ranks(over_x), ranks(over_y)
+        spread = np.sqrt((weights * rank_x**2).sum(axis=-1) * (weights * rank_y**2).sum(axis=-1))
+        spearman = (weights * rank_x * rank_y).sum(axis=-1) / spread
+    return kendall, spearman
+
+
+def _signs(values: Array) -> Array:
+    a, b = values[..., :, None], values[..., None, :]
+    return (a > b).astype(float) - (a < b)
+
+
+def _matched(
+    responses: pd.DataFrame, scores: pd.DataFrame, results: pd.DataFrame | None
+) -> tuple[pd.DataFrame, dict[str, bool]]:
+    """(scores of the judged models' judged images, higher_is_better by metric)."""
+    trials = judgements(responses, ["model"])
+    require(scores, ("task", "method", "image_id", "metric", "value"), "scores")
+    known = {}
+    if results is not None:
+        require(results, ("method", "metric", "value", "higher_is_better"), "results")
+        known = {str(metric): bool(higher) for metric, higher in results[["metric", "higher_is_better"]].to_numpy()}
+    if scores["task"].nunique() > 1:
+        raise DataError(f"scores are of several tasks ({', '.join(sorted(scores['task'].unique()))}): choose one")
+    for column, name, what in (("method", "model", "method"), ("image_id", "image_id", "image")):
+        scores = scores[scores[column].isin(trials[name])]
+        if scores.empty:
+            raise DataError(f"no {what} of the responses is in the scores")
+    return scores, known
+
+
+def _having(frame: pd.DataFrame, key: dict[str, object]) -> pd.DataFrame:
+    for column, value in key.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def _resampled_methods(
+    trials: pd.DataFrame, scores: pd.DataFrame, points: pd.DataFrame, resamples: int, seed: int
+) -> dict[str, tuple[Array, Array]]:
+    """By metric: its values and the fool rates of the methods in `points`' order, each [resamples, methods]."""
+    trials = numbered(trials, ["model"])
+    images = np.sort(trials["image_id"].unique())
+    methods = sorted(points["method"].unique())
+    cells: list[Cells] = [count(trials[trials["model"] == method]) for method in methods]
+    batches = list(draws(trials[SUBJECT].max() + 1, len(images), resamples, np.random.default_rng(seed)))
+    rates = np.concatenate([np.column_stack([rates_drawn(of, *weights) for of in cells]) for weights in batches])
+    by_image = np.concatenate([weights[1] for weights in batches])
+    sample = {}
+    for metric, group in points.groupby("metric"):
+        table = scores[scores["metric"] == metric].pivot(index="image_id", columns="method", values="value")
+        columns = [methods.index(method) for method in group["method"]]
+        if table.empty:
+            values = np.broadcast_to(group["value"].to_numpy(float), (resamples, len(group)))
+        else:
+            values = _means(table.reindex(index=images, columns=group["method"]).to_numpy(float), by_image)
+        sample[str(metric)] = values, rates[:, columns]
+    return sample
+
+
+def _means(values: Array, weights: Array) -> Array:
+    """Weighted means [resamples, methods] of values [images, methods], over the finite ones."""
+    finite = np.isfinite(values)
+    total = weights @ finite
+    return np.divide(weights @ np.where(finite, values, 0), total, out=np.full(total.shape, np.nan), where=total > 0)
+
+
+def _over_methods(points: pd.DataFrame, higher: bool | None, values: Array, rates: Array) -> dict[str, object]:
+    methods = len(points)
+    if methods < FEWEST_METHODS:
+        return {"note": f"not estimable: {methods} methods"}
+    x, y = points["value"].to_numpy(float), points["fool_rate"].to_numpy(float)
+    row = _correlated(x, y, higher, np.ones(methods), values, rates)
+    smallest = 2 / math.factorial(methods)
+    few = f"few methods: p cannot be below {smallest:.2g}" if methods < FEW_METHODS else ""
+    return row | {"note": "; ".join(filter(None, [str(row["note"]), few]))}
+
+
+def _over_images(group: pd.DataFrame, higher: bool | None, resamples: int, seed: int) -> dict[str, object]:
+    group = group.sort_values("image_id")
+    if len(group) < FEWEST_IMAGES:
+        return {"note": f"not estimable: {len(group)} images"}
+    clusters = group["group"] if "group" in group and group["group"].nunique() > 1 else group["image_id"]
+    codes = pd.factorize(clusters, sort=True)[0]
+    rng, size = np.random.default_rng(seed), int(codes.max()) + 1
+    weights = rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(float)[:, codes]
+    x, y = group["value"].to_numpy(float), group["fool_rate"].to_numpy(float)
+    return _correlated(x, y, higher, weights, x, y)
+
+
+def _correlated(
+    x: Array, y: Array, higher: bool | None, weights: Array, sampled_x: Array, sampled_y: Array
+) -> dict[str, object]:
+    """CORRELATIONS of x and y [n], with intervals from samples [resamples, n] or weights [resamples, n]; and a note."""
+    sign = -1.0 if higher is False else 1.0
+    one = np.ones(len(x))
+    if len(np.unique(x)) == 1 or len(np.unique(y)) == 1:
+        return {"note": "not estimable: all values are equal"}
+    row: dict[str, object] = {"p": float(stats.kendalltau(stats.rankdata(x), y).pvalue)}
+    point, samples = rank_correlations(x, y, one), rank_correlations(sampled_x, sampled_y, weights)
+    tail = (1 - LEVEL) / 2
+    for name, value, sample in zip(("kendall", "spearman"), point, samples, strict=True):
+        low, high = np.nanquantile(sign * sample, [tail, 1 - tail])
+        row |= {name: sign * float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+    return row | {"note": "direction unknown: sign of the raw values" if higher is None else ""}
+
+
+def _best_first(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    ordered = table.sort_values([*by, "kendall", "metric"], ascending=[True] * len(by) + [False, True])
+    return ordered.reset_index(drop=True)

@@ -1,0 +1,118 @@
+"""Comparisons of models, or of other levels of a column, in pairs: differences of fool rates, adjusted by Holm."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from analysis.clusters import Cells, Variances, caution, count, groups, numbered, variances, why_not_estimable
+from analysis.errors import DataError
+from analysis.fool_rate import t_test
+from analysis.intervals import LEVEL
+from analysis.tables import require
+
+Reference = Literal["t", "z"]
+RESULTS = [
+    *("n_a", "n_b", "subjects", "images", "difference", "se", "df", "ci_low", "ci_high", "p"),
+    *("p_holm", "simultaneous_low", "simultaneous_high", "design", "note"),
+]
+
+
+def compare(
+    responses: pd.DataFrame,
+    factor: str = "model",
+    family: Sequence[str] = ("task",),
+    reference: Reference = "t",
+) -> pd.DataFrame:
+    """Differences of fool rates between all pairs of levels of `factor`, in each family of comparisons.
+
+    Columns: `family`, FACTOR_a, FACTOR_b, n_a, n_b; subjects and images in either; difference = rate of a - rate of b;
+    se, two-way clustered over the subjects and images of both; df; the pair's own 95 % interval ci_low to ci_high and
+    p; p_holm, adjusted over the estimable pairs of the family; simultaneous_low and _high, which cover all of the
+    family's differences at once with 95 % (Bonferroni: a little wider than what Holm's test decides by); design:
+    "within" (the same subjects judged both), "between" (nobody did) or "mixed"; note.
+
+    reference: "t" with min(subjects of a, subjects of b, images) - 1 degrees of freedom, as fool_rates has it, is the
+    default, since the normal "z" is too sure with few subjects.
+
+    The variance is V_s + V_i - V_0, and at least the smaller of V_s and V_i. What a and b share cancels in it; the
+    larger, the floor of fool_rates, would put the images' part back where the design balanced it out. Between subjects,
+    V_0 is the plain sum of squares of human_study.md §4; where a subject sees an image of both, it is that of the sums,
+    with Cameron, Gelbach and Miller's factor.
+    """
+    if reference not in ("t", "z"):
+        raise DataError(f'reference "{reference}": must be t or z')
+    require(responses, [factor], "responses")
+    trials = numbered(responses, [*family, factor])
+    rows: list[dict[str, Any]] = []
+    for key, part in groups(trials, family):
+        levels = sorted(part[factor].unique())
+        pairs = itertools.combinations(levels, 2)
+        rows += [key | row for row in _adjusted([_pair(part, factor, a, b, reference) for a, b in pairs], reference)]
+    return pd.DataFrame(rows, columns=[*family, f"{factor}_a", f"{factor}_b", *RESULTS])
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Holm's step-down adjustment, in the order given; nan stays nan and does not count."""
+    p = np.asarray(p_values, float)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    adjusted = np.full(len(p), np.nan)
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps)) if len(order) else steps
+    return adjusted
+
+
+def _pair(trials: pd.DataFrame, factor: str, a: Any, b: Any, reference: Reference) -> dict[str, Any]:
+    """A row of `compare` without its family's key and adjustments."""
+    both = trials[trials[factor].isin([a, b])]
+    cells = count(both, level=(both[factor] == b).to_numpy(np.int64))
+    first, second = _arm(cells, 0), _arm(cells, 1)
+    shared = len(np.intersect1d(first.subject, second.subject))
+    design = "between" if not shared else "within" if shared == first.subjects == second.subjects else "mixed"
+    row = {f"{factor}_a": a, f"{factor}_b": b, "n_a": int(first.n.sum()), "n_b": int(second.n.sum())}
+    row |= {"subjects": cells.subjects, "images": cells.images, "design": design}
+    row |= {"difference": _rate(first) - _rate(second)}
+    fewest = min(first.subjects, second.subjects), min(first.images, second.images)
+    note = why_not_estimable(*fewest)
+    v = _difference_variances(cells, correct_cells=design != "between") if not note else Variances(0, 0, 0)
+    variance = max(v.two_way, min(v.subject, v.image))
+    if note or variance < np.finfo(float).eps / len(both):
+        return row | {"p": math.nan, "note": note or "not estimable: no variation"}
+    df = math.inf if reference == "z" else min(fewest) - 1
+    test = t_test(row["difference"], math.sqrt(variance), df)
+    return row | {"se": math.sqrt(variance), "df": df} | test | {"note": caution(*fewest)}
+
+
+def _difference_variances(cells: Cells, correct_cells: bool) -> Variances:
+    influence = np.zeros(len(cells.n))
+    for level, sign in ((0, 1.0), (1, -1.0)):
+        arm, here = _arm(cells, level), cells.level == level
+        influence[here] = sign * (arm.k - _rate(arm) * arm.n) / arm.n.sum()
+    return variances(cells, influence, correct_cells)
+
+
+def _arm(cells: Cells, level: int) -> Cells:
+    here = cells.level == level
+    return Cells(cells.subject[here], cells.image[here], cells.level[here], cells.n[here], cells.k[here])
+
+
+def _rate(cells: Cells) -> float:
+    return float(cells.k.sum() / cells.n.sum())
+
+
+def _adjusted(rows: list[dict[str, Any]], reference: Reference) -> list[dict[str, Any]]:
+    """The pairs of one family with p_holm and simultaneous intervals."""
+    adjusted = holm([row["p"] for row in rows])
+    tested = int(np.sum(~np.isnan(adjusted)))
+    for row, p in zip(rows, adjusted, strict=True):
+        row["p_holm"] = p
+        if "se" in row:
+            half = stats.t.ppf(1 - (1 - LEVEL) / 2 / tested, row["df"]) * row["se"]
+            row |= {"simultaneous_low": row["difference"] - half, "simultaneous_high": row["difference"] + half}
+    return rows

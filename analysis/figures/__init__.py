@@ -1,0 +1,20 @@
+"""One function a figure, DataFrame -> matplotlib Figure, for a column of a paper (SINGLE) or for both (DOUBLE)."""
+
+from analysis.figures.pictures import per_image_extremes
+from analysis.figures.quality import response_times, timing_quality
+from analysis.figures.rates import by_viewing_time, fool_rates
+from analysis.figures.scores import fid_against_steps, metric_against_people
+from analysis.figures.style import DOUBLE, SINGLE, save
+
+__all__ = [
+    "DOUBLE",
+    "SINGLE",
+    "by_viewing_time",
+    "fid_against_steps",
+    "fool_rates",
+    "metric_against_people",
+    "per_image_extremes",
+    "response_times",
+    "save",
+    "timing_quality",
+]

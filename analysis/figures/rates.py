@@ -1,0 +1,102 @@
+"""Fool rates with their intervals: by model (the paper's Fig. 9 and 10) and by viewing time."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from analysis.errors import DataError
+from analysis.figures.style import GREY, SINGLE, chance_line, looks, panels_of_tasks, question, styled
+from analysis.tables import check_names, require
+
+# White under a number that may lie on the line of chance.
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+NEEDED = ("task", "model", "fool_rate", "ci_low", "ci_high")
+
+
+@styled
+def fool_rates(rates: pd.DataFrame, models: Sequence[str] | None = None, width: float = SINGLE) -> Figure:
+    """Bars of fool rates with 95 % intervals, a panel a task.
+
+    rates: rows of analysis.fool_rate.fool_rates, one for each task and model. models: which, from top to bottom;
+    without, from the best. width: inches.
+    """
+    require(rates, NEEDED, "fool rates")
+    order = _order(rates, models)
+    tasks = sorted(rates["task"].unique())
+    figure, panels = panels_of_tasks(len(tasks), width, 0.55 + 0.2 * len(order), sharex=True, sharey=True)
+    top = max(60.0, 100 * np.nanmax([rates["ci_high"].max(), rates["fool_rate"].max()]) + 8)
+    for panel, task in zip(panels, tasks, strict=True):
+        _bars(panel, rates[rates["task"] == task].set_index("model"), order)
+        panel.set(title=question(task), xlim=(0, top))
+        panel.label_outer()
+    figure.supxlabel("Fool rate (%), with 95 % interval", fontsize="medium")
+    return figure
+
+
+@styled
+def by_viewing_time(rates: pd.DataFrame, models: Sequence[str] | None = None, width: float = SINGLE) -> Figure:
+    """Fool rates over viewing time with 95 % intervals, a line a model, a panel a task.
+
+    rates: rows of analysis.fool_rate.fool_rates by task, model and exposure_ms. models: which, in the order of colours;
+    without, all, from the best. width: inches.
+    """
+    require(rates, (*NEEDED, "exposure_ms"), "fool rates")
+    order = _order(rates, models)
+    tasks = sorted(rates["task"].unique())
+    figure, panels = panels_of_tasks(len(tasks), width, 1.8, sharex=True, sharey=True)
+    for panel, task in zip(panels, tasks, strict=True):
+        _lines(panel, rates[rates["task"] == task], order)
+        panel.set(title=question(task), ylabel="Fool rate (%)", xlabel="Viewing time (s)")
+        panel.set_ylim(bottom=0, top=max(60.0, 100 * rates["ci_high"].max() + 3))
+        panel.label_outer()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(order), 4), columnspacing=1)
+    return figure
+
+
+def _order(rates: pd.DataFrame, models: Sequence[str] | None) -> list[str]:
+    """Models as asked for, else by their highest rate."""
+    if rates.empty:
+        raise DataError("there are no fool rates to draw")
+    if models is not None:
+        check_names(models, set(rates["model"]), "model")
+        return list(models)
+    best = rates.groupby("model")["fool_rate"].max().sort_values(ascending=False, kind="stable")
+    return [str(model) for model in best.index]
+
+
+def _bars(panel: Axes, rates: pd.DataFrame, order: list[str]) -> None:
+    look = looks(sorted(order))
+    for row, model in enumerate(order):
+        if model not in rates.index or np.isnan(rates.loc[model, "fool_rate"]):
+            panel.text(1, row, "not estimable", va="center", color=GREY)
+            continue
+        rate, low, high = (100 * rates.loc[model, column] for column in ("fool_rate", "ci_low", "ci_high"))
+        panel.barh(row, rate, height=0.62, color=look[model]["color"], alpha=0.55)
+        if not np.isnan(low):
+            panel.errorbar(rate, row, xerr=[[rate - low], [high - rate]], color="black", capsize=2, linewidth=0.9)
+        panel.text(np.nanmax([high, rate]) + 1.2, row, f"{rate:.1f}", va="center", bbox=BEHIND)
+    chance_line(panel, vertical=True)
+    panel.set_yticks(range(len(order)), order)
+    panel.set_ylim(len(order) - 0.45, -0.55)
+    panel.tick_params(axis="y", length=0)
+
+
+def _lines(panel: Axes, rates: pd.DataFrame, order: list[str]) -> None:
+    look = looks(sorted(order))
+    for place, model in enumerate(order):
+        part = rates[rates["model"] == model].sort_values("exposure_ms")
+        nudge = 1.025 ** (place - (len(order) - 1) / 2)  # side by side, so that intervals do not hide each other
+        rate = 100 * part["fool_rate"]
+        ends = [rate - 100 * part["ci_low"], 100 * part["ci_high"] - rate]
+        seconds = part["exposure_ms"] / 1000
+        panel.errorbar(seconds * nudge, rate, yerr=ends, label=model, capsize=2, elinewidth=0.8, **look[model])
+    chance_line(panel)
+    times = sorted(rates["exposure_ms"].unique() / 1000)
+    panel.set_xscale("log")
+    panel.set_xticks(times, [f"{time:g}" for time in times])
+    panel.xaxis.set_minor_locator(NullLocator())

@@ -1,0 +1,95 @@
+"""Metrics: FID against the number of inference steps (the paper's Fig. 12), and metrics against people."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from analysis.errors import DataError
+from analysis.figures.style import DOUBLE, SINGLE, chance_line, looks, styled
+from analysis.tables import require
+
+
+@styled
+def fid_against_steps(scores: pd.DataFrame, label: str = "FID (lower is better)", width: float = SINGLE) -> Figure:
+    """A metric of samples against the number of refinement steps, a line a method; logarithmic in the steps.
+
+    scores: method, steps, value; with ci_low and ci_high, 95 % intervals. label: of the metric. width: inches.
+    """
+    require(scores, ("method", "steps", "value"), "scores")
+    if scores.empty:
+        raise DataError("there are no scores to draw")
+    figure = Figure(figsize=(width, 2.1))
+    panel = figure.subplots()
+    for method, look in looks(sorted(scores["method"].unique())).items():
+        part = scores[scores["method"] == method].sort_values("steps")
+        ends = [part["value"] - part["ci_low"], part["ci_high"] - part["value"]] if "ci_low" in part else None
+        panel.errorbar(part["steps"], part["value"], yerr=ends, label=method, capsize=2, elinewidth=0.8, **look)
+    steps = sorted(scores["steps"].unique())
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(steps, [f"{step:g}" for step in steps])
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set(xlabel="Refinement steps", ylabel=label)
+    panel.set_ylim(bottom=0)
+    panel.grid(axis="y", color="#dddddd", linewidth=0.5)
+    panel.set_axisbelow(True)
+    if scores["method"].nunique() > 1:
+        panel.legend()
+    return figure
+
+
+@styled
+def metric_against_people(
+    points: pd.DataFrame, names: dict[str, str] | None = None, width: float = DOUBLE, columns: int = 3
+) -> Figure:
+    """Fool rates with 95 % intervals against each metric, a panel a metric, a point a method; better is to the right.
+
+    points: rows of analysis.agreement.method_points of one task. names: what to call metrics. width: inches, for so
+    many columns of panels. Axes are reversed for metrics of which lower is better.
+    """
+    require(points, ("metric", "higher_is_better", "method", "value", "fool_rate", "ci_low", "ci_high"), "points")
+    if points.empty:
+        raise DataError("there are no points to draw")
+    if "task" in points and points["task"].nunique() > 1:
+        raise DataError("points are of several tasks: choose one")
+    metrics = list(dict.fromkeys(points["metric"]))
+    columns = min(columns, len(metrics))
+    rows = -(-len(metrics) // columns)
+    figure = Figure(figsize=(width, 0.35 + 1.75 * rows))
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    look = looks(sorted(points["method"].unique()))
+    for panel, metric in zip(grid.flat, metrics, strict=False):
+        _scatter(panel, points[points["metric"] == metric], look)
+        panel.set_xlabel((names or {}).get(metric, metric) + _direction(points, metric))
+    for panel in grid.flat[len(metrics) :]:
+        panel.remove()
+    for panel in grid[:, 0]:
+        panel.set_ylabel("Fool rate (%)")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(look), 6 if width > SINGLE else 3))
+    return figure
+
+
+def _direction(points: pd.DataFrame, metric: str) -> str:
+    higher = points.loc[points["metric"] == metric, "higher_is_better"].iloc[0]
+    if pd.isna(higher):
+        return ""
+    return " ↑" if higher else " ↓ (reversed)"
+
+
+def _scatter(panel: Axes, points: pd.DataFrame, look: dict[str, dict[str, Any]]) -> None:
+    for row in points.itertuples():
+        rate = 100 * row.fool_rate
+        ends = [[rate - 100 * row.ci_low], [100 * row.ci_high - rate]]
+        style = look[row.method]
+        panel.errorbar(row.value, rate, yerr=ends, label=row.method, linestyle="", capsize=2, elinewidth=0.8, **style)
+    chance_line(panel)
+    panel.set_ylim(0, max(60.0, panel.get_ylim()[1]))
+    panel.margins(x=0.12)
+    panel.xaxis.set_major_locator(MaxNLocator(4))
+    higher = points["higher_is_better"].iloc[0]
+    if not pd.isna(higher) and not np.bool_(higher):
+        panel.invert_xaxis()

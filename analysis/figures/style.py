@@ -1,0 +1,97 @@
+"""What all figures share: sizes, colours that the colour-blind can tell apart, how files are written."""
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.errors import DataError
+
+SINGLE, DOUBLE = 3.3, 6.9  # inches: one column of a two-column paper, and both
+# Okabe and Ito 2008, "Color universal design", without yellow, which white paper swallows.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY = "#666666"
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 150,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,  # text stays text
+    "svg.hashsalt": "sr3eval",
+}
+# What would put the time of drawing into a file.
+METADATA: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
+QUESTIONS = {1: "Task 1: input shown", 2: "Task 2: input not shown"}
+
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw with STYLE and nothing else of the user's settings."""
+
+    @wraps(draw)
+    def figure(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update(STYLE)
+            return draw(*args, **kwargs)
+
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as SVG, PDF or PNG, by the path's ending; the same figure gives the same bytes."""
+    path = Path(path)
+    if path.suffix.lower() not in METADATA:
+        raise DataError(f"{path}: figures are saved as {', '.join(METADATA)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(STYLE):
+        figure.savefig(path, metadata=METADATA[path.suffix.lower()])
+    return path
+
+
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each name, in the order given; from the start again after seven."""
+    count = len(COLOURS)
+    return {n: {"color": COLOURS[i % count], "marker": MARKERS[i % count]} for i, n in enumerate(dict.fromkeys(names))}
+
+
+def chance_line(axes: Axes, vertical: bool = False) -> None:
+    """The 50 % at which people cannot tell."""
+    line = axes.axvline if vertical else axes.axhline
+    line(50, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=0)
+
+
+def panels_of_tasks(count: int, width: float, height: float, **shared: Any) -> tuple[Figure, list[Axes]]:
+    """Panels of `height` inches: beside each other where there are two columns of room, else one above the other."""
+    beside = width > 0.75 * DOUBLE
+    rows, columns = (1, count) if beside else (count, 1)
+    figure = Figure(figsize=(width, height * rows + 0.2))
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
+
+
+def question(task: int) -> str:
+    return QUESTIONS.get(task, f"Task {task}")

@@ -1,0 +1,106 @@
+"""Fool rates of single images, shrunk towards the others: the extremes of many noisy rates are mostly noise."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, special
+
+from analysis.clusters import groups
+from analysis.errors import DataError
+from analysis.fool_rate import CONDITION
+from analysis.intervals import beta_interval, wilson
+from analysis.tables import judgements, require
+
+Array = NDArray[np.float64]
+
+# Bounds of the fit, of log(a / b) and log(a + b): at the upper one, images do not differ beyond chance.
+BOUNDS = ((-12.0, 12.0), (np.log(1e-2), np.log(1e6)))
+RESULTS = [
+    *("image_id", "n", "k", "fool_rate", "wilson_low", "wilson_high"),
+    *("shrunk", "shrunk_low", "shrunk_high", "a", "b", "note"),
+]
+
+
+def image_rates(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.DataFrame:
+    """The fool rate of each image in each group of test trials, from the lowest to the highest shrunk one.
+
+    Columns: `by`, image_id, n, k, fool_rate = k / n with its Wilson interval; shrunk = (k + a) / (n + a + b), with the
+    95 % interval of Beta(k + a, n - k + b), where Beta(a, b) is the distribution of rates over images that makes the
+    counts most likely (empirical Bayes: the interval takes a and b as known); a, b; note. Ties are in order of ids.
+    """
+    trials = judgements(responses, by)
+    parts = [_shrunk(part).assign(**key) for key, part in groups(trials, by) if len(part)]
+    rates = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*by, *RESULTS])
+    return rates[[*by, *RESULTS]]
+
+
+def beta_binomial(k: ArrayLike, n: ArrayLike) -> tuple[float, float]:
+    """(a, b) of the Beta distribution of rates under which k of n, one entry an image, are most likely.
+
+    Where the counts differ no more than by chance, a + b is 10^6: the rates are all the same. DataError for fewer than
+    two images, and where all responses are the same.
+    """
+    pairs = np.column_stack([np.asarray(k, float), np.asarray(n, float)])
+    counts, images = np.unique(pairs, axis=0, return_counts=True)
+    picked, shown = counts.T
+    if images.sum() < 2:
+        raise DataError("a beta-binomial needs two images or more")
+    if picked.sum() in (0, shown.sum()):
+        raise DataError("a beta-binomial needs responses of both kinds")
+
+    def cost(x: Array) -> tuple[float, Array]:
+        a, b = _from_logs(x)
+        value = special.betaln(picked + a, shown - picked + b) - special.betaln(a, b)
+        shared = special.digamma(a + b) - special.digamma(shown + a + b)
+        by_a = images @ (special.digamma(picked + a) - special.digamma(a) + shared)
+        by_b = images @ (special.digamma(shown - picked + b) - special.digamma(b) + shared)
+        slope = a * b / (a + b)
+        return -float(images @ value), -np.array([(by_a - by_b) * slope, by_a * a + by_b * b])
+
+    overall = picked @ images / (shown @ images)
+    starts = [np.array([special.logit(overall), np.log(total)]) for total in (3.0, 100.0)]
+    fits = [optimize.minimize(cost, start, jac=True, method="L-BFGS-B", bounds=BOUNDS, tol=1e-12) for start in starts]
+    return _from_logs(min(fits, key=lambda fit: fit.fun).x)
+
+
+def extremes(rates: pd.DataFrame, count: int = 2, by: Sequence[str] = CONDITION) -> pd.DataFrame:
+    """The `count` lowest and highest rows of image_rates in each group, by shrunk rate; adds end and rank (1 = most).
+
+    Never show their rates without n: with 25 views each, the best of 100 equal images looks
+    20 points better than it is. Groups of fewer than 2 * count images give what they have, each image once.
+    """
+    require(rates, [*by, *RESULTS], "image rates")
+    rows = []
+    for _, part in groups(rates.dropna(subset=["shrunk"]), by):
+        ordered = part.sort_values(["shrunk", "image_id"], kind="stable")
+        low = ordered.head(min(count, (len(ordered) + 1) // 2))
+        high = ordered.tail(min(count, len(ordered) // 2)).iloc[::-1]
+        rows += [low.assign(end="lowest", rank=range(1, len(low) + 1))]
+        rows += [high.assign(end="highest", rank=range(1, len(high) + 1))]
+    if not rows:
+        return rates.head(0).assign(end="", rank=0)
+    return pd.concat(rows, ignore_index=True)
+
+
+def _from_logs(x: Array) -> tuple[float, float]:
+    total = np.exp(x[1])
+    return float(total * special.expit(x[0])), float(total * special.expit(-x[0]))
+
+
+def _shrunk(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one group without its key."""
+    rates = trials.groupby("image_id")["picked_model"].agg(n="size", k="sum").reset_index()
+    low, high = wilson(rates["k"], rates["n"])
+    rates = rates.assign(fool_rate=rates["k"] / rates["n"], wilson_low=low, wilson_high=high)
+    try:
+        a, b = beta_binomial(rates["k"], rates["n"])
+    except DataError as error:
+        nothing = dict.fromkeys(["shrunk", "shrunk_low", "shrunk_high", "a", "b"], np.nan)
+        return rates.assign(**nothing, note=f"not estimable: {error}")
+    low, high = beta_interval(rates["k"] + a, rates["n"] - rates["k"] + b)
+    note = "images differ no more than by chance" if a + b > 1e5 else ""
+    shrunk = (rates["k"] + a) / (rates["n"] + a + b)
+    rates = rates.assign(shrunk=shrunk, shrunk_low=low, shrunk_high=high, a=a, b=b, note=note)
+    return rates.sort_values(["shrunk", "image_id"], kind="stable", ignore_index=True)

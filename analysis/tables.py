@@ -1,0 +1,183 @@
+"""Reading responses.csv of a study and per_image.csv and results.csv of a benchmark, checked line by line.
+
+A frame that `load` or `validate` returned holds one row a response and these columns, in any order, with others after:
+study, condition, model, subject, image_id, excluded_reason (text); task, exposure_ms, trial_index (whole numbers);
+kind (test, practice or catch); real_side, choice_side (left or right); picked_model (1: the model's output was chosen),
+timing_ok, finished (0 or 1); rt_ms, exposure_actual_ms (ms, nan where not measured); received_at (UTC).
+"""
+
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import DataError
+
+KINDS = ("test", "practice", "catch")
+SIDES = ("left", "right")
+VALUES = {
+    "task": ("1", "2"),
+    "kind": KINDS,
+    "real_side": SIDES,
+    "choice_side": SIDES,
+    "picked_model": ("0", "1"),
+    "timing_ok": ("0", "1"),
+    "finished": ("0", "1"),
+}
+WHOLE = ("task", "exposure_ms", "trial_index", "picked_model", "timing_ok", "finished")
+MEASURED = ("rt_ms", "exposure_actual_ms")
+TEXT = ("study", "condition", "model", "subject", "image_id", "excluded_reason")
+COLUMNS = (
+    *("study", "task", "condition", "model", "exposure_ms", "subject", "image_id", "kind", "trial_index"),
+    *("real_side", "choice_side", "picked_model", "rt_ms", "exposure_actual_ms", "timing_ok", "finished"),
+    *("excluded_reason", "received_at"),
+)
+# What may occur once: a trial, and a picture of one model before one subject.
+TRIAL = ("study", "task", "condition", "subject", "kind", "trial_index")
+SHOWN = ("study", "task", "condition", "model", "subject", "image_id")
+
+Paths = str | Path | Iterable[str | Path]
+
+
+def load(paths: Paths, models: Collection[str] | None = None) -> pd.DataFrame:
+    """The responses of one file or several, typed and checked, in the order of the files.
+
+    models: the names that may occur; without, any. Raises DataError, naming file and line, for a missing column, a
+    value outside its range, a response given twice, a model not in `models`, and files without responses.
+    """
+    files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    if not files:
+        raise DataError("no file of responses is named")
+    responses = pd.concat([validate(_read(path), str(path)) for path in files], ignore_index=True)
+    _check_unique(responses, "the files together" if len(files) > 1 else str(files[0]))
+    if models is not None:
+        check_names(responses.loc[responses["kind"] == "test", "model"], models, "model")
+    return responses
+
+
+def validate(frame: pd.DataFrame, name: str = "responses") -> pd.DataFrame:
+    """A frame with responses.csv's columns, as text or as values, with their types; `name` is what errors call it."""
+    require(frame, COLUMNS, name)
+    if frame.empty:
+        raise DataError(f"{name}: holds no responses")
+    typed = frame.reset_index(drop=True)
+    for column in TEXT:
+        typed[column] = typed[column].fillna("").astype(str)
+    for column in WHOLE:
+        typed[column] = _whole(typed[column], name)
+    for column, allowed in VALUES.items():
+        _refuse(~typed[column].astype(str).isin(allowed), typed[column], name, f"must be {' or '.join(allowed)}")
+    for column in MEASURED:
+        typed[column] = _measured(typed[column], name)
+    typed["received_at"] = _moments(typed["received_at"], name)
+    _check_meaning(typed, name)
+    _check_unique(typed, name)
+    return typed
+
+
+def load_scores(paths: Paths) -> pd.DataFrame:
+    """The per_image.csv of one run or several: task, method, image_id, metric, value (may be inf), group."""
+    return _load_table(paths, ("task", "method", "image_id", "metric", "value", "group"))
+
+
+def load_results(paths: Paths) -> pd.DataFrame:
+    """The results.csv of one run or several: task, method, metric, value, higher_is_better (bool) and more."""
+    results = _load_table(paths, ("task", "method", "metric", "value", "higher_is_better"))
+    results["higher_is_better"] = results["higher_is_better"].astype(str) == "True"
+    return results
+
+
+def judgements(responses: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """The responses to test trials: practice and catch trials are never counted. Needs the columns `by`, too."""
+    require(responses, ("study", "subject", "image_id", "kind", "picked_model", *by), "responses")
+    return responses[responses["kind"] == "test"]
+
+
+def require(frame: pd.DataFrame, columns: Iterable[str], name: str) -> None:
+    """DataError that names the columns which a frame lacks."""
+    missing = [column for column in dict.fromkeys(columns) if column not in frame]
+    if missing:
+        raise DataError(f"{name}: has no column {', '.join(missing)}")
+
+
+def check_names(names: Iterable[str], known: Collection[str], what: str) -> None:
+    """DataError for the first name that is not known, with the nearest that is."""
+    for name in sorted(set(names) - set(known)):
+        close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+        hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(sorted(known))}"
+        raise DataError(f'unknown {what} "{name}"; {hint}')
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)  # names like "NA" are names
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path}: is empty") from None
+    except (OSError, ValueError) as error:  # ValueError: pandas' parser errors and undecodable text
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{path}: not a readable table ({reason})") from None
+
+
+def _load_table(paths: Paths, columns: Sequence[str]) -> pd.DataFrame:
+    files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    frames = []
+    for path in files:
+        frame = _read(path)
+        require(frame, columns, str(path))
+        frame["value"] = pd.to_numeric(frame["value"].replace("", "nan"), errors="coerce")
+        frames.append(frame)
+    if not sum(map(len, frames)):
+        raise DataError(f"{', '.join(map(str, files)) or 'no file named'}: holds no scores")
+    return pd.concat(frames, ignore_index=True)
+
+
+def _refuse(wrong: pd.Series, values: pd.Series, name: str, rule: str) -> None:
+    """DataError for the first value that is wrong; line 1 of a file is its header."""
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(f'{name}, line {row + 2}: {values.name} is "{values.iloc[row]}", {rule}')
+
+
+def _whole(values: pd.Series, name: str) -> pd.Series:
+    numbers = pd.to_numeric(values, errors="coerce").astype(float)
+    _refuse(~(numbers >= 0) | (numbers % 1 != 0), values, name, "must be a whole number")
+    return numbers.astype("int64")
+
+
+def _measured(values: pd.Series, name: str) -> pd.Series:
+    numbers = pd.to_numeric(values, errors="coerce").astype(float)
+    empty = values.isna() | (values.astype(str).str.strip() == "")
+    _refuse(~empty & ~(np.isfinite(numbers) & (numbers >= 0)), values, name, "must be ms, at least 0")
+    return numbers
+
+
+def _moments(values: pd.Series, name: str) -> pd.Series:
+    moments = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
+    _refuse(moments.isna(), values, name, "must be a moment like 2026-01-31T12:00:00Z")
+    return moments
+
+
+def _check_meaning(responses: pd.DataFrame, name: str) -> None:
+    """What no type says: nothing that identifies a response is empty, and what was picked is what was chosen."""
+    tested = responses["kind"] == "test"
+    for column in ("study", "subject", "image_id"):
+        _refuse(responses[column] == "", responses[column], name, "must not be empty")
+    _refuse(tested & (responses["model"] == ""), responses["model"], name, "must not be empty in a test trial")
+    _refuse(responses["exposure_ms"] == 0, responses["exposure_ms"], name, "must be ms, more than 0")
+    chosen = (responses["choice_side"] != responses["real_side"]).astype(int)
+    rule = "but choice_side and real_side say otherwise"
+    _refuse(responses["picked_model"] != chosen, responses["picked_model"], name, rule)
+
+
+def _check_unique(responses: pd.DataFrame, name: str) -> None:
+    tested = responses[responses["kind"] == "test"]
+    for rows, key in ((responses, TRIAL), (tested, SHOWN)):
+        twice = rows[rows.duplicated(list(key))]
+        if len(twice):
+            first = twice.iloc[0]
+            where = ", ".join(f"{column} {first[column]}" for column in key[1:])
+            raise DataError(f"{name}: {len(twice)} responses are there twice, first {where} (row {twice.index[0] + 2})")

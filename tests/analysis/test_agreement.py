@@ -1,0 +1,110 @@
+"""Metrics against people, on studies in which it is known which metric is right."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.agreement import method_points, over_images, over_methods
+from analysis.errors import DataError
+from analysis.simulation import simulate
+
+RATES = {"bicubic": 0.05, "regression": 0.15, "esrgan": 0.25, "pulse": 0.3, "sr3": 0.45, "sr3_more": 0.5}
+# Metrics as functions of the true rate: a good one of each direction, and a bad one.
+METRICS = {"good": (lambda rate: rate, True), "lower": (lambda rate: -rate, False), "bad": (lambda rate: -rate, True)}
+
+
+@pytest.fixture(scope="module")
+def responses():
+    return simulate(RATES, subjects=30, images=60, trials=30, image_sd=1.5, seed=2)
+
+
+@pytest.fixture(scope="module")
+def scores(responses):
+    """`good` and `lower` follow people on every image, `bad` is against them; noise breaks ties."""
+    tests = responses[responses["kind"] == "test"]
+    picked = tests.groupby(["model", "image_id"])["picked_model"].mean().reset_index()
+    noise = np.random.default_rng(0).normal(0, 0.02, len(picked))
+    rows = [
+        picked.assign(task="faces", metric=name, value=score(picked["picked_model"] + noise), group=picked["image_id"])
+        for name, (score, _) in METRICS.items()
+    ]
+    return pd.concat(rows).rename(columns={"model": "method"}).drop(columns="picked_model")
+
+
+@pytest.fixture(scope="module")
+def results():
+    rows = [("faces", m, name, np.nan, higher) for m in RATES for name, (_, higher) in METRICS.items()]
+    rows += [("faces", method, "fid", 100 * (1 - rate), False) for method, rate in RATES.items()]
+    return pd.DataFrame(rows, columns=["task", "method", "metric", "value", "higher_is_better"])
+
+
+def test_over_methods(responses, scores, results):
+    table = over_methods(responses, scores, results, resamples=200).set_index("metric")
+    assert table.index.tolist() == ["fid", "good", "lower", "bad"]
+    for metric, sign in (("fid", 1), ("good", 1), ("lower", 1), ("bad", -1)):
+        row = table.loc[metric]
+        assert row["kendall"] == pytest.approx(sign) and row["spearman"] == pytest.approx(sign)
+        assert row["p"] == pytest.approx(2 / 720) and row["note"] == ""
+        assert row["kendall_low"] <= row["kendall"] <= row["kendall_high"]
+    assert table.loc["fid", "kendall_low"] < 1  # pulse and esrgan could be the other way round
+    assert (table["methods"] == 6).all()
+
+
+def test_over_images(responses, scores, results):
+    table = over_images(responses, scores, results, resamples=200)
+    wide = table.pivot(index="model", columns="metric", values="kendall")
+    assert (wide["good"] > 0.7).all() and (wide["lower"] > 0.7).all() and (wide["bad"] < -0.7).all()
+    assert table["kendall"].between(table["kendall_low"], table["kendall_high"]).all()
+    row = table[(table["model"] == "sr3") & (table["metric"] == "lower")].iloc[0]
+    own = scores[(scores["method"] == "sr3") & (scores["metric"] == "lower")].set_index("image_id")["value"]
+    tests = responses[(responses["kind"] == "test") & (responses["model"] == "sr3")]
+    rate = tests.groupby("image_id")["picked_model"].mean()[own.index]
+    assert row["kendall"] == pytest.approx(-stats.kendalltau(own, rate).statistic)
+    assert row["spearman"] == pytest.approx(-stats.spearmanr(own, rate).statistic)
+
+
+def test_points_are_means_over_the_images_that_people_saw(responses, scores, results):
+    more = pd.concat([scores, scores.assign(image_id="unseen", value=1e6), scores.head(1).assign(value=np.inf)])
+    points = method_points(responses, more, results)
+    one = points[(points["metric"] == "good") & (points["method"] == "sr3")].iloc[0]
+    own = scores[(scores["metric"] == "good") & (scores["method"] == "sr3")]
+    assert one["value"] == pytest.approx(own["value"].mean()) and one["higher_is_better"]
+    assert np.isfinite(points["value"]).all() and set(points["metric"]) == {"fid", *METRICS}
+
+
+def test_grouped_images_are_drawn_together(responses, scores, results):
+    ten = scores.assign(group=scores["image_id"].str[-1])
+    apart = over_images(responses, scores, results, resamples=300)
+    together = over_images(responses, ten, results, resamples=300)
+    np.testing.assert_allclose(together["kendall"], apart["kendall"])
+    assert not np.allclose(together["kendall_low"], apart["kendall_low"])
+
+
+def test_few_methods_say_so(responses, scores, results):
+    two = responses[responses["model"].isin(["sr3", "pulse"])]
+    assert over_methods(two, scores, results)["note"].eq("not estimable: 2 methods").all()
+    four = responses[responses["model"].isin(["sr3", "pulse", "bicubic", "esrgan"])]
+    assert over_methods(four, scores, results, resamples=50)["note"].eq("few methods: p cannot be below 0.083").all()
+
+
+def test_without_results_the_direction_is_not_known(responses, scores):
+    table = over_methods(responses, scores, resamples=50).set_index("metric")
+    assert table["note"].str.contains("direction unknown").all() and table.loc["lower", "kendall"] == pytest.approx(-1)
+
+
+def test_values_that_are_all_equal_are_not_estimable(responses, scores, results):
+    same = scores.assign(value=1.0)
+    assert over_images(responses, same, results)["note"].eq("not estimable: all values are equal").all()
+    assert over_methods(responses, same, results).set_index("metric").loc["good", "note"].startswith("not estimable")
+
+
+def test_what_does_not_fit_is_refused(responses, scores):
+    with pytest.raises(DataError, match="no method of the responses is in the scores"):
+        over_methods(responses, scores.assign(method="other"))
+    with pytest.raises(DataError, match="no image of the responses is in the scores"):
+        over_images(responses, scores.assign(image_id="other"))
+    with pytest.raises(DataError, match=r"several tasks \(birds, faces\): choose one"):
+        method_points(responses, pd.concat([scores, scores.assign(task="birds")]))
+    with pytest.raises(DataError, match="must have model"):
+        over_images(responses, scores, by=["task"])

@@ -1,0 +1,193 @@
+"""What figures draw is what the tables say; files are the same each time."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from analysis import figures
+from analysis.errors import DataError
+from analysis.fool_rate import fool_rates
+from analysis.image_rates import extremes, image_rates
+
+
+def points(panel) -> list[np.ndarray]:
+    """(x, y) of the data line of each error bar."""
+    return [container.lines[0].get_xydata() for container in panel.containers if hasattr(container, "has_yerr")]
+
+
+def spans(panel, axis: int) -> np.ndarray:
+    """(low, high) of all error bars of a panel, in order."""
+    segments = [s for c in panel.containers if hasattr(c, "has_yerr") for bar in c.lines[2] for s in bar.get_segments()]
+    return np.array([segment[:, axis] for segment in segments])
+
+
+@pytest.fixture(scope="module")
+def two_tasks(kept):
+    return pd.concat([kept, kept.assign(task=2, study="second", picked_model=1 - kept["picked_model"])])
+
+
+@pytest.mark.parametrize("width", [figures.SINGLE, figures.DOUBLE])
+def test_fool_rates(two_tasks, width):
+    rates = fool_rates(two_tasks)
+    figure = figures.fool_rates(rates, models=["fsrgan", "sr3", "pulse"], width=width)
+    assert figure.get_figwidth() == width
+    for task, panel in zip((1, 2), figure.axes, strict=True):
+        own = rates[rates["task"] == task].set_index("model").loc[["fsrgan", "sr3", "pulse"]]
+        assert [label.get_text() for label in panel.get_yticklabels()] == list(own.index) or task == 2
+        np.testing.assert_allclose([bar.get_width() for bar in panel.patches], 100 * own["fool_rate"])
+        np.testing.assert_allclose(spans(panel, axis=0), 100 * own[["ci_low", "ci_high"]].to_numpy())
+        assert [text.get_text() for text in panel.texts] == [f"{100 * rate:.1f}" for rate in own["fool_rate"]]
+    with pytest.raises(DataError, match='unknown model "sr4"; did you mean "sr3"'):
+        figures.fool_rates(rates, models=["sr4"])
+
+
+def test_fool_rates_that_cannot_be_estimated_are_said(kept):
+    rates = fool_rates(kept).assign(ci_low=np.nan, ci_high=np.nan)
+    rates.loc[0, "fool_rate"] = np.nan
+    panel = figures.fool_rates(rates).axes[0]
+    assert "not estimable" in [text.get_text() for text in panel.texts] and len(panel.patches) == 2
+
+
+def test_by_viewing_time(two_tasks):
+    rates = fool_rates(two_tasks, ["task", "model", "exposure_ms"])
+    figure = figures.by_viewing_time(rates, models=["sr3", "pulse", "fsrgan"])
+    for task, panel in zip((1, 2), figure.axes, strict=True):
+        for model, drawn in zip(("sr3", "pulse", "fsrgan"), points(panel), strict=True):
+            own = rates[(rates["task"] == task) & (rates["model"] == model)]
+            np.testing.assert_allclose(drawn[:, 0], [3, 6], rtol=0.03)
+            np.testing.assert_allclose(drawn[:, 1], 100 * own["fool_rate"])
+    assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == ["3", "6"]
+
+
+def test_per_image_extremes(kept, tmp_path):
+    rates = image_rates(kept[kept["model"] == "sr3"])
+    ends = extremes(rates, count=2)
+
+    def pictures(model, image_id):
+        path = tmp_path / f"{model}_{image_id}.png"
+        Image.new("RGB", (8, 8), (int(image_id), 0, 0)).save(path)
+        return path
+
+    figure = figures.per_image_extremes(ends, pictures, lambda model, image_id: np.full((8, 8, 3), int(image_id) / 255))
+    order = [*rates["image_id"].head(2), *rates["image_id"].tail(2)]  # from the lowest to the highest
+    outputs, reals = figure.axes[:4], figure.axes[4:]
+    assert [int(panel.images[0].get_array()[0, 0, 0]) for panel in outputs] == [int(i) for i in order]
+    np.testing.assert_allclose([panel.images[0].get_array()[0, 0, 0] * 255 for panel in reals], [int(i) for i in order])
+    for panel, image_id in zip(outputs, order, strict=True):
+        row = rates.set_index("image_id").loc[image_id]
+        assert (
+            f"({row['k']}/{row['n']})" in panel.get_title()
+            and f"shrunk {100 * row['shrunk']:.0f} %" in panel.get_title()
+        )
+    with pytest.raises(DataError, match=r"none.png: not a readable picture"):
+        figures.per_image_extremes(ends, lambda model, image_id: tmp_path / "none.png")
+    with pytest.raises(DataError, match="several models or tasks"):
+        figures.per_image_extremes(extremes(image_rates(kept)), pictures)
+
+
+def test_fid_against_steps():
+    scores = pd.DataFrame({"method": "sr3", "steps": [256, 4, 16], "value": [11.0, 30.0, 15.0]})
+    panel = figures.fid_against_steps(scores).axes[0]
+    np.testing.assert_allclose(points(panel)[0], [[4, 30], [16, 15], [256, 11]])
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["4", "16", "256"]
+    scores = scores.assign(ci_low=scores["value"] - 1, ci_high=scores["value"] + 2)
+    np.testing.assert_allclose(spans(figures.fid_against_steps(scores).axes[0], 1), [[29, 32], [14, 17], [10, 13]])
+
+
+def test_metric_against_people(kept):
+    rates = fool_rates(kept).rename(columns={"model": "method"})
+    drawn = pd.concat(
+        [
+            rates.assign(metric="psnr", higher_is_better=True, value=[20.0, 22.0, 25.0]),
+            rates.assign(metric="fid", higher_is_better=False, value=[60.0, 30.0, 10.0]),
+        ]
+    )
+    psnr, fid = figures.metric_against_people(drawn).axes
+    np.testing.assert_allclose(np.concatenate(points(psnr)), np.column_stack([[20, 22, 25], 100 * rates["fool_rate"]]))
+    np.testing.assert_allclose(spans(fid, 1), 100 * rates[["ci_low", "ci_high"]])
+    assert fid.xaxis_inverted() and not psnr.xaxis_inverted()  # better is to the right
+    with pytest.raises(DataError, match="several tasks"):
+        figures.metric_against_people(pd.concat([drawn, drawn.assign(task=2)]))
+
+
+def test_response_times(study):
+    panel = figures.response_times(study).axes[0]
+    tests = study[study["kind"] == "test"]
+    boxes = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in panel.patches]
+    expected = tests.groupby("model")["rt_ms"].quantile([0.25, 0.75]).unstack() / 1000
+    np.testing.assert_allclose(boxes, expected)
+    assert [text.get_text() for text in panel.texts] == [
+        f"{m / 1000:.2f}" for m in tests.groupby("model")["rt_ms"].median()
+    ]
+
+
+def test_timing_quality(study):
+    above, below = figures.timing_quality(study).axes
+    tests = study[study["kind"] == "test"]
+    assert sum(bar.get_height() for bar in above.patches) == len(tests) and above.get_ylim()[0] < 1
+    within = ((tests["exposure_actual_ms"] - tests["exposure_ms"]).abs() <= 50).mean()
+    assert f"{100 * within:.1f} % within ±50 ms" in above.get_title()
+    shares = 100 * (1 - tests.groupby("subject")["timing_ok"].mean())
+    np.testing.assert_allclose([bar.get_height() for bar in below.patches], sorted(shares, reverse=True))
+
+
+def drawn(kept, study):
+    rates = fool_rates(kept)
+    over_time = fool_rates(kept, ["task", "model", "exposure_ms"])
+    ends = extremes(image_rates(kept[kept["model"] == "sr3"]))
+    steps = pd.DataFrame({"method": "sr3", "steps": [4, 8], "value": [20.0, 12.0]})
+    metric = rates.rename(columns={"model": "method"}).assign(
+        metric="psnr", higher_is_better=True, value=[1.0, 2.0, 3.0]
+    )
+    return {
+        "fool_rates": figures.fool_rates(rates),
+        "by_viewing_time": figures.by_viewing_time(over_time),
+        "per_image_extremes": figures.per_image_extremes(ends, lambda model, image: np.zeros((8, 8, 3))),
+        "fid_against_steps": figures.fid_against_steps(steps),
+        "metric_against_people": figures.metric_against_people(metric, width=figures.SINGLE),
+        "response_times": figures.response_times(study),
+        "timing_quality": figures.timing_quality(study),
+    }
+
+
+def test_every_figure_fits_a_column_and_can_be_read(kept, study):
+    for name, figure in drawn(kept, study).items():
+        assert figure.get_figwidth() == figures.SINGLE, name
+        figure.draw_without_rendering()
+        sizes = [text.get_fontsize() for text in figure.findobj(lambda artist: hasattr(artist, "get_fontsize"))]
+        assert min(sizes) >= 7, name
+        bounds = figure.get_tightbbox()
+        assert bounds.x0 >= -0.02 and bounds.x1 <= figures.SINGLE + 0.02, name
+        assert bounds.y0 >= -0.02 and bounds.y1 <= figure.get_figheight() + 0.02, name
+
+
+@pytest.mark.parametrize("suffix", ["svg", "pdf", "png"])
+def test_files_are_the_same_each_time(kept, tmp_path, suffix):
+    first, again = (
+        figures.save(figures.fool_rates(fool_rates(kept)), tmp_path / "new" / f"{name}.{suffix}") for name in ("a", "b")
+    )
+    assert first.read_bytes() == again.read_bytes() and first.stat().st_size > 1000
+
+
+def test_other_formats_are_refused(kept, tmp_path):
+    with pytest.raises(DataError, match="figures are saved as .svg, .pdf, .png"):
+        figures.save(figures.fool_rates(fool_rates(kept)), tmp_path / "a.gif")
+
+
+def test_colours_are_those_that_the_colour_blind_can_tell_apart(kept):
+    okabe_ito = {"#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7"}
+    panel = figures.fool_rates(fool_rates(kept)).axes[0]
+    colours = {to_hex(bar.get_facecolor()) for bar in panel.patches}
+    assert len(colours) == 3 and colours <= okabe_ito
+
+
+def test_nothing_to_draw(study, kept):
+    for draw, table in (
+        (figures.fool_rates, fool_rates(kept).head(0)),
+        (figures.response_times, study.head(0)),
+        (figures.timing_quality, study.head(0)),
+    ):
+        with pytest.raises(DataError, match="there are no"):
+            draw(table)

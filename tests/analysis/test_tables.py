@@ -1,0 +1,146 @@
+"""responses.csv read and checked: round trip, and everything that users get wrong."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import fool_rate, tables
+from analysis.errors import DataError
+from analysis.simulation import simulate
+
+
+@pytest.fixture
+def written(study, tmp_path):
+    """Write a study, changed, as a CSV file."""
+
+    def write(change=lambda frame: frame, name: str = "responses.csv"):
+        path = tmp_path / name
+        change(study.copy()).to_csv(path, index=False)
+        return path
+
+    return write
+
+
+def put(column: str, value: object, row: int = 5):
+    """A change of one cell."""
+
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.astype({column: object}).assign(**{column: lambda f: f[column].where(f.index != row, value)})
+
+    return change
+
+
+def test_round_trip(study, written):
+    loaded = tables.load(written())
+    columns = [column for column in study if column != "received_at"]
+    pd.testing.assert_frame_equal(loaded[columns], study[columns], check_dtype=False)
+    assert (loaded["received_at"] == study["received_at"]).all()
+    again = tables.validate(loaded)
+    pd.testing.assert_frame_equal(again, loaded)
+    by = ["model", "exposure_ms"]
+    pd.testing.assert_frame_equal(fool_rate.fool_rates(loaded, by), fool_rate.fool_rates(study, by), check_exact=True)
+
+
+def test_several_files_are_one_table_and_their_subjects_differ(written):
+    first = written(name="one.csv")
+    second = written(lambda frame: frame.assign(study="other"), name="two.csv")
+    together = tables.load([first, second])
+    one, two = fool_rate.fool_rates(tables.load(first)), fool_rate.fool_rates(together)
+    assert (two["subjects"] == 2 * one["subjects"]).all() and (two["images"] == one["images"]).all()
+    with pytest.raises(DataError, match="the files together: .* responses are there twice"):
+        tables.load([first, first])
+
+
+def test_names_that_look_like_missing_values_are_names(written):
+    loaded = tables.load(written(lambda frame: frame.assign(model="NA", condition="null")))
+    assert set(loaded["model"]) == {"NA"} and set(loaded["condition"]) == {"null"}
+
+
+def test_what_was_not_measured_is_nan(written):
+    loaded = tables.load(written(put("rt_ms", "")))
+    assert np.isnan(loaded["rt_ms"][5]) and loaded["rt_ms"].notna().sum() == len(loaded) - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame.drop(columns=["picked_model", "rt_ms"]), "has no column picked_model, rt_ms"),
+        (lambda frame: frame.head(0), "holds no responses"),
+        (put("kind", "tset"), 'line 7: kind is "tset", must be test or practice or catch'),
+        (put("task", 3), 'line 7: task is "3", must be 1 or 2'),
+        (put("real_side", "L"), 'line 7: real_side is "L", must be left or right'),
+        (put("picked_model", 0.5), 'line 7: picked_model is "0.5", must be a whole number'),
+        (put("picked_model", ""), 'line 7: picked_model is "", must be a whole number'),
+        (put("timing_ok", 2), 'line 7: timing_ok is "2", must be 0 or 1'),
+        (put("exposure_ms", 0), 'line 7: exposure_ms is "0", must be ms, more than 0'),
+        (put("rt_ms", -1), 'line 7: rt_ms is "-1", must be ms, at least 0'),
+        (put("rt_ms", "fast"), 'line 7: rt_ms is "fast", must be ms, at least 0'),
+        (put("subject", ""), 'line 7: subject is "", must not be empty'),
+        (put("model", "", row=1), 'line 3: model is "", must not be empty in a test trial'),
+        (put("received_at", "yesterday"), 'line 7: received_at is "yesterday", must be a moment'),
+        (lambda frame: pd.concat([frame, frame.iloc[[3]]]), "1 responses are there twice, first task 1"),
+        (lambda frame: frame.assign(picked_model=1 - frame["picked_model"]), "but choice_side and real_side say"),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(written, change, message):
+    path = written(change)
+    with pytest.raises(DataError, match=re.escape(message)) as error:
+        tables.load(path)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
+def test_a_picture_shown_twice_is_refused(study):
+    change = study["trial_index"].mask(study["trial_index"] == 1, 500)
+    twice = study.assign(trial_index=change, image_id=study["image_id"].where(study["kind"] == "catch", "0000"))
+    with pytest.raises(DataError, match="responses are there twice, .*image_id 0000"):
+        tables.validate(twice)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b"\xff\xfe\x00bad", "not a readable table"), (b'a,b\n"1,2\n3', "not a readable table")],
+)
+def test_unreadable_files(tmp_path, content, message):
+    path = tmp_path / "responses.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        tables.load(path)
+    with pytest.raises(DataError, match="no such file"):
+        tables.load(tmp_path / "none.csv")
+    with pytest.raises(DataError, match="no file of responses is named"):
+        tables.load([])
+
+
+def test_unknown_models_are_named(written):
+    path = written()
+    assert len(tables.load(path, models=["sr3", "pulse", "fsrgan", "bicubic"]))
+    with pytest.raises(DataError, match='unknown model "pulse"; did you mean "pulse2"?'):
+        tables.load(path, models=["sr3", "pulse2", "fsrgan"])
+
+
+def test_scores(tmp_path):
+    path = tmp_path / "per_image.csv"
+    path.write_text("task,method,image_id,metric,value,group\nt,NA,0001,psnr,inf,g\nt,NA,0002,psnr,,g\n")
+    scores = tables.load_scores(path)
+    assert scores["method"].tolist() == ["NA", "NA"] and scores["image_id"].tolist() == ["0001", "0002"]
+    assert np.isinf(scores["value"][0]) and np.isnan(scores["value"][1])
+    path.write_text("task,method,metric,value,higher_is_better\nt,m,lpips,0.1,False\nt,m,psnr,20,True\n")
+    assert tables.load_results(path)["higher_is_better"].tolist() == [False, True]
+    with pytest.raises(DataError, match="has no column image_id, group"):
+        tables.load_scores(path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"rates": {}}, "needs a model"),
+        ({"rates": {"a": 1.0}}, "rate of a = 1.0: must be above 0 and below 1"),
+        ({"rates": {"a": (0.1, 0.2)}}, "one for each of 1 exposures"),
+        ({"rates": {"a": 0.5}, "trials": 101}, "101 trials of 100 images"),
+    ],
+)
+def test_simulations_that_cannot_be(setting, message):
+    with pytest.raises(DataError, match=message):
+        simulate(**setting)
