@@ -3,13 +3,39 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: benchmark test help
+.PHONY: benchmark study test help
 help:
 	@echo "make benchmark   score Bicubic, Regression, SR3 and ESRGAN on the embedded photographs: runs/quickstart/report.html"
+	@echo "make study       serve a demonstration study of those pictures: http://localhost:$(PORT)/s/demo_task1"
 	@echo "make test        lint, types and tests"
 
+QUICKSTART := $(BIN)/python benchmark.py run configs/quickstart.toml --out runs/quickstart
 benchmark: .venv/installed
-	$(BIN)/python benchmark.py run configs/quickstart.toml --out runs/quickstart
+	$(QUICKSTART)
+
+runs/quickstart/report.html: | .venv/installed
+	$(QUICKSTART)
+
+# Answers lie in runs/demo_study: nothing below is made again while it is there.
+DEMO := runs/demo_study
+PORT ?= 5000
+FLASK := $(BIN)/flask --app study_app
+study $(DEMO)/ready: export STUDY_DATABASE_URL := sqlite:///$(CURDIR)/$(DEMO)/study.sqlite
+
+study: $(DEMO)/ready | .venv/installed-study
+	@echo "Task-1: http://localhost:$(PORT)/s/demo_task1   Task-2: http://localhost:$(PORT)/s/demo_task2   Ctrl-C stops."
+	@echo "Answers so far: STUDY_DATABASE_URL=$$STUDY_DATABASE_URL $(FLASK) study export demo_task1 --out responses.csv"
+	@$(FLASK) run --port $(PORT)
+
+$(DEMO)/pack: | runs/quickstart/report.html
+	$(BIN)/python benchmark.py stimuli runs/quickstart --out $@ --test 48 --method regression --method sr3
+
+$(DEMO)/ready: | $(DEMO)/pack .venv/installed-study
+	rm -f $(DEMO)/study.sqlite*
+	@for study in demo_task1 demo_task2; do \
+		$(FLASK) study create $(DEMO)/pack --study $$study && $(FLASK) study freeze $$study && $(FLASK) study run $$study || exit; \
+	done
+	@touch $@
 
 test: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -26,6 +52,10 @@ test: .venv/installed-dev
 	$(BIN)/pip install --quiet --editable '.[offline]'
 	@touch $@
 
+.venv/installed-study: pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --editable '.[offline,study]'
+	@touch $@ .venv/installed
+
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --editable '.[all,dev]'
-	@touch $@ .venv/installed
+	@touch $@ .venv/installed .venv/installed-study
