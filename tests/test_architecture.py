@@ -1,6 +1,7 @@
 """Who may import whom (the house rules), and that our packages are the ones that get imported."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -36,7 +37,7 @@ ALLOWED = {
         "sr3eval.device",
     },
     "analysis": {"analysis"},
-    "study_app": {"study_app", "analysis"},
+    "study_app": {"study_app", "analysis", "sr3eval.config", "sr3eval.console", "sr3eval.errors", "sr3eval.files"},
 }
 FORBIDDEN = {"analysis": {"torch", "flask"}, "study_app": {"torch"}}
 PYTHON_FILES = [p for top in ("sr3eval", "baselines", "analysis", "study_app") for p in (ROOT / top).rglob("*.py")]
@@ -65,6 +66,13 @@ def test_imports_follow_the_house_rules(path):
             shortest = 2 if top == "sr3eval" else 1  # "sr3eval" alone is its __init__, "baselines" all of baselines
             prefixes = {".".join(name.split(".")[:n]) for n in range(shortest, len(name.split(".")) + 1)} or {name}
             assert prefixes & ALLOWED[rule] or name in ALLOWED[rule], f"{relative} may not import {name}"
+
+
+def test_the_study_needs_no_torch():
+    """Nor do its commands, nor reading a pack: the server is a small machine's work."""
+    modules = ("study_app", "study_app.commands", "study_app.pack", "study_app.bots", "study_app.export")
+    code = f"import sys, {', '.join(modules)}; study_app.create_app(); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, env={**os.environ, "STUDY_SECRET_KEY": "x"})
 
 
 def test_our_packages_are_the_ones_imported():

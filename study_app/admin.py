@@ -1,0 +1,221 @@
+"""What the researcher does with a study: create, freeze, run, pause, close, delete a participant."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, insert, or_, select
+from sqlalchemy.orm import Session as Transaction
+
+from sr3eval.config import to_toml
+from sr3eval.errors import UserError, nearest
+from study_app.allocation import plan
+from study_app.clock import Clock, system_clock
+from study_app.database import Database
+from study_app.models import (
+    Answer,
+    Condition,
+    Event,
+    Participant,
+    PlanSlot,
+    PlanTrial,
+    Response,
+    Session,
+    Stimulus,
+    Study,
+    Trial,
+)
+from study_app.pack import Pair
+from study_app.service import LIVE_STATES, spec_of
+from study_app.spec import SLUG, Spec
+
+# By verb, the states that it leads from and the one that it leads to.
+MOVES = {
+    "run": (("frozen", "paused"), "running"),
+    "pause": (("running",), "paused"),
+    "close": (("frozen", "running", "paused"), "closed"),
+}
+
+
+@dataclass(frozen=True)
+class Count:
+    """How far a condition is, in subjects."""
+
+    study: str
+    state: str
+    condition: str
+    finished: int
+    active: int
+    target: int
+
+
+class Admin:
+    """The researcher's verbs. They raise UserError, and then nothing has changed."""
+
+    def __init__(self, database: Database, clock: Clock = system_clock) -> None:
+        self.database, self.clock = database, clock
+
+    def create(self, slug: str, spec: Spec, models: Sequence[str], pairs: Iterable[Pair]) -> None:
+        """Make a draft from pictures, in place of a draft of the same name. A frozen study is never changed."""
+        if not SLUG.fullmatch(slug):
+            raise UserError(f'"{slug}" cannot be in an address; take small letters, digits, - and _')
+        spec.check_models(models)
+        rows = [_row(spec, pair) for pair in pairs]
+        with self.database.write() as db:
+            old = db.scalar(select(Study).where(Study.slug == slug))
+            if old is not None and old.state != "draft":
+                raise UserError(f'study "{slug}" is {old.state}: what it shows cannot change; give another --slug')
+            db.execute(delete(Study).where(Study.slug == slug))
+            study = Study(
+                slug=slug,
+                state="draft",
+                config_toml=to_toml(spec),
+                config_sha256=spec.sha256,
+                models="\n".join(models),
+                created_at=self.clock(),
+            )
+            study.conditions = _conditions(spec, models)
+            db.add(study)
+            db.flush()
+            for row in rows:
+                db.execute(insert(Stimulus), [{"study_id": study.id, **row}])
+
+    def freeze(self, slug: str) -> None:
+        """Lay down who sees what: from here on the study is what it is."""
+        with self.database.write() as db:
+            study = the_study(db, slug)
+            if study.state != "draft":
+                raise UserError(f'study "{slug}" is {study.state}: only a draft can be frozen')
+            stimuli = db.execute(
+                select(Stimulus.kind, Stimulus.number, Stimulus.model, Stimulus.id).where(Stimulus.study_id == study.id)
+            ).all()
+            ids = {(kind, number, model): id_ for kind, number, model, id_ in stimuli}
+            for condition in study.conditions:
+                _lay_down(db, study, condition, ids)
+            study.state, study.frozen_at = "frozen", self.clock()
+
+    def move(self, slug: str, verb: str) -> None:
+        """`run`, `pause` or `close`: open or shut the door. Who is inside may finish."""
+        sources, target = MOVES[verb]
+        with self.database.write() as db:
+            study = the_study(db, slug)
+            if study.state not in sources:
+                remedy = "; freeze it first" if study.state == "draft" else ""
+                raise UserError(f'study "{slug}" is {study.state}: cannot {verb} it{remedy}')
+            study.state = target
+
+    def counts(self) -> list[Count]:
+        """Every condition of every study."""
+        with self.database.read() as db:
+            return [
+                Count(
+                    study.slug,
+                    study.state,
+                    condition.label,
+                    *_taken(db, condition, self.clock()),
+                    spec_of(study.config_toml).target,
+                )
+                for study in db.scalars(select(Study).order_by(Study.id))
+                for condition in study.conditions
+            ]
+
+    def config(self, slug: str) -> str:
+        """The study's settings as TOML, with their hash and models."""
+        with self.database.read() as db:
+            study = the_study(db, slug)
+            models = ", ".join(study.models.split("\n"))
+            return f"# study {slug}, models: {models}\n# sha256 {study.config_sha256}\n{study.config_toml}"
+
+    def delete_participant(self, code: str) -> bool:
+        """Delete what identifies a participant, named by subject or completion code, and what the study says besides.
+
+        With `deletion = "delete_answers"` the responses go too and the place is free again; returns whether. What stays
+        is a row with the consent and the time of the deletion.
+        """
+        with self.database.write() as db:
+            named = or_(Participant.code == code, Session.completion_code == code)
+            session = db.scalar(select(Session).join(Session.participant).where(named))
+            if session is None or session.participant.deleted_at is not None:
+                raise UserError(f'no participant "{code}" (or deleted already)')
+            spec = spec_of(session.participant.study.config_toml)
+            _forget(db, session)
+            erases = spec.deletion == "delete_answers"
+            if erases:
+                _erase(db, session)
+            if erases or session.state == "active":
+                session.state = "deleted" if erases else "expired"
+            session.participant.deleted_at = self.clock()
+            return erases
+
+
+def the_study(db: Transaction, slug: str) -> Study:
+    """The study of this name, held until the transaction ends, or UserError with the nearest name."""
+    study = db.scalar(select(Study).where(Study.slug == slug).with_for_update())
+    if study is None:
+        raise UserError(f'no study "{slug}": {nearest(slug, db.scalars(select(Study.slug)))}')
+    return study
+
+
+def _row(spec: Spec, pair: Pair) -> dict[str, object]:
+    spec.check_size(pair.width, pair.height)
+    return {
+        "kind": pair.kind,
+        "number": pair.number,
+        "model": pair.model,
+        "image_id": pair.image_id,
+        "width": pair.width,
+        "height": pair.height,
+        "real_png": pair.real,
+        "other_png": pair.other,
+        "middle_png": pair.middle,
+    }
+
+
+def _conditions(spec: Spec, models: Sequence[str]) -> list[Condition]:
+    """One for each model and viewing time, or for each viewing time; the time is named where there are several."""
+    names = models if spec.mode == "between" else [""]
+    several = len(spec.exposures_ms) > 1
+    return [
+        Condition(label=(name or "all") + (f" {ms / 1000:g} s" if several else ""), model=name, exposure_ms=ms)
+        for name in names
+        for ms in spec.exposures_ms
+    ]
+
+
+def _lay_down(db: Transaction, study: Study, condition: Condition, ids: dict[tuple[str, int, str], int]) -> None:
+    spec = spec_of(study.config_toml)
+    models = [condition.model] if condition.model else study.models.split("\n")
+    for number, trials in enumerate(plan(spec, condition.label, len(models))):
+        slot = PlanSlot(condition_id=condition.id, number=number)
+        db.add(slot)
+        db.flush()
+        rows = [
+            {
+                "slot_id": slot.id,
+                "idx": idx,
+                "stimulus_id": ids[trial.kind, trial.number, "" if trial.kind == "catch" else models[trial.model]],
+                "real_side": trial.real_side,
+            }
+            for idx, trial in enumerate(trials)
+        ]
+        db.execute(insert(PlanTrial), rows)
+
+
+def _taken(db: Transaction, condition: Condition, now: int) -> tuple[int, int]:
+    query = select(Session.state, func.count()).join(Session.slot).where(PlanSlot.condition_id == condition.id)
+    query = query.where(Session.state.in_(LIVE_STATES), or_(Session.state == "finished", Session.expires_at > now))
+    by_state = dict(db.execute(query.group_by(Session.state)).all())
+    return by_state.get("finished", 0), by_state.get("active", 0)
+
+
+def _forget(db: Transaction, session: Session) -> None:
+    """What could identify a person: token, device, free text, events."""
+    for table in (Answer, Event):
+        db.execute(delete(table).where(table.session_id == session.id))
+    session.token_sha256 = session.viewport_w = session.viewport_h = None
+    session.dpr = session.frame_ms = session.touch = None
+
+
+def _erase(db: Transaction, session: Session) -> None:
+    trials = select(Trial.id).where(Trial.session_id == session.id)
+    db.execute(delete(Response).where(Response.trial_id.in_(trials)))
+    db.execute(delete(Trial).where(Trial.session_id == session.id))

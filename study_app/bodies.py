@@ -1,0 +1,185 @@
+"""What clients may send: strict JSON, every key and range checked before anything is looked up."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypeVar
+
+from sr3eval.config import from_dict
+from sr3eval.errors import UserError
+from study_app.refusal import RefusedError
+
+T = TypeVar("T")
+
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+LARGEST = 2.0**53  # what every JSON number of a browser stays below
+MAX_COUNT = 1_000_000
+MAX_TEXT = 2000
+MAX_DIGITS = 20
+
+
+def _positive(body: Any, *names: str) -> None:
+    for name in names:
+        if getattr(body, name) <= 0:
+            raise UserError(f'"{name}" must be above 0')
+
+
+def _uuid(name: str, value: str) -> None:
+    if not UUID.fullmatch(value):
+        raise UserError(f'"{name}" must be a UUID')
+
+
+@dataclass(frozen=True)
+class Start:
+    """Consent, and the device it comes from; sizes in CSS pixels."""
+
+    consent_sha256: str
+    viewport_w: int
+    viewport_h: int
+    dpr: float
+    frame_ms: float
+    touch: bool
+
+
+@dataclass(frozen=True)
+class Showing:
+    """One showing of a trial's pictures; a repeated request has the same uuid."""
+
+    attempt: str
+
+    def __post_init__(self) -> None:
+        _uuid("attempt", self.attempt)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An answer and what the browser measured around it (human_study §3); times in ms."""
+
+    client_uuid: str
+    choice: Literal["left", "right"]
+    input: Literal["key", "mouse", "touch"]
+    t_on: float
+    t_off: float
+    exposure_ms: float
+    n_frames: int
+    frame_median_ms: float
+    frame_max_gap_ms: float
+    hidden_ms: float
+    blur_count: int
+    rt_ms: float
+    rt_from_onset_ms: float
+    dpr: float
+    css_w: float
+    css_h: float
+    natural_w: int
+    natural_h: int
+    viewport_w: int
+    viewport_h: int
+    fullscreen: bool
+    decode_ms: float
+    early_attempts: int
+
+    def __post_init__(self) -> None:
+        _uuid("client_uuid", self.client_uuid)
+        _positive(self, "dpr", "css_w", "css_h", "natural_w", "natural_h", "viewport_w", "viewport_h")
+        if self.t_off < self.t_on:
+            raise UserError('"t_off" is before "t_on"')
+
+    @property
+    def sha256(self) -> str:
+        """Tells a repeated request from another answer."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def timing_ok(self, exposure_ms: int) -> bool:
+        """Whether the pictures were seen as planned: human_study §3."""
+        return abs(self.exposure_ms - exposure_ms) <= 50 and self.hidden_ms == 0 and self.frame_max_gap_ms <= 100
+
+
+@dataclass(frozen=True)
+class BrowserEvent:
+    """Something that happened in the browser; `seq` is unique in its session."""
+
+    seq: int
+    type: str
+    t: float
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.type) > 32 or len(self.detail) > 500:
+            raise UserError('"type" has at most 32 characters, "detail" 500')
+
+
+@dataclass(frozen=True)
+class Events:
+    events: tuple[BrowserEvent, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.events) > 100:
+            raise UserError('"events" has at most 100 entries')
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Answers by the question's id."""
+
+    answers: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(text, str) for text in self.answers.values()):
+            raise UserError('"answers" must hold strings')
+
+
+def read(cls: type[T], raw: bytes) -> T:
+    """Build a body from JSON, or raise the RefusedError "bad_request" that names what is wrong."""
+    try:
+        data = json.loads(raw, parse_constant=_no_constant, parse_int=_whole)
+        _check(data, "")
+        if not isinstance(data, Mapping):
+            raise UserError("the body must be an object")
+        body = from_dict(cls, data)
+        _check_counts(body)
+        return body
+    except UserError as error:
+        raise RefusedError("bad_request", str(error)[:200]) from None
+    except (ValueError, RecursionError):
+        raise RefusedError("bad_request", "the body is not JSON") from None
+
+
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise UserError("a number is too large")
+    return int(text)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise UserError(f"{name} is no number of JSON")
+
+
+def _check(value: Any, name: str) -> None:
+    """Ranges and lengths that hold everywhere; how deep a body goes, its type says."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_text(key, "a key")
+            _check(item, key)
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, name)
+    elif isinstance(value, str):
+        _check_text(value, name)
+    elif isinstance(value, int | float) and not 0 <= value < LARGEST:  # true and false pass, infinity does not
+        raise UserError(f'"{name}" must be a number from 0 to {LARGEST:.0f}')
+
+
+def _check_text(text: str, name: str) -> None:
+    if len(text) > MAX_TEXT or "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise UserError(f'"{name[:40]}" is too long or holds characters that are none')
+
+
+def _check_counts(body: Any) -> None:
+    for field in dataclasses.fields(body):
+        value = getattr(body, field.name)
+        if isinstance(value, int) and value > MAX_COUNT:
+            raise UserError(f'"{field.name}" must be from 0 to {MAX_COUNT}')

@@ -1,0 +1,178 @@
+"""Subjects that are programs: they take a study through its real HTTP addresses, with known fool rates and no waiting.
+
+clock = ManualClock()
+app = create_app({"CLOCK": clock, "DURABLE": False, "STARTS_PER_HOUR": None, "REQUESTS_PER_SECOND": None})
+simulate(app, "demo_task2", {"sr3": 0.475, "bicubic": 0.05}, seed=0, clock=clock, subjects=100)
+"""
+
+import random
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from study_app.clock import ManualClock
+from study_app.database import Database
+from study_app.models import PlanTrial, Session, Stimulus, Trial
+from study_app.service import hash_token
+from study_app.web import COOKIE
+
+FRAME_MS = 1000 / 60
+SCREEN = {"viewport_w": 1920, "viewport_h": 1080, "dpr": 1.0}
+Truth = tuple[str, str, str]  # the real picture's side, kind, model
+
+
+class Bot:
+    """One browser. `requests` are Flask's test responses; a status that is not expected is an AssertionError."""
+
+    def __init__(self, app: Flask, slug: str, clock: ManualClock, rng: random.Random) -> None:
+        self.client: FlaskClient = app.test_client()
+        self.base, self.clock, self.rng = f"/s/{slug}", clock, rng
+        self.csrf = self.consent = ""
+
+    def enter(self) -> None:
+        """Open the first page and read from it what a browser's script reads."""
+        page = self.client.get(self.base).text
+        self.csrf = _find(r'name="csrf" content="(\w+)"', page)
+        self.consent = _find(r'consent-sha256="(\w+)"', page)
+
+    def post(self, path: str, body: Any) -> Any:
+        """A POST as the page's script sends it."""
+        return self.client.post(self.base + path, json=body, headers={"X-CSRF": self.csrf})
+
+    def start(self) -> Any:
+        """Agree to take part."""
+        device = {**SCREEN, "frame_ms": FRAME_MS, "touch": False}
+        return self.post("/start", {"consent_sha256": self.consent, **device})
+
+    @property
+    def token(self) -> str:
+        """The cookie's value."""
+        cookie = self.client.get_cookie(COOKIE, path=self.base)
+        return cookie.value if cookie is not None else ""
+
+    def upcoming(self) -> dict[str, Any]:
+        """Where the session stands."""
+        return self.client.get(f"{self.base}/api/next").get_json()
+
+    def answer(self, trial: Mapping[str, Any], exposure_ms: int, side: str) -> Any:
+        """Look at the pictures of a trial for as long as the study says, and press a button."""
+        self.post(f"/api/trials/{trial['token']}/start", {"attempt": self.uuid()})
+        thinking = self.rng.lognormvariate(6.5, 0.4)  # ms; median 665
+        self.clock.advance(exposure_ms + thinking)
+        return self.post(f"/api/trials/{trial['token']}/response", self.measured(trial, exposure_ms, side, thinking))
+
+    def measured(self, trial: Mapping[str, Any], exposure_ms: float, side: str, rt_ms: float) -> dict[str, Any]:
+        """The body of an answer, timed to a frame."""
+        seen = round(exposure_ms / FRAME_MS) * FRAME_MS
+        return {
+            "client_uuid": self.uuid(),
+            "choice": side,
+            "input": "key",
+            "t_on": 1000.0,
+            "t_off": 1000.0 + seen,
+            "exposure_ms": seen,
+            "n_frames": round(exposure_ms / FRAME_MS),
+            "frame_median_ms": FRAME_MS,
+            "frame_max_gap_ms": FRAME_MS,
+            "hidden_ms": 0,
+            "blur_count": 0,
+            "rt_ms": rt_ms,
+            "rt_from_onset_ms": rt_ms + seen,
+            **SCREEN,
+            "css_w": trial["width"],
+            "css_h": trial["height"],
+            "natural_w": trial["width"],
+            "natural_h": trial["height"],
+            "fullscreen": False,
+            "decode_ms": 1.5,
+            "early_attempts": 0,
+        }
+
+    def take(self, choose: Callable[[Mapping[str, Any]], str], limit: int | None = None) -> bool:
+        """Answer every trial, or leave after `limit` of them; returns whether the session is finished."""
+        while (now := self.upcoming())["state"] == "trials":
+            for trial in now["window"]:
+                if trial["index"] == limit:
+                    return False
+                reply = self.answer(trial, now["exposure_ms"], choose(trial))
+                assert reply.status_code == 200, reply.text
+        return self.post("/api/finish", {"answers": {}}).status_code == 200
+
+    def uuid(self) -> str:
+        """A UUID from the bot's own random numbers."""
+        return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
+
+
+def simulate(
+    app: Flask,
+    slug: str,
+    fool_rates: Mapping[str, float],
+    seed: int,
+    clock: ManualClock,
+    subjects: int | None = None,
+    drop_outs: float = 0.0,
+    catch_rate: float = 1.0,
+) -> int:
+    """Let bots take the running study `slug` one after the other; returns how many finished.
+
+    In a test trial a bot takes the output of model m with probability `fool_rates[m]`; practice likewise. It is right
+    in a catch trial with probability `catch_rate`, and leaves half-way with probability `drop_outs`. Stops when
+    `subjects` have finished, or at None when every place is filled. `clock` is the app's own.
+    """
+    rng = random.Random(seed)
+    finished = 0
+    while subjects is None or finished < subjects:
+        bot = Bot(app, slug, clock, random.Random(rng.getrandbits(64)))
+        bot.enter()
+        reply = bot.start()
+        if reply.status_code == 503:
+            if not _abandoned(app.extensions["study_database"], slug):
+                break
+            clock.advance(8 * 24 * 3_600_000)  # beyond every idle_minutes
+            continue
+        assert reply.status_code == 201, reply.text
+        truth = _truth(app.extensions["study_database"], bot.token)
+        leaves = bot.rng.random() < drop_outs
+        choose = partial(_choose, bot, truth, fool_rates, catch_rate)
+        finished += bot.take(choose, len(truth) // 2 if leaves else None)
+    return finished
+
+
+def _choose(
+    bot: Bot,
+    truth: Mapping[str, Truth],
+    fool_rates: Mapping[str, float],
+    catch_rate: float,
+    trial: Mapping[str, Any],
+) -> str:
+    real_side, kind, model = truth[trial["token"]]
+    fooled = 1 - catch_rate if kind == "catch" else fool_rates[model]
+    if bot.rng.random() >= fooled:
+        return real_side
+    return "right" if real_side == "left" else "left"
+
+
+def _truth(database: Database, token: str) -> dict[str, Truth]:
+    """By trial token what no subject is told."""
+    query = select(Trial.token, PlanTrial.real_side, Stimulus.kind, Stimulus.model).join(Trial.planned)
+    query = query.join(PlanTrial.stimulus).join(Session, Trial.session_id == Session.id)
+    with database.read() as db:
+        rows = db.execute(query.where(Session.token_sha256 == hash_token(token)))
+        return {token: (side, kind, model) for token, side, kind, model in rows}
+
+
+def _abandoned(database: Database, slug: str) -> bool:
+    with database.read() as db:
+        return db.scalar(select(Session.id).where(Session.state == "active").limit(1)) is not None
+
+
+def _find(pattern: str, page: str) -> str:
+    found = re.search(pattern, page)
+    assert found, f"the page has no {pattern}"
+    return found[1]

@@ -1,0 +1,122 @@
+"""`flask --app study_app study …`: what a researcher does with a study, from pack to responses.csv."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from sr3eval import console
+from sr3eval.files import atomic_write
+from study_app import export as tables
+from study_app import spec as specs
+
+if TYPE_CHECKING:
+    from study_app.admin import Admin
+
+
+@click.group(cls=console.Group)
+def study() -> None:
+    """Make studies from packs of pictures, run them and export the answers."""
+
+
+@study.command()
+@click.argument("pack", type=click.Path(path_type=Path))
+@click.option("--study", "name", required=True, help="A study of the toolkit by name, or a TOML file.")
+@click.option("--slug", help="What it is called in addresses; the study's name by default.")
+@click.option("--models", help="Comma-separated methods of the pack; all by default.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the study.")
+@with_appcontext
+def create(pack: Path, name: str, slug: str | None, models: str | None, overrides: tuple[str, ...]) -> None:
+    """Make a draft from the pictures in PACK."""
+    from study_app.pack import Pack
+
+    settings = specs.load(name, overrides)
+    source = Pack(pack)
+    chosen = source.slugs(models.split(",") if models else ())
+    settings.check_models(list(chosen))
+    slug = slug or Path(name).stem
+    _admin().create(slug, settings, list(chosen), source.pairs(settings, chosen))
+    click.echo(f"{slug}: draft with {', '.join(chosen)}; next: flask --app study_app study freeze {slug}")
+
+
+@study.command()
+@click.argument("slug")
+@with_appcontext
+def freeze(slug: str) -> None:
+    """Lay down who sees what; afterwards nothing of it changes."""
+    _admin().freeze(slug)
+    click.echo(f"{slug}: frozen; next: flask --app study_app study run {slug}")
+
+
+@study.command()
+@click.argument("slug")
+@with_appcontext
+def run(slug: str) -> None:
+    """Open the study to subjects."""
+    _admin().move(slug, "run")
+    click.echo(f"{slug}: running at /s/{slug}")
+
+
+@study.command()
+@click.argument("slug")
+@with_appcontext
+def pause(slug: str) -> None:
+    """Let nobody else begin; who has begun may finish. `run` opens it again."""
+    _admin().move(slug, "pause")
+    click.echo(f"{slug}: paused")
+
+
+@study.command()
+@click.argument("slug")
+@with_appcontext
+def close(slug: str) -> None:
+    """Let nobody else begin, for good; who has begun may finish."""
+    _admin().move(slug, "close")
+    click.echo(f"{slug}: closed")
+
+
+@study.command("list")
+@with_appcontext
+def list_() -> None:
+    """Show how far every condition of every study is."""
+    for count in _admin().counts():
+        progress = f"{count.finished} of {count.target} finished, {count.active} active"
+        click.echo(f"{count.study} ({count.state})  {count.condition}: {progress}")
+
+
+@study.command()
+@click.argument("slug")
+@with_appcontext
+def show(slug: str) -> None:
+    """Print a study's settings with their hash."""
+    click.echo(_admin().config(slug), nl=False)
+
+
+@study.command()
+@click.argument("slug")
+@click.option("--out", default="responses.csv", show_default=True, type=click.Path(path_type=Path))
+@click.option("--sessions", type=click.Path(path_type=Path), help="Also a table of sessions with answers to questions.")
+@with_appcontext
+def export(slug: str, out: Path, sessions: Path | None) -> None:
+    """Write one row a response."""
+    database = current_app.extensions["study_database"]
+    atomic_write(out, tables.responses_csv(database, slug).encode())
+    click.echo(out)
+    if sessions is not None:
+        atomic_write(sessions, tables.sessions_csv(database, slug).encode())
+        click.echo(sessions)
+
+
+@study.command("delete-participant")
+@click.argument("code")
+@with_appcontext
+def delete_participant(code: str) -> None:
+    """Delete the data of the participant with this subject or completion code."""
+    erased = _admin().delete_participant(code)
+    click.echo(f"{code}: deleted" + (", with the answers" if erased else "; the answers stay, as the study says"))
+
+
+def _admin() -> "Admin":
+    return current_app.extensions["study_admin"]

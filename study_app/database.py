@@ -1,0 +1,102 @@
+"""The database: SQLite in one file by default, PostgreSQL by URL; one short transaction a call."""
+
+import contextlib
+import functools
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.orm import Session
+
+from sr3eval.errors import UserError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK_KEY = 0x53523332  # of PostgreSQL's advisory lock while the tables are made: "SR32"
+PRAGMAS = ("journal_mode = WAL", "foreign_keys = ON", "busy_timeout = 5000")
+
+
+class Database:
+    """Transactions on `url`. The tables are made or brought up to date at the first one.
+
+    `durable`: what was acknowledged survives a power cut (some 300 commits/s on SQLite, human_study §7). Without it
+    simulations are faster.
+    """
+
+    def __init__(self, url: str, durable: bool = True) -> None:
+        self.durable = durable
+        try:
+            self.url = make_url(url)
+            self.url.get_dialect()
+        except (ArgumentError, NoSuchModuleError):
+            raise UserError(f"{url}: not a database URL; sqlite:///FILE or postgresql+psycopg://HOST/NAME") from None
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        # SQLite has one writer: waiting here is fair, waiting in its busy handler is not.
+        self._writer: contextlib.AbstractContextManager[Any] = (
+            threading.Lock() if self.is_sqlite else contextlib.nullcontext()
+        )
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that only reads."""
+        with Session(self.engine) as session, session.begin():
+            yield session
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that writes: committed as a whole at the end, or nothing of it where an exception comes."""
+        with self._writer, Session(self._writing) as session, session.begin():
+            yield session
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """The connections, once the tables are what this version needs."""
+        engine = self._connect()
+        with _writing(engine).begin() as connection:
+            upgrade(connection)
+        return engine
+
+    @functools.cached_property
+    def _writing(self) -> Engine:
+        return _writing(self.engine)
+
+    def _connect(self) -> Engine:
+        if not self.is_sqlite:
+            return create_engine(self.url, pool_pre_ping=True)
+        if self.url.database and self.url.database != ":memory:":
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(self.url)
+        event.listen(engine, "connect", self._prepare)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def _prepare(self, connection: sqlite3.Connection, _: Any) -> None:
+        connection.isolation_level = None  # transactions begin where _begin says so, not before the first write
+        for pragma in (*PRAGMAS, f"synchronous = {'FULL' if self.durable else 'OFF'}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the tables up to date within the connection's transaction; others wait for it."""
+    from alembic import command
+    from alembic.config import Config
+
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _writing(engine: Engine) -> Engine:
+    return engine.execution_options(study_writes=True)
+
+
+def _begin(connection: Connection) -> None:
+    """A writer takes the lock at once: a reader that becomes a writer later could not wait for it."""
+    writes = connection.get_execution_options().get("study_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

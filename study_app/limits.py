@@ -1,0 +1,35 @@
+"""How often one client may ask: a bucket a key that fills steadily and empties with every request."""
+
+import math
+import threading
+
+from study_app.clock import Clock
+
+MAX_KEYS = 10_000
+
+
+class Limiter:
+    """`per_hour` requests a key on average, `burst` at once. Kept in this process alone; None is no limit."""
+
+    def __init__(self, clock: Clock, per_hour: float | None, burst: float) -> None:
+        self.clock, self.per_hour, self.burst = clock, per_hour, burst
+        self._buckets: dict[str, tuple[float, int]] = {}  # key -> requests left, when
+        self._lock = threading.Lock()
+
+    def wait_s(self, key: str) -> int:
+        """Take one request out of the key's bucket; 0, or in how many seconds there will be one."""
+        if self.per_hour is None:
+            return 0
+        per_ms = self.per_hour / 3_600_000
+        with self._lock:
+            now = self.clock()
+            if len(self._buckets) > MAX_KEYS:
+                self._buckets = {
+                    k: (n, t) for k, (n, t) in self._buckets.items() if n + (now - t) * per_ms < self.burst
+                }
+            left, then = self._buckets.get(key, (self.burst, now))
+            left = min(self.burst, left + (now - then) * per_ms)
+            if left < 1:
+                return math.ceil((1 - left) / per_ms / 1000)
+            self._buckets[key] = (left - 1, now)
+            return 0

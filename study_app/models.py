@@ -1,0 +1,261 @@
+"""The tables. What must hold is a constraint here: the service may be wrong, the data cannot be.
+
+Times are UTC in milliseconds. Some facts have no column because a query gives them: a slot is taken while a session on
+it is active or finished, a trial is answered when it has a response, and what was picked follows from the real side.
+"""
+
+from typing import Annotated
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+LIVE = "state IN ('active', 'finished')"
+SIDE_CHECK = "{} IN ('left', 'right')"
+
+Key = Annotated[int, mapped_column(primary_key=True)]
+Millis = Annotated[int, mapped_column(BigInteger)]
+Sha256 = Annotated[str, mapped_column(String(64))]
+Token = Annotated[str, mapped_column(String(32), unique=True)]  # 128 bits, base64url
+Side = Annotated[str, mapped_column(String(5))]
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
+
+
+class Study(Base):
+    """A study; `config_toml` is its whole Spec. Once it is frozen nothing of what it shows changes."""
+
+    __tablename__ = "study"
+    __table_args__ = (CheckConstraint("state IN ('draft', 'frozen', 'running', 'paused', 'closed')", name="state"),)
+    id: Mapped[Key]
+    slug: Mapped[str] = mapped_column(String(64), unique=True)
+    state: Mapped[str] = mapped_column(String(8))
+    config_toml: Mapped[str] = mapped_column(Text)
+    config_sha256: Mapped[Sha256]
+    models: Mapped[str] = mapped_column(Text)  # names, one a line
+    created_at: Mapped[Millis]
+    frozen_at: Mapped[Millis | None]
+    conditions: Mapped[list["Condition"]] = relationship(back_populates="study", order_by="Condition.id")
+
+
+class Condition(Base):
+    """A viewing time with one model, or with all of them (`model` is "" then)."""
+
+    __tablename__ = "condition"
+    __table_args__ = (
+        UniqueConstraint("study_id", "label"),
+        CheckConstraint("exposure_ms > 0", name="exposure"),
+    )
+    id: Mapped[Key]
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
+    label: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    exposure_ms: Mapped[int]
+    study: Mapped[Study] = relationship(back_populates="conditions")
+
+
+class Stimulus(Base):
+    """The pictures of a trial, as PNG files. A catch trial's have no model."""
+
+    __tablename__ = "stimulus"
+    __table_args__ = (
+        UniqueConstraint("study_id", "model", "image_id"),
+        CheckConstraint("kind IN ('practice', 'test', 'catch')", name="kind"),
+        CheckConstraint("(kind = 'catch') = (model = '')", name="model"),
+        CheckConstraint("length(real_png) = length(other_png)", name="same_length"),
+    )
+    id: Mapped[Key]
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(8))
+    number: Mapped[int]  # of its kind, in the pack's order
+    model: Mapped[str] = mapped_column(Text)
+    image_id: Mapped[str] = mapped_column(Text)
+    width: Mapped[int]
+    height: Mapped[int]
+    real_png: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    other_png: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    middle_png: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+
+
+class PlanSlot(Base):
+    """One subject's place in a condition, its trials laid down when the study is frozen."""
+
+    __tablename__ = "plan_slot"
+    __table_args__ = (UniqueConstraint("condition_id", "number"),)
+    id: Mapped[Key]
+    condition_id: Mapped[int] = mapped_column(ForeignKey("condition.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    condition: Mapped[Condition] = relationship()
+    trials: Mapped[list["PlanTrial"]] = relationship(order_by="PlanTrial.idx")
+
+
+class PlanTrial(Base):
+    """What is shown at place `idx` of a slot, and on which side the real picture is."""
+
+    __tablename__ = "plan_trial"
+    __table_args__ = (
+        UniqueConstraint("slot_id", "idx"),
+        UniqueConstraint("slot_id", "stimulus_id"),
+        CheckConstraint("idx >= 0", name="idx"),
+        CheckConstraint(SIDE_CHECK.format("real_side"), name="real_side"),
+    )
+    id: Mapped[Key]
+    slot_id: Mapped[int] = mapped_column(ForeignKey("plan_slot.id", ondelete="CASCADE"))
+    idx: Mapped[int]
+    stimulus_id: Mapped[int] = mapped_column(ForeignKey("stimulus.id"))
+    real_side: Mapped[Side]
+    stimulus: Mapped[Stimulus] = relationship()
+
+
+class Participant(Base):
+    """Who takes part: a random code and what was agreed to. A deleted one stays as a tombstone."""
+
+    __tablename__ = "participant"
+    id: Mapped[Key]
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    code: Mapped[Token]
+    consent_version: Mapped[str] = mapped_column(String(64))
+    consent_sha256: Mapped[Sha256]
+    consent_at: Mapped[Millis]
+    deleted_at: Mapped[Millis | None]
+    study: Mapped[Study] = relationship()
+
+
+class Session(Base):
+    """A participant's sitting on a slot. Of the token only the sha256 is here. At most one live session a slot."""
+
+    __tablename__ = "session"
+    __table_args__ = (
+        CheckConstraint("state IN ('active', 'finished', 'expired', 'deleted')", name="state"),
+        CheckConstraint("(finished_at IS NOT NULL) = (completion_code IS NOT NULL)", name="completion"),
+        CheckConstraint("state <> 'finished' OR finished_at IS NOT NULL", name="finished"),
+        Index("uq_session_live_slot", "slot_id", unique=True, sqlite_where=text(LIVE), postgresql_where=text(LIVE)),
+    )
+    id: Mapped[Key]
+    participant_id: Mapped[int] = mapped_column(ForeignKey("participant.id"), index=True)
+    slot_id: Mapped[int] = mapped_column(ForeignKey("plan_slot.id"))
+    token_sha256: Mapped[str | None] = mapped_column(String(64), unique=True)
+    state: Mapped[str] = mapped_column(String(8))
+    started_at: Mapped[Millis]
+    expires_at: Mapped[Millis]
+    finished_at: Mapped[Millis | None]
+    completion_code: Mapped[str | None] = mapped_column(String(32), unique=True)
+    excluded_reason: Mapped[str] = mapped_column(String(32), default="")
+    viewport_w: Mapped[int | None]
+    viewport_h: Mapped[int | None]
+    dpr: Mapped[float | None]
+    frame_ms: Mapped[float | None]
+    touch: Mapped[bool | None]
+    participant: Mapped[Participant] = relationship()
+    slot: Mapped[PlanSlot] = relationship()
+
+
+class Trial(Base):
+    """A planned trial in one session: issued, then started (again after a reload), then answered."""
+
+    __tablename__ = "trial"
+    __table_args__ = (
+        UniqueConstraint("session_id", "plan_trial_id"),
+        CheckConstraint("(attempt IS NULL) = (started_at IS NULL)", name="started"),
+        CheckConstraint("(showings > 0) = (started_at IS NOT NULL)", name="showings"),
+        CheckConstraint("started_at IS NULL OR issued_at IS NOT NULL", name="issued"),
+    )
+    id: Mapped[Key]
+    session_id: Mapped[int] = mapped_column(ForeignKey("session.id"))
+    plan_trial_id: Mapped[int] = mapped_column(ForeignKey("plan_trial.id"))
+    token: Mapped[Token]
+    left_token: Mapped[Token]
+    right_token: Mapped[Token]
+    middle_token: Mapped[Token]
+    issued_at: Mapped[Millis | None]
+    started_at: Mapped[Millis | None]
+    attempt: Mapped[str | None] = mapped_column(String(36))
+    showings: Mapped[int] = mapped_column(default=0)
+    planned: Mapped[PlanTrial] = relationship()
+    response: Mapped["Response | None"] = relationship(back_populates="trial")
+
+
+class Response(Base):
+    """The one answer to a trial, with what the browser measured (human_study §3); times in ms."""
+
+    __tablename__ = "response"
+    __table_args__ = (
+        CheckConstraint(SIDE_CHECK.format("choice"), name="choice"),
+        CheckConstraint("input IN ('key', 'mouse', 'touch')", name="input"),
+        CheckConstraint("exposure_ms >= 0 AND rt_ms >= 0 AND rt_from_onset_ms >= 0", name="times"),
+        CheckConstraint("t_off >= t_on", name="order"),
+    )
+    id: Mapped[Key]
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id"), unique=True)
+    client_uuid: Mapped[str] = mapped_column(String(36), unique=True)
+    body_sha256: Mapped[Sha256]
+    received_at: Mapped[Millis]
+    timing_ok: Mapped[bool]
+    choice: Mapped[Side]
+    input: Mapped[str] = mapped_column(String(5))
+    t_on: Mapped[float]
+    t_off: Mapped[float]
+    exposure_ms: Mapped[float]
+    n_frames: Mapped[int]
+    frame_median_ms: Mapped[float]
+    frame_max_gap_ms: Mapped[float]
+    hidden_ms: Mapped[float]
+    blur_count: Mapped[int]
+    rt_ms: Mapped[float]
+    rt_from_onset_ms: Mapped[float]
+    dpr: Mapped[float]
+    css_w: Mapped[float]
+    css_h: Mapped[float]
+    natural_w: Mapped[int]
+    natural_h: Mapped[int]
+    viewport_w: Mapped[int]
+    viewport_h: Mapped[int]
+    fullscreen: Mapped[bool]
+    decode_ms: Mapped[float]
+    early_attempts: Mapped[int]
+    trial: Mapped[Trial] = relationship(back_populates="response")
+
+
+class Answer(Base):
+    """What a session said to a question at the end."""
+
+    __tablename__ = "answer"
+    __table_args__ = (UniqueConstraint("session_id", "question_id"),)
+    id: Mapped[Key]
+    session_id: Mapped[int] = mapped_column(ForeignKey("session.id"))
+    question_id: Mapped[str] = mapped_column(String(64))
+    text: Mapped[str] = mapped_column(Text)
+
+
+class Event(Base):
+    """What happened in the browser beside the trials: hidden, blurred, resized, reloaded …"""
+
+    __tablename__ = "event"
+    __table_args__ = (UniqueConstraint("session_id", "seq"),)
+    id: Mapped[Key]
+    session_id: Mapped[int] = mapped_column(ForeignKey("session.id"))
+    seq: Mapped[Millis]
+    type: Mapped[str] = mapped_column(String(32))
+    t_client: Mapped[float]
+    t_server: Mapped[Millis]
+    detail: Mapped[str] = mapped_column(Text)

@@ -1,0 +1,229 @@
+"""From a stimulus pack to pictures that tell nothing about where they are from.
+
+Every picture goes through the same decoder and the same encoder, without metadata; the two files of a pair are padded
+to one length. Catch trials are made from photographs alone, so that no model has a part in them.
+"""
+
+import hashlib
+import io
+import json
+import random
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from PIL import Image, ImageChops, ImageCms, ImageStat
+
+from sr3eval.config import from_dict
+from sr3eval.errors import UserError, nearest
+from study_app.spec import Spec
+
+HR, LR = "hr", "lr"
+KINDS = ("practice", "test", "catch")
+FILTERS = {"nearest": Image.Resampling.NEAREST, "bicubic": Image.Resampling.BICUBIC}
+PADDING = b"paDd"  # ancillary, private, safe to copy: decoders skip it
+PAD_TO = 4096  # bytes that lengths of pairs are multiples of, so that a length says little about the picture either
+MOSAIC = 8  # side of a catch picture's blocks is 1/MOSAIC of its width
+NOISE = 64  # levels that each block is off by at most
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of the pack; `sha256` by folder (hr, lr and each method's slug)."""
+
+    image_id: str
+    kind: Literal["test", "practice", "catch"]
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is in a pack; `methods` maps folder names to methods' names."""
+
+    format: int
+    task: str
+    seed: int
+    methods: dict[str, str]
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What one trial shows: PNG files of equal length, and for Task-1 the low-resolution picture at full size."""
+
+    image_id: str
+    kind: str
+    number: int  # of its kind
+    model: str  # "" for a catch trial
+    width: int
+    height: int
+    real: bytes
+    other: bytes
+    middle: bytes | None
+
+
+class Pack:
+    """A folder with manifest.json. Raises UserError where the manifest is missing or not one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = folder / "manifest.json"
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(
+                f"{path}: no such file; make a pack with `python benchmark.py stimuli RUN --out PACK`"
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{path}: not a readable manifest ({error})") from None
+        if not isinstance(data, dict) or data.get("format") != 1:
+            raise UserError(f"{path}: not a manifest of format 1")
+        self.manifest = from_dict(Manifest, data)
+        ids = [item.image_id for item in self.manifest.items]
+        if len(set(ids)) < len(ids):
+            raise UserError(f"{path}: an image is named twice")
+
+    def slugs(self, models: Sequence[str] = ()) -> dict[str, str]:
+        """Folder by method's name, for the `models` named (by name or folder), or all but the reference itself."""
+        methods = self.manifest.methods
+        names = {**{name: slug for slug, name in methods.items()}, **{slug: slug for slug in methods}}
+        for model in models:
+            if model not in names:
+                raise UserError(f'the pack has no model "{model}": {nearest(model, methods.values())}')
+        chosen = dict.fromkeys(names[model] for model in models) or dict.fromkeys(methods)
+        return {methods[slug]: slug for slug in chosen}
+
+    def pairs(self, spec: Spec, models: Mapping[str, str]) -> Iterator[Pair]:
+        """Every pair that the study shows, practice, test and catch, verified and encoded again.
+
+        Raises UserError for too few images, missing, changed or unreadable files, and sizes that differ.
+        """
+        chosen = {kind: self._first(kind, getattr(spec, "images" if kind == "test" else kind)) for kind in KINDS}
+        size = None
+        for kind in ("practice", "test"):
+            for number, item in enumerate(chosen[kind]):
+                real = self._read(HR, item, size)
+                size = size or real.size
+                middle = self._middle(item, size, spec)
+                for model, slug in models.items():
+                    yield _pair(item, number, model, real, self._read(slug, item, size), middle)
+        yield from self._catch(chosen["catch"], size, spec)
+
+    def _first(self, kind: str, count: int) -> list[Item]:
+        """The first `count` of a kind: a study takes them in the order in which the pack's seed chose them."""
+        items = [item for item in self.manifest.items if item.kind == kind]
+        if len(items) < count:
+            raise UserError(f"{self.folder}: the study needs {count} {kind} images, the pack has {len(items)}")
+        return items[:count]
+
+    def _catch(self, items: Sequence[Item], size: tuple[int, int] | None, spec: Spec) -> Iterator[Pair]:
+        """Task-1: beside the right photograph another one; Task-2: beside it a mosaic of itself."""
+        reals = [self._read(HR, item, size) for item in items]
+        others = _most_different(reals) if spec.task == 1 else [_mosaic(real, i) for i, real in enumerate(reals)]
+        for number, (item, real, other) in enumerate(zip(items, reals, others, strict=True)):
+            yield _pair(item, number, "", real, other, self._middle(item, real.size, spec))
+
+    def _middle(self, item: Item, size: tuple[int, int], spec: Spec) -> Image.Image | None:
+        if spec.task == 2:
+            return None
+        lr = self._read(LR, item)
+        if lr.width > size[0] or lr.height * size[0] != lr.width * size[1]:
+            raise UserError(
+                f"{item.image_id}: the low-resolution picture ({_by(lr.size)}) does not scale to {_by(size)}"
+            )
+        return lr.resize(size, FILTERS[spec.lr_resize])
+
+    def _read(self, folder: str, item: Item, size: tuple[int, int] | None = None) -> Image.Image:
+        path = self._path(folder, item.image_id)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}") from None
+        if hashlib.sha256(content).hexdigest() != item.sha256.get(folder):
+            raise UserError(f"{path}: not the file that the manifest names (its sha256 differs)")
+        image = decode(content, path)
+        if size is not None and image.size != size:
+            raise UserError(f"{path}: is {_by(image.size)}, the study's other pictures are {_by(size)}")
+        return image
+
+    def _path(self, folder: str, image_id: str) -> Path:
+        relative = PurePosixPath(folder, f"{image_id}.png")
+        if relative.is_absolute() or ".." in relative.parts or "\x00" in str(relative):
+            raise UserError(f"{self.folder}: {str(relative)!r} does not lie in the pack")
+        return self.folder / relative
+
+
+def decode(content: bytes, path: Path) -> Image.Image:
+    """Decode a picture into RGB, 8 bit, sRGB (by its colour profile where it has one)."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            profile = image.info.get("icc_profile")
+            if image.mode not in ("RGB", "L", "P") or "transparency" in image.info:
+                raise UserError(f"{path}: is {image.mode} or transparent; opaque pictures of 8 bit are needed")
+            rgb = image.convert("RGB")
+            if profile:
+                source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+                rgb = ImageCms.profileToProfile(rgb, source, ImageCms.createProfile("sRGB")) or rgb
+    except (OSError, SyntaxError, ValueError, ImageCms.PyCMSError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable picture ({error})") from None
+    return rgb
+
+
+def encode(image: Image.Image) -> bytes:
+    """PNG of the pixels alone; the same encoder for every picture."""
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", image.size, image.tobytes()).save(buffer, "png", compress_level=9)
+    return buffer.getvalue()
+
+
+def padded(png: bytes, length: int) -> bytes:
+    """The same picture in a file of `length` bytes, by an ancillary chunk before its end (PNG §5.3, §5.4)."""
+    body = PADDING + bytes(length - len(png) - 12)
+    end = len(png) - 12  # IEND: length, name, checksum
+    return png[:end] + struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) + png[end:]
+
+
+def same_length(pngs: Iterable[bytes]) -> list[bytes]:
+    """Pad files to one length, a multiple of PAD_TO; every file gets a padding chunk, even the longest."""
+    pngs = list(pngs)
+    length = -(-(max(map(len, pngs)) + 12) // PAD_TO) * PAD_TO
+    return [padded(png, length) for png in pngs]
+
+
+def _pair(
+    item: Item, number: int, model: str, real: Image.Image, other: Image.Image, middle: Image.Image | None
+) -> Pair:
+    pictures = [real, other] if middle is None else [real, other, middle]
+    first, second, *third = same_length(encode(picture) for picture in pictures)
+    return Pair(item.image_id, item.kind, number, model, *real.size, first, second, third[0] if third else None)
+
+
+def _most_different(images: Sequence[Image.Image]) -> list[Image.Image]:
+    """For each photograph another one: of all rotations of the list the one whose most alike pair differs most."""
+    count = len(images)
+
+    def least(shift: int) -> float:
+        return min(_distance(images[i], images[(i + shift) % count]) for i in range(count))
+
+    shift = max(range(1, count), key=least, default=0)
+    return [images[(i + shift) % count] for i in range(count)]
+
+
+def _distance(a: Image.Image, b: Image.Image) -> float:
+    return sum(ImageStat.Stat(ImageChops.difference(a, b)).mean)
+
+
+def _mosaic(image: Image.Image, seed: int) -> Image.Image:
+    """Blocks of the picture's mean colours, each off by some levels, so that even a clear sky looks wrong."""
+    rng = random.Random(seed)
+    blocks = image.resize((MOSAIC, MOSAIC), Image.Resampling.BOX)
+    noise = Image.frombytes("RGB", blocks.size, bytes(rng.randint(0, 2 * NOISE) for _ in range(3 * MOSAIC * MOSAIC)))
+    return ImageChops.add(blocks, noise, offset=-NOISE).resize(image.size, Image.Resampling.NEAREST)
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,200 @@
+"""What a study is: a TOML file read strictly, checked before anything is made from it."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sr3eval.config import from_dict, read_toml, to_toml
+from sr3eval.errors import UserError, nearest
+
+STUDIES = Path(__file__).parent / "studies"
+# The two questions of the paper, §4.5.3; to the letter.
+QUESTIONS = {
+    1: "Which of the two images is a better high quality version of the low resolution image in the middle?",
+    2: "Which image would you guess is from a camera?",
+}
+GAP = 32  # CSS pixels between pictures that are shown side by side
+CHROME_HEIGHT = 200  # CSS pixels that the question and the buttons take above and below the pictures
+SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+EARLY_MS = 250  # an answer may arrive this much before the exposure's end by the server's clock
+
+CONSENT = """\
+You are invited to take part in a study of how people see pictures. You will look at pairs of pictures, each for a few \
+seconds, and after each pair press one of two buttons.
+
+We store which button you pressed and when, how long the pictures were on your screen, and the size of your browser's \
+window. We ask for no name and store no address of your computer. The answers may be published, under a random code.
+
+Taking part is voluntary. You can stop at any time by closing the page, and have what was stored about you deleted: \
+tell us the code that is shown to you.
+
+By pressing the button you confirm that you are at least 18 years old and agree to take part."""
+DEBRIEF = """\
+Thank you. In each pair one picture was taken by a camera and the other was computed from a small version of it. Your \
+answers tell how convincing the computed pictures are."""
+
+
+@dataclass(frozen=True)
+class Consent:
+    """What subjects agree to. Its hash and version are stored with every agreement."""
+
+    version: str = "1"
+    text: str = CONSENT
+    contact: str = ""
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256("\x1f".join((self.version, self.text, self.contact)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question at the end, which nobody has to answer."""
+
+    id: str
+    text: str
+    kind: Literal["text", "choice"] = "text"
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.options) != (self.kind == "choice"):
+            raise UserError(f'question "{self.id}": a choice needs options, a text takes none')
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A two-alternative forced-choice study. Times in ms, sizes in CSS pixels; counts are of trials or subjects.
+
+    A condition is a viewing time with one model (`mode = "between"`) or with all of them ("within"); `target` subjects
+    complete each. Raises UserError for what cannot be balanced exactly.
+    """
+
+    title: str
+    task: Literal[1, 2]
+    images: int = 100  # test images, of which a subject sees
+    per_subject: int = 50
+    target: int = 50
+    practice: int = 4
+    catch: int = 8
+    catch_pass: int = 7
+    exposures_ms: tuple[int, ...] = (3000,)
+    mode: Literal["between", "within"] = "between"
+    fixation_ms: int = 500
+    mask_ms: int = 0  # 0: blank after the pictures
+    breaks: int = 1  # spread evenly over the test trials
+    zoom: int = 1  # CSS pixels a picture's pixel is wide
+    lr_resize: Literal["nearest", "bicubic"] = "nearest"  # how the low-resolution picture comes to full size
+    min_viewport: tuple[int, ...] = (900, 600)
+    idle_minutes: int = 45  # until an abandoned place is given to somebody else
+    repeats: bool = False  # whether the same browser may take part again
+    deletion: Literal["keep_answers", "delete_answers"] = "delete_answers"  # what `delete-participant` does
+    seed: int = 0
+    consent: Consent = Consent()
+    debrief: str = DEBRIEF
+    questions: tuple[Question, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        if self.per_subject > self.images:
+            raise UserError(f"per_subject = {self.per_subject}: there are only images = {self.images}")
+        if self.target * self.per_subject % self.images:
+            raise UserError(
+                f"{self.target} subjects of {self.per_subject} pictures do not see {self.images} images equally often; "
+                "make target * per_subject a multiple of images"
+            )
+        if self.catch_pass > self.catch:
+            raise UserError(f"catch_pass = {self.catch_pass}: there are only catch = {self.catch} trials")
+        if self.task == 1 and self.catch == 1:
+            raise UserError("catch = 1: a catch trial of Task-1 shows another catch image; take at least 2, or 0")
+        if len({question.id for question in self.questions}) < len(self.questions):
+            raise UserError("two questions have the same id")
+
+    @property
+    def question(self) -> str:
+        return QUESTIONS[self.task]
+
+    @property
+    def side_by_side(self) -> int:
+        return 3 if self.task == 1 else 2
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(to_toml(self).encode()).hexdigest()
+
+    def check_models(self, models: Sequence[str]) -> None:
+        """Raise UserError where `models` cannot be shown in exact balance."""
+        if not models:
+            raise UserError("the study has no models")
+        shared = len(models) if self.mode == "within" else 1
+        if self.per_subject % (2 * shared):
+            raise UserError(
+                f"per_subject = {self.per_subject} does not divide evenly by 2 sides"
+                + (f" and {shared} models" if shared > 1 else "")
+                + f"; take {self.per_subject // (2 * shared) * 2 * shared or 2 * shared}"
+            )
+        views = self.target * self.per_subject // self.images
+        if views % shared:
+            raise UserError(
+                f"each image is seen {views} times, which {shared} models cannot share equally; change target"
+            )
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raise UserError where pictures of this size, zoomed, do not fit into the smallest viewport allowed."""
+        needed = (
+            self.side_by_side * width * self.zoom + (self.side_by_side + 1) * GAP,
+            height * self.zoom + CHROME_HEIGHT,
+        )
+        if needed[0] > self.min_viewport[0] or needed[1] > self.min_viewport[1]:
+            raise UserError(
+                f"{self.side_by_side} pictures of {width}x{height} at zoom {self.zoom} need {needed[0]}x{needed[1]}; "
+                f"raise min_viewport = {list(self.min_viewport)} or lower zoom"
+            )
+
+
+# By key the least and the greatest value.
+LIMITS = {
+    "images": (1, 10_000),
+    "per_subject": (2, 1_000),
+    "target": (1, 10_000),
+    "practice": (0, 50),
+    "catch": (0, 50),
+    "catch_pass": (0, 50),
+    "fixation_ms": (0, 10_000),
+    "mask_ms": (0, 10_000),
+    "breaks": (0, 20),
+    "zoom": (1, 16),
+    "idle_minutes": (1, 10_080),
+    "seed": (0, 2**53),
+}
+
+
+def check_numbers(spec: Spec) -> None:
+    """Raise UserError for a number out of its range."""
+    for key, (low, high) in LIMITS.items():
+        if not low <= getattr(spec, key) <= high:
+            raise UserError(f"{key} = {getattr(spec, key)}: must be from {low} to {high}")
+    if not spec.exposures_ms or len(set(spec.exposures_ms)) < len(spec.exposures_ms):
+        raise UserError(f"exposures_ms = {list(spec.exposures_ms)}: name each viewing time once")
+    if not all(50 <= ms <= 600_000 for ms in spec.exposures_ms):
+        raise UserError(f"exposures_ms = {list(spec.exposures_ms)}: must be from 50 to 600000")
+    if len(spec.min_viewport) != 2 or min(spec.min_viewport) < 1:
+        raise UserError(f"min_viewport = {list(spec.min_viewport)}: must be [width, height]")
+
+
+def available() -> list[str]:
+    """The studies that come with the toolkit."""
+    return sorted(path.stem for path in STUDIES.glob("*.toml"))
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Spec:
+    """Read the study `name`, one of `available()` or a TOML file, with `key=value` overrides.
+
+    Raises UserError for an unknown study or key, a wrong type or value.
+    """
+    path = Path(name) if name.endswith(".toml") else STUDIES / f"{name}.toml"
+    if not name.endswith(".toml") and name not in available():
+        raise UserError(f'no study "{name}": {nearest(name, available())}')
+    return from_dict(Spec, read_toml(path, overrides))

@@ -1,0 +1,141 @@
+// The session: instructions, practice, trials with a break, questions. The server knows how far a person is; after
+// whatever goes wrong, this page asks it and goes on from there.
+
+import { Refusal, request, sleep } from "./api.js";
+import "./banner.js";
+import { fits } from "./device.js";
+import { record, sendEvents, watch } from "./events.js";
+import { Pictures } from "./images.js";
+import { send, sendKept } from "./outbox.js";
+import { say, show, untilPressed } from "./screens.js";
+import { Stage } from "./stage.js";
+import { base, study } from "./study.js";
+import { runTrial } from "./trial.js";
+
+const SESSION_OVER = [401, 410];
+const stage = new Stage(document.getElementById("trial"), study.zoom);
+const pictures = new Pictures();
+let introduced = null; // the trial whose notice was read last
+
+/** What a person reads before a trial, if anything. `previous`: the trial before it on this page. */
+function noticeBefore(trial, previous, done) {
+  if (!previous) return done === 0 ? "instructions" : "welcome-back";
+  if (trial.break_before) return "break";
+  return previous.phase === "practice" && trial.phase === "test" ? "ready" : null;
+}
+
+/** Once a trial, however often it is tried. */
+async function introduce(trial, previous, done) {
+  const notice = trial.token !== introduced && noticeBefore(trial, previous, done);
+  if (notice) await untilPressed(notice);
+  introduced = trial.token;
+}
+
+async function untilWindowFits() {
+  if (fits(study)) return;
+  show("too-small");
+  record("too_small", `${innerWidth}x${innerHeight}`);
+  while (!fits(study)) await new Promise((resolve) => addEventListener("resize", resolve, { once: true }));
+}
+
+async function untilVisible() {
+  const turned = (resolve) => document.addEventListener("visibilitychange", resolve, { once: true });
+  while (document.hidden) await new Promise(turned);
+}
+
+/** The bar counts all trials, the text those of practice and of the study by themselves. */
+function showProgress({ done, total }, { phase, index }) {
+  Object.assign(stage.root.querySelector("progress"), { value: done, max: total });
+  const practice = `Practice ${index + 1} of ${study.nPractice}`;
+  say("progress", phase === "practice" ? practice : `${index + 1 - study.nPractice} of ${total - study.nPractice}`);
+}
+
+async function giveFeedback(correct) {
+  say("verdict", correct ? "Correct." : "Not this time: it was the other picture.");
+  stage.state = "feedback";
+  const button = stage.root.querySelector(".feedback button");
+  button.focus({ preventScroll: true });
+  await new Promise((resolve) => button.addEventListener("click", resolve, { once: true }));
+  stage.state = "blank";
+}
+
+async function oneTrial(state, previous) {
+  const trial = state.window[0];
+  pictures.prefetch(state.window);
+  await introduce(trial, previous, state.done);
+  await untilWindowFits();
+  await untilVisible();
+  showProgress(state, trial);
+  stage.state = "blank";
+  show("trial");
+  const body = await runTrial(stage, trial.token, await pictures.of(trial), state);
+  const { correct } = await send(trial.token, body);
+  if (correct !== null) await giveFeedback(correct);
+  return trial;
+}
+
+/** An answer from another tab, an expired token: the next look at the server's state sorts it out. The rest is told. */
+async function recover(error, failures) {
+  if (error instanceof Refusal && SESSION_OVER.includes(error.status)) throw error;
+  record(error instanceof Refusal ? "refused" : "error", error.message);
+  if (error instanceof Refusal && failures < 3) return sleep(500 * (failures - 1));
+  say("problem", error.message);
+  return untilPressed("problem");
+}
+
+/** All trials that are left; returns the state after them. */
+async function allTrials() {
+  let previous = null;
+  for (let failures = 0; ; ) {
+    const state = await request("GET", `${base}/api/next`);
+    if (state.state !== "trials") return state;
+    try {
+      previous = await oneTrial(state, previous);
+      failures = 0;
+    } catch (error) {
+      await recover(error, ++failures);
+    }
+    sendEvents();
+  }
+}
+
+/** The answers by question, without the empty ones. */
+async function askQuestions(form) {
+  show("questions");
+  await new Promise((resolve) => {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      resolve();
+    });
+  });
+  form.querySelector("button").disabled = true;
+  return Object.fromEntries([...new FormData(form)].filter(([, answer]) => answer.trim()));
+}
+
+async function finish() {
+  const form = document.querySelector("#questions form");
+  const answers = form ? await askQuestions(form) : {};
+  await sendEvents();
+  return request("POST", `${base}/api/finish`, { answers });
+}
+
+async function session() {
+  await sendKept();
+  const { state } = await allTrials();
+  const next = state === "questions" ? (await finish()).next : `${base}/done`;
+  location.replace(next);
+}
+
+function end(error) {
+  if (error instanceof Refusal && SESSION_OVER.includes(error.status)) {
+    show("session-over");
+    return;
+  }
+  record("error", error.message);
+  say("problem", error.message);
+  untilPressed("problem").then(() => location.reload());
+}
+
+addEventListener("pageshow", (event) => event.persisted && location.reload());
+watch();
+session().catch(end);

@@ -1,0 +1,63 @@
+// One trial, from the fixation cross to the answer.
+
+import { Answer } from "./answer.js";
+import { request, uuid } from "./api.js";
+import { Attention } from "./attention.js";
+import { median, nextFrame } from "./device.js";
+import { expose } from "./exposure.js";
+import { base } from "./study.js";
+
+/** Tells the server that the pictures will be shown, once more if so; returns for how long, in ms. */
+async function start(token) {
+  return (await request("POST", `${base}/api/trials/${token}/start`, { attempt: uuid() })).exposure_ms;
+}
+
+/** At least `ms` of a state; returns the median time between its frames. */
+async function hold(stage, state, ms) {
+  stage.state = state;
+  const stamps = [await nextFrame()];
+  while (stamps.at(-1) - stamps[0] < ms) stamps.push(await nextFrame());
+  return median(stamps.slice(1).map((stamp, i) => stamp - stamps[i]));
+}
+
+/** Shows the pictures, then the mask if the study has one: the timing of the pictures. */
+async function view(stage, exposureMs, maskMs, frameMs) {
+  const attention = new Attention();
+  const timing = await expose(stage, exposureMs, frameMs, nextFrame);
+  const disturbances = attention.stop();
+  if (maskMs) await hold(stage, "mask", maskMs);
+  return { ...timing, ...disturbances };
+}
+
+async function ask(stage, answer) {
+  stage.state = "response";
+  const enabled = performance.now();
+  answer.open(enabled);
+  const { choice, input, at } = await answer.made;
+  stage.state = "saving";
+  return { choice, input, at, enabled };
+}
+
+/**
+ * The server's clock starts before the fixation, so that no honest answer can reach it too early. `settings` is the
+ * reply of GET next, `pictures` comes from images.js. Returns the body of the response; throws a Refusal to start.
+ */
+export async function runTrial(stage, token, pictures, settings) {
+  stage.prepare(pictures.bitmaps, settings.mask_ms > 0);
+  const exposureMs = await start(token);
+  const frameMs = await hold(stage, "fixation", settings.fixation_ms);
+  const answer = new Answer(stage.buttons);
+  const viewing = await view(stage, exposureMs, settings.mask_ms, frameMs);
+  const { choice, input, at, enabled } = await ask(stage, answer);
+  return {
+    client_uuid: uuid(),
+    choice,
+    input,
+    ...viewing,
+    rt_ms: at - enabled,
+    rt_from_onset_ms: at - viewing.t_on,
+    ...stage.geometry(),
+    decode_ms: pictures.decodeMs,
+    early_attempts: answer.early,
+  };
+}

@@ -1,0 +1,566 @@
+"""The study in a real browser, against the real server: what people may do to it, and what is stored then."""
+
+import contextlib
+import io
+import re
+import shutil
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import TimeoutError, sync_playwright
+from sqlalchemy import select
+from werkzeug.serving import make_server
+
+from study_app import create_app
+from study_app.models import Answer, Event, PlanTrial, Response, Session, Stimulus, Trial
+from study_app.pack import Pair, encode, same_length
+from study_app.spec import Question, Spec
+
+EXPOSURE = 200  # ms
+FRAME = 1000 / 60
+QUESTIONS = (Question("how", "What did you look for?"), Question("where", "Where?", "choice", ("here", "there")))
+SPEC = Spec(
+    "Pictures",
+    2,
+    images=2,
+    per_subject=2,
+    practice=1,
+    catch=2,
+    catch_pass=0,
+    exposures_ms=(EXPOSURE,),
+    fixation_ms=100,
+    zoom=4,
+    questions=QUESTIONS,
+)
+TRIALS = 5
+# By what a person does, what is stored.
+WAYS = {
+    "f": ("left", "key"),
+    "ArrowLeft": ("left", "key"),
+    "ArrowRight": ("right", "key"),
+    "click right": ("right", "mouse"),
+    "focus right": ("right", "key"),
+}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def picture(rng):
+    return Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+
+
+def pairs(spec):
+    rng = np.random.default_rng(0)
+    for kind, count in (("practice", spec.practice), ("test", spec.images), ("catch", spec.catch)):
+        for number in range(count):
+            files = same_length(encode(picture(rng)) for _ in range(spec.side_by_side))
+            middle = files[2] if spec.task == 1 else None
+            model = "" if kind == "catch" else "m"
+            yield Pair(f"{kind}{number}", kind, number, model, 64, 64, files[0], files[1], middle)
+
+
+class Server:
+    """A running study in a database of its own."""
+
+    def __init__(self, folder, spec):
+        self.app = create_app({"DATABASE_URL": f"sqlite:///{folder / 'study.sqlite'}", "SECRET_KEY": "x" * 32})
+        admin = self.app.extensions["study_admin"]
+        admin.create("study", spec, ["m"], pairs(spec))
+        admin.freeze("study")
+        admin.move("study", "run")
+        self.spec = spec
+        self.server = make_server("127.0.0.1", 0, self.app, threaded=True)
+        self.url = f"http://127.0.0.1:{self.server.port}/s/study"
+
+    def query(self, *statement):
+        with self.app.extensions["study_database"].read() as db:
+            return [tuple(row) for row in db.execute(*statement)]
+
+    def responses(self):
+        """Answered trials in their order: (trial, response), as dictionaries."""
+        query = select(Trial, Response).join(Trial.response).join(Trial.planned).order_by(PlanTrial.idx)
+        with self.app.extensions["study_database"].read() as db:
+            return [
+                tuple({c.key: getattr(row, c.key) for c in row.__table__.columns} for row in rows)
+                for rows in db.execute(query)
+            ]
+
+    def events(self):
+        return [type_ for (type_,) in self.query(select(Event.type).order_by(Event.seq))]
+
+    def files(self):
+        """By picture token, the PNG file that the server has for it."""
+        query = select(Trial, PlanTrial.real_side, Stimulus).join(Trial.planned).join(PlanTrial.stimulus)
+        with self.app.extensions["study_database"].read() as db:
+            found = {}
+            for trial, side, stimulus in db.execute(query):
+                real, other = stimulus.real_png, stimulus.other_png
+                left, right = (real, other) if side == "left" else (other, real)
+                found |= {trial.left_token: left, trial.right_token: right, trial.middle_token: stimulus.middle_png}
+            return found
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """serve(**changes): the study, with settings changed."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**changes):
+            running = Server(tmp_path, replace(SPEC, **changes))
+            thread = threading.Thread(target=running.server.serve_forever, args=(0.02,))
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(running.server.shutdown)
+            return running
+
+        yield start
+
+
+@pytest.fixture
+def visit(chromium):
+    """visit(**options): a page in a browser profile of its own. No script may fail and nothing may break the policy."""
+    complaints = []
+    with contextlib.ExitStack() as stack:
+
+        def watch(page):
+            page.set_default_timeout(10_000)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("console", lambda m: complaints.append(m.text) if "Content Security Policy" in m.text else None)
+
+        def new(**options):
+            context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+            stack.callback(context.close)
+            context.on("page", watch)
+            return context.new_page()
+
+        yield new
+    assert not complaints
+
+
+def agree(page, server):
+    page.goto(server.url)
+    page.click("#agree")
+    page.wait_for_selector("#instructions:visible")
+
+
+JOIN = """async ({ base, consentSha256 }) => {
+  const headers = { "X-CSRF": document.querySelector("meta[name=csrf]").content, "Content-Type": "application/json" };
+  const viewport = { viewport_w: innerWidth, viewport_h: innerHeight, dpr: devicePixelRatio };
+  const body = JSON.stringify({ consent_sha256: consentSha256, ...viewport, frame_ms: 16.7, touch: false });
+  return (await fetch(`${base}/start`, { method: "POST", headers, body })).status;
+}"""
+
+
+def join(page, server):
+    """`agree` without the second that the frame rate takes."""
+    page.goto(server.url)
+    assert page.evaluate(JOIN, {"base": "/s/study", "consentSha256": server.spec.consent.sha256}) == 201
+    page.goto(f"{server.url}/run")
+    page.wait_for_selector("#instructions:visible")
+
+
+def until(page, state="response"):
+    """Through notices and feedback up to that state of a trial; False when the trials are over."""
+    trial = f"#trial:not([hidden])[data-state={state}]"
+    while True:
+        found = page.wait_for_selector(f"{trial}, button.main:visible, #completion-code", state="attached")
+        tag, section = found.evaluate("element => [element.tagName, element.closest('section').id]")
+        if tag == "SECTION":
+            return True
+        if tag == "P" or section == "questions":
+            return False
+        with contextlib.suppress(TimeoutError):  # it may be gone by now
+            found.click(timeout=500)
+
+
+def state(page, name):
+    page.wait_for_selector(f"#trial:not([hidden])[data-state={name}]", state="attached")
+
+
+def give(page, way):
+    if way.startswith("click"):
+        page.click(f"[data-choice={way.split()[1]}]")
+    elif way.startswith("focus"):
+        page.focus(f"[data-choice={way.split()[1]}]")
+        page.keyboard.press("Enter")
+    else:
+        page.keyboard.press(way)
+
+
+def answer(page, way="f"):
+    assert until(page)
+    give(page, way)
+    page.wait_for_selector("#trial[data-state=response]", state="detached")
+
+
+def finish(page):
+    """Answers what is left, then the questions; returns the completion code."""
+    while until(page):
+        give(page, "f")
+    page.fill("textarea[name=how]", "=sharpness")
+    page.check("input[value=there]")
+    page.locator("button.main:visible").click()
+    return page.inner_text("#completion-code")
+
+
+def assert_complete(server, code):
+    """One finished session with every trial answered once, in order, and nothing wrong in the browser."""
+    assert server.query(select(Session.state, Session.completion_code)) == [("finished", code)]
+    assert len(server.responses()) == TRIALS == len(server.query(select(Trial.id)))
+    assert "error" not in server.events()
+
+
+def assert_measured(trial, response, spec):
+    assert trial["showings"] == 1 and response["timing_ok"]
+    assert abs(response["exposure_ms"] - EXPOSURE) <= 50
+    assert response["exposure_ms"] == pytest.approx(response["t_off"] - response["t_on"])
+    assert response["frame_median_ms"] == pytest.approx(FRAME, abs=2)
+    assert response["n_frames"] == pytest.approx(response["exposure_ms"] / FRAME, abs=3)
+    assert response["frame_median_ms"] <= response["frame_max_gap_ms"] <= 100
+    seen = response["rt_from_onset_ms"] - response["rt_ms"]  # pictures and mask
+    assert response["exposure_ms"] + spec.mask_ms - 1 <= seen <= response["exposure_ms"] + spec.mask_ms + 100
+    assert trial["started_at"] < response["received_at"] - EXPOSURE
+    sizes = {"natural_w": 64, "natural_h": 64, "css_w": 256, "css_h": 256, "dpr": 1}
+    assert {name: response[name] for name in sizes} == sizes
+    assert (response["viewport_w"], response["viewport_h"], response["fullscreen"]) == (1280, 800, False)
+    assert response["hidden_ms"] == response["blur_count"] == response["early_attempts"] == 0
+    assert 0 < response["decode_ms"] < 1000
+
+
+@pytest.mark.parametrize(("task", "mask_ms"), [(1, 100), (2, 0)])
+def test_a_whole_session(serve, visit, task, mask_ms):
+    server, page = serve(task=task, mask_ms=mask_ms), visit()
+    agree(page, server)
+    assert page.inner_text("#instructions blockquote") == server.spec.question
+    for way in WAYS:
+        answer(page, way)
+    code = finish(page)
+    assert_complete(server, code)
+    rows = server.responses()
+    assert [(response["choice"], response["input"]) for _, response in rows] == list(WAYS.values())
+    for trial, response in rows:
+        assert_measured(trial, response, server.spec)
+    assert set(server.query(select(Answer.question_id, Answer.text))) == {("how", "=sharpness"), ("where", "there")}
+    page.go_back()
+    page.goto(server.url)
+    assert page.inner_text("#completion-code") == code  # whoever has finished comes back to the code
+
+
+def test_practice_tells_whether_it_was_right_and_the_study_does_not(serve, visit):
+    server, page = serve(), visit()
+    join(page, server)
+    answer(page, "f")
+    state(page, "feedback")
+    verdict = page.inner_text(".feedback [role=status]")
+    [(real_side,)] = server.query(select(PlanTrial.real_side).join(Trial).where(PlanTrial.idx == 0))
+    assert verdict.startswith("Correct") == (real_side == "left")
+    assert page.locator(".feedback button").evaluate("button => button === document.activeElement")
+    answer(page, "f")
+    state(page, "fixation")
+    assert not page.locator(".feedback:visible").count()
+
+
+def test_keys_during_the_exposure_are_counted_and_not_taken(serve, visit):
+    server, page = serve(exposures_ms=(900,)), visit()
+    join(page, server)
+    page.click("#instructions button")
+    state(page, "exposure")
+    for key in ("f", "ArrowRight", "x"):
+        page.keyboard.press(key)
+    assert until(page)
+    assert not server.responses()
+    give(page, "j")
+    state(page, "feedback")
+    [(_, response)] = server.responses()
+    assert (response["early_attempts"], response["choice"]) == (2, "right")
+
+
+def test_a_reload_goes_on_at_the_same_trial(serve, visit):
+    server, page = serve(exposures_ms=(600,)), visit()
+    join(page, server)
+    page.reload()
+    answer(page)
+    for moment in ("exposure", "response"):
+        until(page, moment)
+        page.reload()
+        page.wait_for_selector("#welcome-back:visible")
+        answer(page)
+    assert_complete(server, finish(page))
+    assert [trial["showings"] for trial, _ in server.responses()] == [1, 2, 2, 1, 1]
+    assert server.events().count("reload") == 3
+
+
+def test_answers_wait_for_the_connection(serve, visit):
+    server, page = serve(), visit()
+    join(page, server)
+    answer(page)
+    until(page)
+    page.context.set_offline(True)
+    give(page, "j")
+    page.wait_for_selector("p.connection:visible")
+    assert len(server.responses()) == 1
+    page.context.set_offline(False)
+    state(page, "response")
+    assert not page.locator("p.connection:visible").count()
+    assert_complete(server, finish(page))
+    assert server.responses()[1][1]["choice"] == "right"
+
+
+def test_an_answer_whose_acknowledgement_is_lost_is_stored_once(serve, visit):
+    server, page = serve(), visit()
+    join(page, server)
+    attempts = []
+
+    def lose(route):
+        attempts.append(route.request.post_data)
+        if len(attempts) == 1:
+            route.fetch()  # the server has it
+        if len(attempts) <= 2:
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/response", lose)
+    answer(page)
+    state(page, "feedback")
+    assert len(attempts) == 3 and len(set(attempts)) == 1
+    assert len(server.responses()) == 1
+
+
+def test_an_answer_that_was_not_sent_survives_a_reload(serve, visit):
+    server, page = serve(), visit()
+    join(page, server)
+    answer(page)
+    until(page)
+    page.context.route("**/response", lambda route: route.abort())
+    give(page, "j")
+    page.wait_for_selector("p.connection:visible")
+    page.on("dialog", lambda dialog: dialog.accept())  # "leave the page?"
+    page.reload()
+    page.wait_for_selector("p.connection:visible")
+    page.context.unroute("**/response")
+    page.wait_for_selector("#welcome-back:visible")
+    assert [response["choice"] for _, response in server.responses()] == ["left", "right"]
+
+
+def test_too_early_by_the_servers_clock_is_sent_again(serve, visit):
+    server, page = serve(), visit()
+    join(page, server)
+    refusal = {"error": "too_early", "message": "Too early.", "retry_after_ms": 300}
+    page.route("**/response", lambda route: route.fulfill(status=409, json=refusal), times=1)
+    answer(page)
+    state(page, "feedback")
+    assert len(server.responses()) == 1
+    assert not page.locator("p.connection:visible").count()
+
+
+def test_two_tabs_answer_a_trial_once(serve, visit):
+    server, first = serve(), visit()
+    join(first, server)
+    answer(first)
+    until(first)
+    second = first.context.new_page()  # comes to the front; a tab behind it gets no frames
+    second.goto(f"{server.url}/run")
+    answer(second, "f")
+    first.bring_to_front()
+    give(first, "j")  # the same trial
+    until(first)
+    assert [response["choice"] for _, response in server.responses()] == ["left", "left"]
+    answer(first)
+    second.bring_to_front()
+    assert_complete(server, finish(second))
+    first.bring_to_front()
+    if until(first):
+        give(first, "f")
+    first.wait_for_selector("#completion-code")
+
+
+def test_back_and_forward(serve, visit):
+    server, page = serve(), visit()
+    page.goto("about:blank")
+    agree(page, server)
+    answer(page)
+    page.go_back()
+    assert page.url == "about:blank"
+    page.go_forward()
+    page.wait_for_selector("#welcome-back:visible")
+    answer(page)
+    page.goto(server.url)  # the first page leads back into the session
+    page.wait_for_selector("#welcome-back:visible")
+    assert [trial["showings"] for trial, _ in server.responses()] == [1, 1]
+
+
+def test_a_small_window_never_comes_to_the_consent(serve, visit):
+    server, page = serve(task=1), visit(viewport={"width": 880, "height": 800})
+    page.goto(server.url)
+    page.wait_for_selector("#too-small:visible")
+    assert page.inner_text("[data-text=needed]") == "900 × 600"
+    assert not page.locator("#consent:visible").count() and not server.query(select(Session.id))
+    page.set_viewport_size({"width": 1000, "height": 700})
+    page.wait_for_selector("#consent:visible")
+
+
+def test_a_window_made_small_waits(serve, visit):
+    server, page = serve(), visit()
+    join(page, server)
+    page.set_viewport_size({"width": 500, "height": 800})
+    page.click("#instructions button")
+    page.wait_for_selector("#too-small:visible")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    answer(page)
+    state(page, "feedback")
+    assert server.responses()[0][0]["showings"] == 1
+
+
+@pytest.mark.parametrize(("dpr", "k"), [(1, 4), (1.25, 5), (2, 8)])
+def test_the_screen_shows_the_pixels_of_the_file(serve, visit, dpr, k):
+    server, page = serve(task=1, exposures_ms=(3000,)), visit(device_scale_factor=dpr)
+    join(page, server)
+    with page.expect_response("**/api/next") as reply:
+        page.reload()
+    places = reply.value.json()["window"][0]["pictures"]
+    page.locator("button.main:visible").click()
+    state(page, "exposure")
+    shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    boxes = {place: page.locator(f"[data-slot={place}]").bounding_box() for place in places}
+    files = server.files()
+    for place, url in places.items():
+        left, top = (round(boxes[place][axis] * dpr) for axis in "xy")
+        file = Image.open(io.BytesIO(files[url.rsplit("/")[-1]])).resize((64 * k, 64 * k), Image.Resampling.NEAREST)
+        assert np.array_equal(shot.crop((left, top, left + 64 * k, top + 64 * k)), file), place
+
+
+def test_a_hidden_tab_is_recorded_and_the_trial_goes_on(serve, visit):
+    server, page = serve(exposures_ms=(900,)), visit()
+    join(page, server)
+    page.click("#instructions button")
+    state(page, "exposure")
+    for hidden in ("true", "false"):  # the engine that tests use calls a tab visible even when it is not
+        page.evaluate(
+            f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}});"
+            "document.dispatchEvent(new Event('visibilitychange')); dispatchEvent(new Event('blur'))"
+        )
+        page.wait_for_timeout(150)
+    answer(page)
+    state(page, "feedback")
+    [(_, response)] = server.responses()
+    assert 150 <= response["hidden_ms"] <= 600 and response["blur_count"] == 2 and not response["timing_ok"]
+
+
+def test_a_stalled_page_is_flagged(serve, visit):
+    server, page = serve(exposures_ms=(900,)), visit()
+    join(page, server)
+    page.click("#instructions button")
+    state(page, "exposure")
+    page.evaluate("() => { for (const end = performance.now() + 200; performance.now() < end; ); }")
+    answer(page)
+    state(page, "feedback")
+    [(_, response)] = server.responses()
+    assert response["frame_max_gap_ms"] > 150 and not response["timing_ok"]
+    assert response["n_frames"] < response["exposure_ms"] / response["frame_median_ms"] - 8  # what was dropped
+
+
+def test_a_picture_that_fails_is_fetched_again_or_the_failure_shown(serve, visit):
+    server, page = serve(), visit()
+    page.route("**/i/*", lambda route: route.abort(), times=2)
+    join(page, server)
+    answer(page)
+    page.route("**/i/*", lambda route: route.fulfill(status=404))
+    page.reload()
+    page.click("#welcome-back button")
+    page.wait_for_selector("#problem:visible")
+    assert "404" in page.inner_text("#problem")
+    page.unroute("**/i/*")
+    page.click("#problem button")
+    answer(page)
+    until(page)
+    assert len(server.responses()) == 2
+
+
+def test_a_lost_session_says_so(serve, visit):
+    server, page = serve(), visit()
+    join(page, server)
+    answer(page)
+    until(page)
+    page.context.clear_cookies()
+    give(page, "f")
+    page.wait_for_selector("#session-over:visible")
+    page.reload()
+    assert page.locator("h1").inner_text()
+    page.click("main a")
+    page.wait_for_selector("#consent:visible")
+
+
+def test_large_text_fits(serve, visit):
+    server, page = serve(task=1), visit()
+
+    def assert_no_overflow():
+        page.add_style_tag(url="/large.css")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for button in page.locator("button:visible").all():
+            box = button.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 1280
+
+    page.route("**/large.css", lambda route: route.fulfill(body="html { font-size: 200% }", content_type="text/css"))
+    page.goto(server.url)
+    page.wait_for_selector("#consent:visible")
+    assert_no_overflow()
+    agree(page, server)
+    assert_no_overflow()
+    until(page)
+    assert_no_overflow()
+
+
+SIMULATED = """async ([hz, jitter, duration]) => {
+  const { expose } = await import("/static/exposure.js");
+  let now = 1000, shownAt = null, hiddenAt = null, changed = null;
+  const frame = 1000 / hz;
+  const nextFrame = async () => {
+    now += frame * (1 + jitter * (Math.random() < 0.02 ? 3 : 0));
+    if (changed) changed();  // what was changed in the last frame is on screen from this one on
+    changed = null;
+    return now;
+  };
+  const stage = {
+    show: () => { changed = () => { shownAt = now; }; },
+    hide: () => { changed = () => { hiddenAt = now; }; },
+  };
+  const timing = await expose(stage, duration, frame, nextFrame);
+  return { ...timing, shownAt, hiddenAt };
+}"""
+
+
+def test_the_exposure_ends_at_the_nearest_frame(serve, visit):
+    server, page = serve(), visit()
+    page.goto(server.url)
+    for hz in (50, 59.94, 60, 75, 90, 120, 144, 165, 240):
+        for duration in (200, 250, 1000, 3000, 6000, 12000):
+            timing = page.evaluate(SIMULATED, [hz, 0, duration])
+            assert (timing["shownAt"], timing["hiddenAt"]) == (timing["t_on"], timing["t_off"])
+            assert abs(timing["exposure_ms"] - duration) <= 500 / hz + 1e-6
+            assert timing["n_frames"] == round(timing["exposure_ms"] * hz / 1000)
+            assert timing["frame_max_gap_ms"] == pytest.approx(1000 / hz)
+
+
+def test_pages_name_nothing_that_tells_the_pictures_apart(serve, visit):
+    server, page = serve(task=1), visit()
+    texts = []
+    page.on("response", lambda reply: texts.append(reply.text()) if "/i/" not in reply.url else None)
+    agree(page, server)
+    answer(page)
+    state(page, "feedback")
+    words = re.compile(r"\b(real|fake|generated|model|ground.truth|gt|hr|practice\d|test\d|catch\d)\b", re.IGNORECASE)
+    assert len(texts) > 15
+    assert not [word for text in texts for word in words.findall(text)]

@@ -1,0 +1,68 @@
+"""Many at once, on both databases: every place is held once, every answer is stored once."""
+
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import func, select
+
+from study_app.bots import Bot
+from study_app.models import Condition, PlanSlot, Response, Session
+from tests.study_app.small_study import make_app, open_study, small_spec
+
+THREADS = 8
+
+
+def test_a_burst_of_starts_holds_every_place_once_and_evenly(url, clock, pack):
+    app = make_app(url, clock)
+    open_study(app, pack, small_spec())  # 2 conditions x 6 places
+
+    def begin(seed):
+        bot = Bot(app, "study", clock, random.Random(seed))
+        bot.enter()
+        return [bot.start().status_code for _ in range(2)]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        first = list(pool.map(begin, range(9)))
+        assert first == [[201, 200]] * 9
+        assert sorted(taken(app)) == [4, 5]
+        rest = list(pool.map(begin, range(9, 18)))
+    assert Counter(status for status, _ in rest) == {201: 3, 503: 6}
+    assert taken(app) == [6, 6]
+    app.extensions["study_database"].engine.dispose()
+
+
+def taken(app):
+    """Live sessions by condition, each on a place of its own."""
+    query = select(func.count(Session.id), func.count(Session.slot_id.distinct())).join(Session.slot)
+    with app.extensions["study_database"].read() as db:
+        rows = db.execute(query.join(PlanSlot.condition).group_by(Condition.id)).all()
+    assert all(sessions == places for sessions, places in rows)
+    return [sessions for sessions, _ in rows]
+
+
+def test_an_answer_sent_many_times_in_parallel_is_one_row(url, clock, pack):
+    app = make_app(url, clock)
+    open_study(app, pack, small_spec())
+    bot = Bot(app, "study", clock, random.Random(0))
+    bot.enter()
+    bot.start()
+    trial = bot.upcoming()["window"][0]
+    path = f"/s/study/api/trials/{trial['token']}"
+    bot.post(f"/api/trials/{trial['token']}/start", {"attempt": bot.uuid()})
+    clock.advance(3000)
+    bodies = [bot.measured(trial, 3000, side, 500.0) for side in ("left", "right")]
+
+    def send(body):
+        client = app.test_client()
+        client.set_cookie("study", bot.token, path="/s/study")
+        return client.post(f"{path}/response", json=body, headers={"X-CSRF": bot.csrf}).status_code
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        statuses = list(pool.map(send, bodies * 8))
+    stored = {send(body): i for i, body in enumerate(bodies)}
+    assert sorted(stored) == [200, 409]
+    assert [status == 200 for status in statuses] == [i % 2 == stored[200] for i in range(16)]
+    with app.extensions["study_database"].read() as db:
+        assert db.scalars(select(Response.choice)).all() == [bodies[stored[200]]["choice"]]
+    app.extensions["study_database"].engine.dispose()

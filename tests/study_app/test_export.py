@@ -1,0 +1,161 @@
+"""From the command line to responses.csv and back."""
+
+import csv
+import io
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from study_app import export
+from study_app.bots import Bot, simulate
+from study_app.models import Participant, Response, Session, Trial
+from tests.study_app.small_study import everything, make_app, open_study, small_spec
+
+RATES = {"sr3": 0.5, "esrgan (x4)": 0.2}
+COLUMNS = (
+    "study,task,condition,model,exposure_ms,subject,image_id,kind,trial_index,real_side,choice_side,picked_model,rt_ms,"
+    "exposure_actual_ms,timing_ok,finished,excluded_reason,received_at"
+)
+
+
+@pytest.fixture
+def app(clock, pack, tmp_path):
+    app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
+    open_study(app, pack, small_spec())
+    return app
+
+
+def rows_of(app, slug="study"):
+    return list(csv.DictReader(io.StringIO(export.responses_csv(app.extensions["study_database"], slug))))
+
+
+def test_with_drop_outs_every_cell_is_exact_at_the_end(app, clock):
+    assert simulate(app, "study", RATES, seed=0, clock=clock, drop_outs=0.3) == 12
+    rows = rows_of(app)
+    tests = [row for row in rows if row["kind"] == "test" and row["finished"] == "1"]
+    assert set(Counter((row["model"], row["image_id"]) for row in tests).values()) == {3}
+    sides = Counter((row["model"], row["image_id"], row["real_side"]) for row in tests)
+    assert set(sides.values()) == {1, 2}
+    assert set(Counter((row["subject"], row["real_side"]) for row in tests).values()) == {2}
+    unfinished = [row for row in rows if row["finished"] == "0"]
+    assert unfinished  # what drop-outs answered is there
+    assert {row["excluded_reason"] for row in rows} == {""}
+
+
+def test_within_subjects_every_model_and_side_is_even(clock, pack, tmp_path):
+    app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
+    open_study(app, pack, small_spec(mode="within", target=8, exposures_ms=(1000, 3000)))
+    assert simulate(app, "study", RATES, seed=0, clock=clock) == 16
+    tests = [row for row in rows_of(app) if row["kind"] == "test"]
+    assert {row["condition"] for row in tests} == {"all 1 s", "all 3 s"}
+    assert set(Counter((row["subject"], row["model"], row["real_side"]) for row in tests).values()) == {1}
+    assert set(
+        Counter((row["condition"], row["image_id"], row["model"], row["real_side"]) for row in tests).values()
+    ) == {1}
+    assert set(Counter((row["subject"], row["image_id"]) for row in tests).values()) == {1}
+
+
+def test_columns_and_what_they_mean(app, clock):
+    bot = Bot(app, "study", clock, random.Random(0))
+    bot.enter()
+    bot.start()
+    bot.take(lambda trial: "left")
+    rows = rows_of(app)
+    assert ",".join(rows[0]).startswith(COLUMNS)
+    assert [int(row["trial_index"]) for row in rows] == list(range(8))
+    for row in rows:
+        assert (row["study"], row["task"], row["condition"], row["exposure_ms"]) == ("study", "2", "sr3", "3000")
+        assert row["picked_model"] == str(int(row["real_side"] != row["choice_side"]))
+        assert row["model"] == ("" if row["kind"] == "catch" else "sr3")
+        assert row["received_at"].endswith("Z") and row["received_at"] > row["start_received_at"] >= row["served_at"]
+        assert (row["timing_ok"], row["reexposed"]) == ("1", "0")
+    assert rows[0]["excluded_reason"] == "failed_catch"  # of two catch trials one has its real picture on the right
+
+
+def test_timing_rule(app, clock):
+    bot = Bot(app, "study", clock, random.Random(0))
+    bot.enter()
+    bot.start()
+    cases = [
+        ({"exposure_ms": 3050}, 1),
+        ({"exposure_ms": 3050.1}, 0),
+        ({"exposure_ms": 2949.9}, 0),
+        ({"hidden_ms": 0.1}, 0),
+        ({"frame_max_gap_ms": 100}, 1),
+        ({"frame_max_gap_ms": 100.1}, 0),
+    ]
+    for change, _ in cases:
+        trial = bot.upcoming()["window"][0]
+        bot.post(f"/api/trials/{trial['token']}/start", {"attempt": bot.uuid()})
+        clock.advance(3000)
+        body = {**bot.measured(trial, 3000, "left", 400), **change}
+        assert bot.post(f"/api/trials/{trial['token']}/response", body).status_code == 200
+    assert [int(row["timing_ok"]) for row in rows_of(app)] == [ok for _, ok in cases]
+
+
+def test_cells_are_no_formulas():
+    text = export.to_csv(["a"], [["=1+1"], ["+1"], ["-x"], ["@x"], ["a=b"], [-1.5], [True], [None]])
+    assert text.split("\n") == ["a", "'=1+1", "'+1", "'-x", "'@x", "a=b", "-1.5", "1", '""', ""]
+
+
+def test_the_whole_way_by_command(pack, clock, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
+
+    def study(*line, code=0):
+        result = app.test_cli_runner().invoke(args=["study", *map(str, line)])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    sizes = {"images": 8, "per_subject": 4, "target": 2, "practice": 2, "catch": 2, "catch_pass": 2, "zoom": 1}
+    create = ["create", pack, "--study", "demo_task1"]
+    create += [part for key, value in sizes.items() for part in ("--set", f"{key}={value}")]
+    assert "next: flask --app study_app study freeze demo_task1" in study(*create)
+    study(*create, "--models", "sr3")  # a draft can be made anew
+    assert "freeze it first" in study("run", "demo_task1", code=1)
+    study("freeze", "demo_task1")
+    before = everything(app.config["DATABASE_URL"])
+    assert 'demo_task1" is frozen: what it shows cannot change' in study(*create, code=1)
+    assert "only a draft can be frozen" in study("freeze", "demo_task1", code=1)
+    assert 'did you mean "demo_task1"' in study("run", "demo_task2", code=1)
+    assert everything(app.config["DATABASE_URL"]) == before
+    assert "/s/demo_task1" in study("run", "demo_task1")
+    assert simulate(app, "demo_task1", RATES, 0, clock) == 2
+    assert "2 of 2 finished, 0 active" in study("list")
+    study("pause", "demo_task1")
+    study("run", "demo_task1")
+    study("close", "demo_task1")
+    assert "is closed: cannot run it" in study("run", "demo_task1", code=1)
+    assert "per_subject = 4" in study("show", "demo_task1")
+    study("export", "demo_task1", "--sessions", "sessions.csv")
+    assert Path("responses.csv").read_text() == export.responses_csv(app.extensions["study_database"], "demo_task1")
+    assert len(Path("sessions.csv").read_text().splitlines()) == 3
+    assert "no participant" in study("delete-participant", "nobody", code=1)
+
+
+@pytest.mark.parametrize("policy", ["keep_answers", "delete_answers"])
+def test_a_deleted_participant_leaves_a_tombstone(clock, pack, url, policy):
+    app = make_app(url, clock)
+    open_study(app, pack, small_spec(deletion=policy, target=2))
+    assert simulate(app, "study", RATES, 0, clock, subjects=4) == 4
+    admin, database = app.extensions["study_admin"], app.extensions["study_database"]
+    with database.read() as db:
+        session = db.scalars(select(Session).order_by(Session.id)).first()
+        code, subject = session.completion_code, db.get(Participant, session.participant_id).code
+    rows = rows_of(app)
+    assert admin.delete_participant(code) == (policy == "delete_answers")
+    left = [row for row in rows if row["subject"] != subject]
+    assert rows_of(app) == (rows if policy == "keep_answers" else left)
+    with database.read() as db:
+        session = db.scalars(select(Session).order_by(Session.id)).first()
+        assert (session.token_sha256, session.viewport_w, session.dpr) == (None, None, None)
+        assert db.get(Participant, session.participant_id).deleted_at == clock()
+        assert len(db.scalars(select(Response.id)).all()) == len(rows_of(app))
+        assert db.scalar(select(Trial.id).where(Trial.session_id == session.id)) is None or policy == "keep_answers"
+    # The place is free again where its answers are gone, and only there.
+    assert simulate(app, "study", RATES, 1, clock) == (1 if policy == "delete_answers" else 0)
+    assert len(export.sessions_csv(database, "study").splitlines()) == (6 if policy == "delete_answers" else 5)
+    database.engine.dispose()
