@@ -145,14 +145,16 @@ def weights(files: tuple[str, ...], extract: Path | None) -> None:
 
     Nothing is downloaded. Here means: in the folder SR3EVAL_WEIGHTS, in torch.hub's cache or in an installed package.
     """
-    from baselines import _torch7
     from baselines._releases import identify, table
+    from baselines._torch7 import as_safetensors
+    from sr3eval.files import atomic_write
     from sr3eval.metrics._weights import folders
 
     if extract is not None:
         if len(files) != 1:
             raise click.UsageError("--extract takes one FILE")
-        click.echo(f"{extract}: {_torch7.extract(files[0], extract)} tensors")
+        atomic_write(extract, as_safetensors(files[0]))
+        click.echo(extract)
         return
     for file in files:
         click.echo(identify(file, releases()))

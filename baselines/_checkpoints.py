@@ -21,11 +21,16 @@ KEYS = {
     "PULSE's StyleGAN (synthesis.pt)": r"blocks\.4x4\.const$",
     "PULSE's StyleGAN (mapping.pt)": r"dense7\.weight$",
     "RCAN (kind spandrel)": r"body\.\d+\.body\.\d+\.body\.3\.conv_du\.|body\.\d+\.residual_group\.",
-    "FSRNet (cs-giung's port)": r"csr_net\.",
-    "FSRNet (cydiachen's port)": r"coarse_SR_Encoder\.",
+    "FSRNet (cs-giung's port), kind fsrgan": r"csr_net\.",
+    "FSRNet (cydiachen's port), kind fsrgan": r"coarse_SR_Encoder\.",
 }
 ENHANCENET_MAGIC = bytes.fromhex("57fb808b247547db")  # of a LevelDB table, at the end of the file
 NCNN_MAGIC = bytes.fromhex("476b3001")  # fp16 weights of ncnn, at the start
+TORCH7_MAGIC = bytes.fromhex("040000000100000003000000") + b"V 1"  # a .t7 file that begins with an object of a class
+
+
+class PickledCodeError(UserError):
+    """A checkpoint is a pickle of more than tensors and plain values."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def read_bytes(path: str) -> tuple[Path, bytes, str]:
 
 
 def read(path: str, method: str) -> Foreign:
-    """Read a PyTorch checkpoint: a state dict, or one below "params_ema", "params" or "state_dict".
+    """Read a PyTorch checkpoint: a state dict, or one below "params_ema", "params", "state_dict" or "state_dict_G".
 
     Raises UserError for a missing, truncated or foreign file, and for a pickle that holds code, which is not run.
     """
@@ -62,8 +67,9 @@ def read(path: str, method: str) -> Foreign:
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # the reader of pickles raises nearly anything for a file that is none
-        raise UserError(f"{file}: {_unreadable(content, error)}; sha256 {sha256}") from None
-    for name in ("params_ema", "params", "state_dict"):
+        problem = PickledCodeError if _holds_code(content, error) else UserError
+        raise problem(f"{file}: {_unreadable(content, error)}; sha256 {sha256}") from None
+    for name in ("params_ema", "params", "state_dict", "state_dict_G"):
         if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
             loaded = loaded[name]
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
@@ -77,14 +83,22 @@ def _is_optimiser(loaded: Any) -> bool:
     return isinstance(loaded, dict) and {"optimizer", "iter"} <= loaded.keys()
 
 
+def _holds_code(content: bytes, error: Exception) -> bool:
+    pickled = content.startswith((b"\x80", b"PK"))  # alone, or in the zip file that torch.save writes
+    return pickled and ("weights_only" in str(error) or "Weights only" in str(error))
+
+
 def _unreadable(content: bytes, error: Exception) -> str:
     if content.endswith(ENHANCENET_MAGIC):
         return "a TensorFlow V1 table; it looks like EnhanceNet's `weights` (kind enhancenet)"
     if content.startswith(NCNN_MAGIC):
         return "a weight file of ncnn, not of PyTorch"
-    pickled = content.startswith((b"\x80", b"PK"))  # alone, or in the zip file that torch.save writes
-    if pickled and ("weights_only" in str(error) or "Weights only" in str(error)):
-        return "holds pickled code, which is not run; save its state_dict() alone where you trust it"
+    if content.startswith(TORCH7_MAGIC):
+        return "a file of Torch7, whose networks are not run; `python benchmark.py weights FILE` lists what is in it"
+    if _holds_code(content, error):
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        code = f" ({named[1]})" if named else ""
+        return f"holds pickled code, which is not run{code}; save its state_dict() alone where you trust it"
     return f"not a PyTorch checkpoint, or truncated ({type(error).__name__})"
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import safetensors.torch
 
-from baselines._checkpoints import looks_like, read, read_bytes
+from baselines._checkpoints import TORCH7_MAGIC, looks_like, read, read_bytes
+from baselines._torch7 import listing, parse
 from sr3eval.errors import UserError
-
-TORCH7_MAGIC = bytes.fromhex("040000000100000003000000") + b"V 1"  # the first object of a .t7 file
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,8 @@ def identify(path: str, releases: Iterable[Release]) -> str:
 
 
 def _appearance(file: Path, content: bytes, sha256: str) -> str:
-    if content.startswith(TORCH7_MAGIC):
-        return "a network of Torch7, e.g. FSRNet or FSRGAN"
+    if content.startswith(TORCH7_MAGIC) or file.suffix == ".t7":
+        return _torch7_appearance(content)
     try:
         keys = safetensors.torch.load(content).keys()
     except safetensors.SafetensorError:
@@ -164,3 +163,14 @@ def _appearance(file: Path, content: bytes, sha256: str) -> str:
         except UserError as error:
             return str(error).removeprefix(f"{file}: ").removesuffix(f"; sha256 {sha256}")
     return looks_like(keys) or f"no method that is known here ({len(keys)} tensors, first {min(keys, default='none')})"
+
+
+def _torch7_appearance(content: bytes) -> str:
+    try:
+        lines = listing(parse(content))
+    except ValueError as error:
+        return str(error)
+    if not lines:
+        return "a file of Torch7 without a network"
+    limits = "listed in order; how they are connected is not rebuilt, and this was tested on synthetic files alone"
+    return "\n    ".join([f"a network of Torch7, e.g. FSRNet or FSRGAN. Its modules, {limits}:", *lines])

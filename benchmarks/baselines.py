@@ -3,7 +3,11 @@
     git clone https://github.com/xinntao/ESRGAN
     git clone https://github.com/Janspiry/Image-Super-Resolution-via-Iterative-Refinement
     git clone https://github.com/msmsajjadi/EnhanceNet-Code
-    pip install spandrel tensorflow-cpu
+    git clone https://github.com/andreas128/SRFlow
+    git clone https://github.com/cs-giung/FSRNet-pytorch
+    git clone https://github.com/cydiachen/FSRNET_pytorch
+    git clone https://github.com/adamian98/pulse
+    pip install spandrel tensorflow-cpu opencv-python-headless
     python benchmarks/baselines.py --official FOLDER_OF_THE_CLONES
 
 Each is optional: a row says what is not here. Some minutes on one quiet core (OMP_NUM_THREADS=1). Networks have the
@@ -19,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,7 +42,7 @@ import baselines
 from baselines.sr3_janspiry import enlarged
 from sr3eval.device import default_device
 from sr3eval.diffusion.sampler import NoisePerImage
-from sr3eval.images import from_signed, to_signed
+from sr3eval.images import from_signed, round_to_8bit, to_signed, to_uint8
 
 TARGET = 0.95  # how many times our time the official code must take
 DEVICE = default_device()
@@ -170,6 +175,112 @@ class EnhanceNet:
         return lambda: method.upscale(self.lr, [0])
 
 
+class SRFlow:
+    """A network as one of the official configs has it, from an LR image to a sample."""
+
+    def __init__(self, config: str, side: int) -> None:
+        self.config, self.lr = config, images(1, side)
+        self.title = f"{config}, 1x{side}x{side}"
+
+    def recipe(self, name: str) -> Any:
+        """A function of what makes the tests' goldens."""
+        return runpy.run_path(str(GOLDENS / "srflow.py"))[name]
+
+    def model(self, clones: Path) -> Any:
+        with redirect_stdout(None):  # it prints its options
+            return self.recipe("official")(str(clones / "SRFlow"), self.config, reduced=False).model
+
+    def save(self, clones: Path, weights: Path) -> None:
+        shapes = {key: tuple(value.shape) for key, value in self.model(clones).netG.module.state_dict().items()}
+        weight = self.recipe("weight")
+        torch.save({key: torch.from_numpy(weight(key, shape)) for key, shape in shapes.items()}, weights)
+
+    def theirs(self, clones: Path, weights: Path) -> Call:
+        model = self.model(clones)
+        released(model.netG.module, weights)
+
+        def sampled() -> Tensor:
+            torch.manual_seed(0)
+            return model.get_sr(lq=self.lr.to(DEVICE), heat=0.9).clamp(0, 1).cpu()
+
+        return sampled
+
+    def ours(self, weights: Path) -> Call:
+        method = baselines.load("srflow", weights=str(weights), quantize="none")
+        return lambda: method.upscale(self.lr, [0])
+
+
+class Fsrnet:
+    """Two ports of FSRNet: A normalises by each image, as its scripts do, and B by running statistics."""
+
+    def __init__(self, port: str) -> None:
+        self.port, self.clone = port, {"a": "FSRNet-pytorch", "b": "FSRNET_pytorch"}[port]
+        self.lr = round_to_8bit(images(1, 16))
+        self.title = f"FSRNet by {self.clone}, 1x16x16"
+
+    def recipe(self) -> SimpleNamespace:
+        """What makes the tests' goldens."""
+        return SimpleNamespace(**runpy.run_path(str(GOLDENS / "fsrgan.py")))
+
+    def network(self, clones: Path) -> nn.Module:
+        recipe = self.recipe()
+        return {"a": recipe.network_a, "b": recipe.network_b}[self.port](clones / self.clone)
+
+    def save(self, clones: Path, weights: Path) -> None:
+        weight = self.recipe().weight
+        state = {
+            key: torch.from_numpy(weight(key, value.shape)) for key, value in self.network(clones).state_dict().items()
+        }
+        torch.save(state, weights)
+
+    def theirs(self, clones: Path, weights: Path) -> Call:
+        network, recipe = released(self.network(clones), weights), self.recipe()
+        pixels = to_uint8(self.lr)[0].numpy()
+        if self.port == "a":
+            network.train()
+            return lambda: from_signed(network(recipe.input_a(clones / self.clone, pixels).to(DEVICE))[2]).cpu()
+        return lambda: network(recipe.input_b(pixels).to(DEVICE))[2].clamp(0, 1).cpu()
+
+    def ours(self, weights: Path) -> Call:
+        method = baselines.load("fsrgan", weights=str(weights), quantize="none")
+        return lambda: method.upscale(self.lr, [0])
+
+
+class Pulse:
+    """Two images of a search and the step between them.
+
+    eps is one that every image meets, since the official code gives none otherwise. L2 has no gradient then, though as
+    much is computed: the difference is that of the networks and of GEOCROSS's step. The tests compare whole searches.
+    """
+
+    title, lr = "PULSE, two steps, 1x16x16", images(1, 16)
+
+    def recipe(self) -> SimpleNamespace:
+        """What makes the tests' goldens."""
+        return SimpleNamespace(**runpy.run_path(str(GOLDENS / "pulse.py")))
+
+    def save(self, clones: Path, weights: Path) -> None:
+        recipe = self.recipe()
+        torch.save(recipe.synthesis_state(recipe.RELEASED), weights)
+        torch.save(recipe.fit_state(), weights.with_name("gaussian_fit.pt"))
+
+    def theirs(self, clones: Path, weights: Path) -> Call:
+        recipe = self.recipe()
+        search = recipe.model(recipe.official(clones / "pulse", {}), iter([torch.load(weights)]), recipe.fit_state())
+        options = recipe.DEFAULTS | {"eps": 1.0, "seed": 1, "steps": 2, "save_intermediate": False}
+
+        @torch.enable_grad()
+        def searched() -> Tensor:
+            return next(search(self.lr, **options))[0]
+
+        return searched
+
+    def ours(self, weights: Path) -> Call:
+        files = {"synthesis": str(weights), "gaussian_fit": str(weights.with_name("gaussian_fit.pt"))}
+        method = baselines.load("pulse", **files, quantize="none", eps=1.0, steps=2)
+        return lambda: method.upscale(self.lr, [1])
+
+
 CASES = {
     "esrgan": partial(Rrdb, "esrgan", 1, 64),
     "esrgan_batch": partial(Rrdb, "esrgan", 16, 16),
@@ -177,6 +288,11 @@ CASES = {
     "spandrel_batch": partial(Rrdb, "spandrel", 16, 16),
     "sr3_janspiry": Janspiry,
     "enhancenet": EnhanceNet,
+    "srflow": partial(SRFlow, "SRFlow_DF2K_4X", 32),
+    "srflow_faces": partial(SRFlow, "SRFlow_CelebA_8X", 20),
+    "fsrnet_a": partial(Fsrnet, "a"),
+    "fsrnet_b": partial(Fsrnet, "b"),
+    "pulse": Pulse,
 }
 
 

@@ -1,5 +1,6 @@
 """What every method must do: shape, range, dtype, seeds, order, untouched input, fingerprints."""
 
+import runpy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import sr3eval.diffusion.checkpoint as checkpoints
+from baselines._fsrnet import SECTIONS, FSRNet
 from baselines._janspiry_unet import Structure
 from baselines._janspiry_unet import UNet as JanspiryUNet
 from baselines.esrgan import RRDBNet
@@ -37,10 +39,11 @@ def build(*, gain: float = 1.0):
 
 @dataclass(frozen=True)
 class Case:
-    """Options that build a kind, and others of which each must change the fingerprint."""
+    """Options that build a kind, and others of which each must change the fingerprint. path: to another scale's."""
 
     options: dict[str, Any]
     variants: list[dict[str, Any]] = field(default_factory=list)
+    path: tuple[str, ...] = ()
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,12 @@ def baseline_cases(folder) -> dict[str, Case]:
         state = {f"denoise_fn.{name}": t for name, t in randomised(JanspiryUNet(structure), seed).items()}
         janspiry.append(save(folder / f"{seed}_gen.pth", state))
     chain = {"scale": 4, "steps": 3, "linear_start": 0.05, "linear_end": 0.3, "norm_groups": 16}
-    enhancenet = str(Path(__file__).parents[1] / "baselines" / "goldens" / "enhancenet_weights")
+    goldens = Path(__file__).parents[1] / "baselines" / "goldens"
+    enhancenet = str(goldens / "enhancenet_weights")
+    srflow_state = runpy.run_path(str(goldens / "srflow.py"))["state"]
+    srflow = [save(folder / f"srflow_{seed}.pth", srflow_state("4X", seed)) for seed in (0, 1)]
+    pulse = {key: save(folder / f"pulse_{key}.pt", state) for key, state in pulse_states(goldens).items()}
+    fsrgan = [save(folder / f"fsrgan_{seed}.pth", fsrnet_state(seed)) for seed in (0, 1)]
     return {
         "esrgan": Case(
             {"weights": esrgan[0]},
@@ -90,8 +98,34 @@ def baseline_cases(folder) -> dict[str, Case]:
             {"weights": janspiry[0], **chain},
             [{"weights": janspiry[1]}, unquantized, {"steps": 4}, {"linear_end": 0.4}],
         ),
+        "srflow": Case({"weights": srflow[0]}, [{"weights": srflow[1]}, unquantized, {"heat": 0.5}]),
+        "fsrgan": Case(
+            {"weights": fsrgan[0]},
+            [{"weights": fsrgan[1]}, unquantized, {"statistics": "image"}],
+            path=("method", "bicubic 64"),
+        ),
+        "pulse": Case(
+            {"synthesis": pulse["synthesis"], "gaussian_fit": pulse["fit"], "scale": 4, "steps": 3},
+            [{"synthesis": pulse["other"]}, {"gaussian_fit": pulse["other_fit"]}, unquantized, {"steps": 4}],
+        ),
         "spandrel": Case({"weights": esrgan[0]}, [{"weights": esrgan[1]}, unquantized, {"tile": 4, "overlap": 1}]),
     }
+
+
+def pulse_states(goldens) -> dict[str, dict[str, torch.Tensor]]:
+    """Small generators of 64x64 pixels and fits for their latent vectors."""
+    recipe = runpy.run_path(str(goldens / "pulse.py"))
+    synthesis, fit = recipe["synthesis_state"], recipe["fit_state"]()
+    other_fit = {"mean": fit["mean"] + 0.1, "std": fit["std"]}
+    return {"synthesis": synthesis(), "other": synthesis(name="other"), "fit": fit, "other_fit": other_fit}
+
+
+def fsrnet_state(seed) -> dict[str, torch.Tensor]:
+    """A small FSRNet's in cydiachen's layout."""
+    torch.manual_seed(seed)
+    state = FSRNet(4, per_image=False, shared=False).state_dict()
+    layers = {theirs: [key for key in state if key.startswith(f"{ours}.")] for theirs, ours in SECTIONS.items()}
+    return {f"{theirs}.{key.partition('.')[2]}": state[key] for theirs, keys in layers.items() for key in keys}
 
 
 def save(path, state) -> str:
@@ -132,7 +166,7 @@ KINDS = [kind for kind in kinds() if kind not in ("precomputed", "reference")]  
 @pytest.fixture
 def make(cases, request) -> Callable[..., Method]:
     def built(kind: str, **changed: Any) -> Method:
-        method = build(MethodConfig(kind, kind, cases[kind].options | changed), TASK, kinds())
+        method = build(MethodConfig(kind, kind, cases[kind].options | changed, cases[kind].path), TASK, kinds())
         assert isinstance(method, Method)
         return method
 
