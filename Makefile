@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: benchmark study test help
+.PHONY: benchmark study whole-study test help
 help:
 	@echo "make benchmark   score Bicubic, Regression, SR3 and ESRGAN on the embedded photographs: runs/quickstart/report.html"
 	@echo "make study       serve a demonstration study of those pictures: http://localhost:$(PORT)/s/demo_task1"
+	@echo "make whole-study benchmark, study, 102 simulated people, analysis, report: what notebook 05 does"
 	@echo "make test        lint, types and tests"
 
 QUICKSTART := $(BIN)/python benchmark.py run configs/quickstart.toml --out runs/quickstart
@@ -37,6 +38,10 @@ $(DEMO)/ready: | $(DEMO)/pack .venv/installed-study
 	done
 	@touch $@
 
+whole-study: .venv/installed-all
+	$(BIN)/jupyter execute analysis/notebooks/05_whole_study.ipynb
+	@ls -d runs/whole_study_* | tail -1
+
 test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,6 +61,10 @@ test: .venv/installed-dev
 	$(BIN)/pip install --quiet --editable '.[offline,study]'
 	@touch $@ .venv/installed
 
+.venv/installed-all: pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --editable '.[all]'
+	@touch $@ .venv/installed .venv/installed-study
+
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --editable '.[all,dev]'
-	@touch $@ .venv/installed .venv/installed-study
+	@touch $@ .venv/installed .venv/installed-study .venv/installed-all

@@ -7,7 +7,7 @@ from sr3eval.errors import UserError
 INTERVAL = "two-way"  # how `interval` calls the intervals of these rows
 SETTINGS = (
     "share of test trials on which people picked the output, Task-{task} of the paper; 50 is indistinguishable; "
-    "two-way clustered over {subjects} subjects and {images} images"
+    "two-way clustered by subject and image; of a method, {subjects} subjects and {images} images"
 )
 
 
@@ -33,7 +33,7 @@ def add_fool_rates(results: pd.DataFrame, rates: pd.DataFrame, comparisons: pd.D
 def _rows(rates: pd.DataFrame, comparisons: pd.DataFrame) -> list[dict[str, object]]:
     """Rows of the study's Task-1 or Task-2; the best is the highest rate."""
     best = rates.loc[rates["fool_rate"].idxmax(), "model"] if rates["fool_rate"].notna().any() else None
-    most = rates[["subjects", "images"]].max()
+    subjects, images = (_range(rates[column]) for column in ("subjects", "images"))
     task = int(rates["task"].iloc[0])
     return [
         {
@@ -44,7 +44,7 @@ def _rows(rates: pd.DataFrame, comparisons: pd.DataFrame) -> list[dict[str, obje
             "ci_high": 100 * row.ci_high,
             "n": row.n,
             "higher_is_better": True,
-            "settings": SETTINGS.format(task=task, subjects=most["subjects"], images=most["images"]),
+            "settings": SETTINGS.format(task=task, subjects=subjects, images=images),
             "n_groups": row.subjects,
             "n_infinite": 0,
             "best": row.model == best,
@@ -53,6 +53,11 @@ def _rows(rates: pd.DataFrame, comparisons: pd.DataFrame) -> list[dict[str, obje
         | _against(str(best), str(row.model), comparisons)
         for row in rates.itertuples()
     ]
+
+
+def _range(counts: pd.Series) -> str:
+    """One number where all are equal, else the least and the greatest."""
+    return f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
 
 
 def _against(best: str, model: str, comparisons: pd.DataFrame) -> dict[str, object]:
