@@ -138,7 +138,9 @@ def statistics(
 @main.command()
 @click.argument("files", nargs=-1)
 @click.option(
-    "--extract", type=click.Path(path_type=Path), help="Write the tensors of one .t7 file to this .safetensors file."
+    "--extract",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the tensors of one .t7 file to this .safetensors file.",
 )
 def weights(files: tuple[str, ...], extract: Path | None) -> None:
     """List the weights that authors released, and which of them are here; or say what the given FILES are.

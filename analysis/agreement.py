@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.bootstrap import draws, rates_drawn
+from analysis.bootstrap import check_resamples, draws, rates_drawn
 from analysis.clusters import SUBJECT, Cells, count, groups, numbered
 from analysis.errors import DataError
 from analysis.fool_rate import CONDITION, fool_rates
@@ -60,8 +60,10 @@ def over_methods(
     two-sided), note. Positive: what the metric calls better fools people more; where the metric's direction is not
     known, the sign is that of the raw values. Intervals are percentiles of a bootstrap that draws subjects and images
     again, the same for all methods, and so say nothing about other methods; p, of methods drawn at random, does.
+    Metrics that only whole sets have keep their values in all resamples: their own error is not in the interval.
     Arguments as for `method_points`.
     """
+    check_resamples(resamples)
     points = method_points(responses, scores, results, by)
     matched, known = _matched(responses, scores, results)
     rows = []
@@ -88,6 +90,7 @@ def over_images(
     Columns as of `over_methods`, with images for methods. Intervals draw images again, or all images of a group where
     scores have groups. Rates of images are noisy: with n views each, correlations are weaker than those of true rates.
     """
+    check_resamples(resamples)
     if "model" not in by:
         raise DataError("by: must have model, since a metric is compared over the images of one model")
     scores, known = _matched(responses, scores, results)
@@ -146,6 +149,10 @@ def _matched(
         scores = scores[scores[column].isin(trials[name])]
         if scores.empty:
             raise DataError(f"no {what} of the responses is in the scores")
+    twice = scores[scores.duplicated(["method", "metric", "image_id"])]
+    if len(twice):
+        first = ", ".join(twice.iloc[0][["method", "metric", "image_id"]].astype(str))
+        raise DataError(f"{len(twice)} scores are there twice, first {first}: of two runs of a method, choose one")
     return scores, known
 
 
@@ -221,7 +228,7 @@ def _correlated(
     tail = (1 - LEVEL) / 2
     for name, value, sample in zip(("kendall", "spearman"), point, samples, strict=True):
         low, high = np.nanquantile(sign * sample, [tail, 1 - tail])
-        row |= {name: sign * float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+        row |= {name: sign * float(value) + 0.0, f"{name}_low": float(low), f"{name}_high": float(high)}
     return row | {"note": "direction unknown: sign of the raw values" if higher is None else ""}
 
 

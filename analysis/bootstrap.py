@@ -30,13 +30,17 @@ def pigeonhole(
     Columns: `by`, n, subjects, images, fool_rate, sd, ci_low, ci_high, resamples, note. The same seed gives the same
     numbers, whatever the order of the rows and whichever other groups there are.
     """
-    if resamples < 1:
-        raise DataError(f"resamples = {resamples}: must be at least 1")
+    check_resamples(resamples)
     rows = []
     for key, part in groups(judgements(responses, by), by):
         rows.append(key | _interval(count(numbered(part, by)), resamples, np.random.default_rng(seed)))
     columns = ["n", "subjects", "images", "fool_rate", "sd", "ci_low", "ci_high", "resamples", "note"]
     return pd.DataFrame(rows, columns=[*by, *columns])
+
+
+def check_resamples(resamples: int) -> None:
+    if resamples < 1:
+        raise DataError(f"resamples = {resamples}: must be at least 1")
 
 
 def draws(subjects: int, images: int, resamples: int, rng: np.random.Generator) -> Iterator[tuple[Array, Array]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import DataError
-from analysis.tables import require
+from analysis.tables import judgements, require
 
 NEEDED = (
     *("study", "condition", "subject", "kind", "picked_model", "choice_side"),
@@ -51,9 +51,9 @@ def exclude(responses: pd.DataFrame, rules: Rules | None = None) -> tuple[pd.Dat
     """
     require(responses, NEEDED, "responses")
     rules = rules or Rules()
+    tested = judgements(responses)
     quality = subject_quality(responses, rules)
     failures = _failures(quality, rules)
-    tested = responses[responses["kind"] == "test"]
     subject = pd.MultiIndex.from_frame(tested[WHO])
     leaves = subject.isin(pd.MultiIndex.from_frame(failures[WHO]))
     flagged = ~leaves & (tested["timing_ok"] == 0).to_numpy() & rules.drop_flagged_trials
@@ -78,7 +78,7 @@ def subject_quality(responses: pd.DataFrame, rules: Rules | None = None) -> pd.D
         left=(responses["kind"] == "test") & (responses["choice_side"] == "left"),
         rt_ms=responses["rt_ms"].where(responses["kind"] == "test"),
         finished=responses["finished"],
-        excluded_reason=responses["excluded_reason"].fillna(""),
+        excluded_reason=responses["excluded_reason"].astype(object).fillna(""),
     )
     sums = marked.groupby(WHO)[["test", "catch", "passed", "flagged", "left"]].sum()
     first = marked.groupby(WHO)[["finished", "excluded_reason"]].max()

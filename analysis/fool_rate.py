@@ -56,9 +56,10 @@ def equivalence(rates: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
     require(rates, ("subjects", "images", "fool_rate", "se"), "fool rates")
     if not 0 < margin < CHANCE:
         raise DataError(f"margin = {margin}: must be above 0 and below {CHANCE}")
-    df = (rates[["subjects", "images"]].min(axis=1) - 1).clip(lower=1)
-    distance, half = (rates["fool_rate"] - CHANCE).abs(), stats.t.ppf(LEVEL, df) * rates["se"]
-    p = pd.Series(stats.t.sf((margin - distance) / rates["se"], df), rates.index)
+    df = (rates[["subjects", "images"]].astype(float).min(axis=1) - 1).clip(lower=1)
+    distance, se = (rates["fool_rate"].astype(float) - CHANCE).abs(), rates["se"].astype(float)
+    half = stats.t.ppf(LEVEL, df) * se
+    p = pd.Series(stats.t.sf((margin - distance) / se, df), rates.index)
     return rates.assign(
         margin=margin,
         ci90_low=rates["fool_rate"] - half,

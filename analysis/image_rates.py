@@ -40,15 +40,19 @@ def beta_binomial(k: ArrayLike, n: ArrayLike) -> tuple[float, float]:
     """(a, b) of the Beta distribution of rates under which k of n, one entry an image, are most likely.
 
     Where the counts differ no more than by chance, a + b is 10^6: the rates are all the same. DataError for fewer than
-    two images, and where all responses are the same.
+    two images, where all responses are the same, and where no image has two: a + b could then be anything.
     """
     pairs = np.column_stack([np.asarray(k, float), np.asarray(n, float)])
     counts, images = np.unique(pairs, axis=0, return_counts=True)
     picked, shown = counts.T
     if images.sum() < 2:
         raise DataError("a beta-binomial needs two images or more")
+    if not np.all((picked >= 0) & (picked <= shown)):
+        raise DataError("k must be from 0 to n")
     if picked.sum() in (0, shown.sum()):
         raise DataError("a beta-binomial needs responses of both kinds")
+    if shown.max() < 2:
+        raise DataError("a beta-binomial needs images with two responses or more")
 
     def cost(x: Array) -> tuple[float, Array]:
         a, b = _from_logs(x)
@@ -72,6 +76,8 @@ def extremes(rates: pd.DataFrame, count: int = 2, by: Sequence[str] = CONDITION)
     20 points better than it is. Groups of fewer than 2 * count images give what they have, each image once.
     """
     require(rates, [*by, *RESULTS], "image rates")
+    if count < 1:
+        raise DataError(f"count = {count}: must be at least 1")
     rows = []
     for _, part in groups(rates.dropna(subset=["shrunk"]), by):
         ordered = part.sort_values(["shrunk", "image_id"], kind="stable")

@@ -40,6 +40,8 @@ class Spread:
     def __post_init__(self) -> None:
         if not (self.subject >= 0 and self.image >= 0 and self.subject**2 + self.image**2 < self.response**2):
             raise DataError(f"{self}: subject and image must be at least 0, their squares together below response's")
+        if not max(abs(self.subject_correlation), abs(self.image_correlation)) <= 1:
+            raise DataError(f"{self}: correlations must be from -1 to 1")
 
 
 def standard_error(
@@ -81,6 +83,8 @@ def power(
     """
     if comparison not in get_args(Comparison):
         raise DataError(f'comparison "{comparison}": must be one of {", ".join(get_args(Comparison))}')
+    if not np.isfinite([effect, margin]).all():
+        raise DataError(f"effect = {effect}, margin = {margin}: must be numbers")
     rows = []
     for s, i, t in itertools.product(*(np.atleast_1d(values).tolist() for values in (subjects, images, trials))):
         _check(s, i, t)

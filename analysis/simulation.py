@@ -44,7 +44,9 @@ def simulate(
     random, fast, and fail catch trials. The same arguments give the same frame. DataError for what cannot be.
     """
     conditions = _conditions(rates, exposures)
-    _check(conditions, images, trials, within)
+    _check(conditions, subjects, images, trials, within)
+    _check_spread(subject_sd=subject_sd, image_sd=image_sd)
+    _check_shares(flagged=flagged, guessers=guessers)
     rng = np.random.default_rng(seed)
     image_effect = rng.normal(0, image_sd, images)
     people = subjects if within else subjects * len(conditions)
@@ -74,16 +76,30 @@ def _conditions(rates: Mapping[str, float | Sequence[float]], exposures: Sequenc
     return [(m, e, float(r)) for m, values in table.items() for e, r in zip(exposures, values, strict=True)]
 
 
-def _check(conditions: list[tuple[str, int, float]], images: int, trials: int, within: bool) -> None:
+def _check(conditions: list[tuple[str, int, float]], subjects: int, images: int, trials: int, within: bool) -> None:
     if not conditions:
         raise DataError("a study needs a model and an exposure")
     for model, _, rate in conditions:
         if not 0 < rate < 1:
             raise DataError(f"rate of {model} = {rate}: must be above 0 and below 1")
+    if min(subjects, trials) < 1:
+        raise DataError(f"{subjects} subjects, {trials} trials: needs at least 1 of each")
     if trials > images:
         raise DataError(f"{trials} trials of {images} images: a subject would see an image twice")
     if within and trials < len(conditions):
         raise DataError(f"{trials} trials cannot be shared among {len(conditions)} conditions")
+
+
+def _check_spread(**sds: float) -> None:
+    for name, sd in sds.items():
+        if not 0 <= sd < np.inf:
+            raise DataError(f"{name} = {sd}: must be at least 0")
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise DataError(f"{name} = {share}: must be in [0, 1]")
 
 
 def _center(rate: float, sd: float) -> float:

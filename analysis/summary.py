@@ -41,7 +41,7 @@ def study_results(
 def all_intervals(
     responses: pd.DataFrame, by: Sequence[str] = CONDITION, resamples: int = RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
-    """95 % intervals of the same fool rates by every method: `by`, interval, fool_rate, ci_low, ci_high.
+    """95 % intervals of the same fool rates by every method: `by`, interval, fool_rate, ci_low, ci_high, note.
 
     interval: "two-way" (the headline), "pigeonhole" (bootstrap, conservative), "subjects" (t over subjects' means: no
     new images), "wilson", "exact", "jeffreys" (as if all responses were independent: too narrow).
@@ -52,10 +52,10 @@ def all_intervals(
         "pigeonhole": pigeonhole(responses, by, resamples, seed),
         "subjects": subject_summary(responses, by),
     } | {
-        name: naive.assign(ci_low=naive[f"{name}_low"], ci_high=naive[f"{name}_high"])
+        name: naive.assign(ci_low=naive[f"{name}_low"], ci_high=naive[f"{name}_high"], note="")
         for name in ("wilson", "exact", "jeffreys")
     }
-    columns = [*by, "interval", "fool_rate", "ci_low", "ci_high"]
+    columns = [*by, "interval", "fool_rate", "ci_low", "ci_high", "note"]
     return pd.concat([table.assign(interval=name)[columns] for name, table in tables.items()], ignore_index=True)
 
 

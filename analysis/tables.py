@@ -37,6 +37,8 @@ COLUMNS = (
 # What may occur once: a trial, and a picture of one model before one subject.
 TRIAL = ("study", "task", "condition", "subject", "kind", "trial_index")
 SHOWN = ("study", "task", "condition", "model", "subject", "image_id")
+RESPONSE = ("study", "subject", "image_id")  # who judged what
+LARGEST = 2**53  # whole number of a float that is exact
 
 Paths = str | Path | Iterable[str | Path]
 
@@ -85,14 +87,25 @@ def load_scores(paths: Paths) -> pd.DataFrame:
 def load_results(paths: Paths) -> pd.DataFrame:
     """The results.csv of one run or several: task, method, metric, value, higher_is_better (bool) and more."""
     results = _load_table(paths, ("task", "method", "metric", "value", "higher_is_better"))
-    results["higher_is_better"] = results["higher_is_better"].astype(str) == "True"
-    return results
+    return results.assign(higher_is_better=results["higher_is_better"] == "True")
 
 
 def judgements(responses: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """The responses to test trials: practice and catch trials are never counted. Needs the columns `by`, too."""
-    require(responses, ("study", "subject", "image_id", "kind", "picked_model", *by), "responses")
-    return responses[responses["kind"] == "test"]
+    """The responses to test trials: practice and catch trials are never counted. Needs the columns `by`, too.
+
+    DataError for a missing column, and for values that would be lost without a word: empty ones, and a picked_model
+    that is neither 0 nor 1. Frames that `load` or `validate` returned have none.
+    """
+    if isinstance(by, str):
+        raise DataError(f'by: must be a list of columns, ["{by}"]')
+    require(responses, (*RESPONSE, "kind", "picked_model", *by), "responses")
+    tested = responses[responses["kind"] == "test"]
+    for column in dict.fromkeys((*RESPONSE, *by)):
+        if tested[column].isna().any():
+            raise DataError(f"responses: {column} is empty in {tested[column].isna().sum()} test trials")
+    if not tested["picked_model"].isin([0, 1]).all():
+        raise DataError("responses: picked_model must be 0 or 1, as a number; analysis.tables.load reads it so")
+    return tested
 
 
 def require(frame: pd.DataFrame, columns: Iterable[str], name: str) -> None:
@@ -112,7 +125,7 @@ def check_names(names: Iterable[str], known: Collection[str], what: str) -> None
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)  # names like "NA" are names
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)  # names like "NA" are names
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except pd.errors.EmptyDataError:
@@ -120,6 +133,9 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # ValueError: pandas' parser errors and undecodable text
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: not a readable table ({reason})") from None
+    if len(frame.columns) == 1 and set(";\t") & set(frame.columns[0]):
+        raise DataError(f"{path}: columns are not separated by commas; save it as CSV with commas")
+    return frame
 
 
 def _load_table(paths: Paths, columns: Sequence[str]) -> pd.DataFrame:
@@ -128,7 +144,13 @@ def _load_table(paths: Paths, columns: Sequence[str]) -> pd.DataFrame:
     for path in files:
         frame = _read(path)
         require(frame, columns, str(path))
-        frame["value"] = pd.to_numeric(frame["value"].replace("", "nan"), errors="coerce")
+        numbers = pd.to_numeric(frame["value"].replace("", "nan"), errors="coerce")
+        unread = numbers.isna() & ~frame["value"].str.lower().isin(["", "nan"])
+        _refuse(unread, frame["value"], str(path), "must be a number")
+        frame["value"] = numbers
+        if "higher_is_better" in columns:
+            higher = frame["higher_is_better"]
+            _refuse(~higher.isin(["True", "False"]), higher, str(path), "must be True or False")
         frames.append(frame)
     if not sum(map(len, frames)):
         raise DataError(f"{', '.join(map(str, files)) or 'no file named'}: holds no scores")
@@ -144,7 +166,7 @@ def _refuse(wrong: pd.Series, values: pd.Series, name: str, rule: str) -> None:
 
 def _whole(values: pd.Series, name: str) -> pd.Series:
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
-    _refuse(~(numbers >= 0) | (numbers % 1 != 0), values, name, "must be a whole number")
+    _refuse(~numbers.between(0, LARGEST) | (numbers % 1 != 0), values, name, "must be a whole number")
     return numbers.astype("int64")
 
 

@@ -20,6 +20,7 @@ KEYS = {
     "esrgan": r"(model\.1\.sub|RRDB_trunk|body\.\d+\.rdb\d)\.",
     "PULSE's StyleGAN (synthesis.pt)": r"blocks\.4x4\.const$",
     "PULSE's StyleGAN (mapping.pt)": r"dense7\.weight$",
+    "PULSE's gaussian_fit.pt": r"std$",
     "RCAN (kind spandrel)": r"body\.\d+\.body\.\d+\.body\.3\.conv_du\.|body\.\d+\.residual_group\.",
     "FSRNet (cs-giung's port), kind fsrgan": r"csr_net\.",
     "FSRNet (cydiachen's port), kind fsrgan": r"coarse_SR_Encoder\.",
@@ -72,10 +73,15 @@ def read(path: str, method: str) -> Foreign:
     for name in ("params_ema", "params", "state_dict", "state_dict_G"):
         if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
             loaded = loaded[name]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if not isinstance(loaded, dict) or not all(map(_is_entry, loaded.keys(), loaded.values())):
         hint = "; it is an optimiser's, the network is in the *_gen.pth beside it" if _is_optimiser(loaded) else ""
         raise UserError(f"{file}: holds no state dict, so no weights of {method}{hint}; sha256 {sha256}")
     return Foreign({key.removeprefix("module."): value for key, value in loaded.items()}, file, sha256)
+
+
+def _is_entry(key: Any, value: Any) -> bool:
+    """Whether it may be one of a state dict; sparse tensors are none that a network here could use."""
+    return isinstance(key, str) and isinstance(value, Tensor) and value.layout is torch.strided
 
 
 def _is_optimiser(loaded: Any) -> bool:
@@ -111,14 +117,18 @@ def looks_like(keys: Collection[str]) -> str:
 
 
 def load_state(module: torch.nn.Module, weights: dict[str, Tensor], foreign: Foreign, method: str) -> None:
-    """Load weights strictly; UserError names the first key that misses, is unknown or has another shape."""
-    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    """Load weights strictly; UserError names the first key that misses, is unknown or has another shape.
+
+    A module on the device "meta", which has no memory, takes the tensors themselves for its own.
+    """
+    own = module.state_dict()
+    expected = {key: tuple(value.shape) for key, value in own.items()}
     found = {key: tuple(value.shape) for key, value in weights.items()}
     wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
     if wrong:
         key = wrong[0]
         raise foreign.wrong(method, f"{len(wrong)} keys differ, first {key}: {found.get(key)}, not {expected.get(key)}")
-    module.load_state_dict(weights)
+    module.load_state_dict(weights, assign=any(value.is_meta for value in own.values()))
 
 
 def options_text(**options: Any) -> str:

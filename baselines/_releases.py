@@ -44,7 +44,13 @@ class Release:
         return self.sha256 is not None and sha256.startswith(self.sha256) and self.size in (None, size)
 
 
+REMARKS = """\
+Outputs are guesses, not evidence of anyone's identity: a face is one of many that fit a few pixels.
+PULSE turns many faces, those of people of colour above all, into white ones (its authors' model card).
+SR3 gives nearly the same output each time, and skin without its moles, pimples and piercings (its authors' paper).
+Licences are those that a file's publisher states; where none is stated, ask its authors."""
 NONE_STATED = "none stated"
+STYLEGAN = "none stated; of StyleGAN's, CC BY-NC 4.0"
 APACHE = "Apache-2.0"
 SRFLOW = "CC BY-NC-SA 4.0, non-commercial"
 RELEASES = (
@@ -85,8 +91,8 @@ RELEASES = (
     Release("SRFlow", "SRFlow_DF2K_4X.pth", "github.com/andreas128/SRFlow", SRFLOW),
     Release("SRFlow", "SRFlow_DF2K_8X.pth", "github.com/andreas128/SRFlow", SRFLOW),
     Release("SRFlow", "SRFlow_CelebA_8X.pth", "github.com/andreas128/SRFlow", SRFLOW),
-    Release("PULSE", "synthesis.pt", "github.com/adamian98/pulse", NONE_STATED),
-    Release("PULSE", "mapping.pt", "github.com/adamian98/pulse", NONE_STATED),
+    Release("PULSE", "synthesis.pt", "github.com/adamian98/pulse", STYLEGAN),
+    Release("PULSE", "mapping.pt", "github.com/adamian98/pulse", STYLEGAN),
     Release(
         "PULSE",
         "gaussian_fit.pt",
@@ -127,7 +133,7 @@ RELEASES = (
 
 
 def table(releases: Sequence[Release], folders: Sequence[Path]) -> str:
-    """What is known of the releases, a line each, and which of them lie in the folders or their packages."""
+    """What is known of the releases, a line each, which of them lie in the folders or packages, and the REMARKS."""
     rows = [("method", "file", "bytes", "sha256", "licence", "source", "here")]
     for release in releases:
         size, sha256 = f"{release.size:,}" if release.size else "?", (release.sha256 or "?")[:8]
@@ -135,7 +141,7 @@ def table(releases: Sequence[Release], folders: Sequence[Path]) -> str:
         rows.append((release.method, release.file, size, sha256, release.licence, release.source, here))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
-    return "\n".join("  ".join(row).rstrip() for row in padded)
+    return "\n".join([*("  ".join(row).rstrip() for row in padded), "", REMARKS])
 
 
 def identify(path: str, releases: Iterable[Release]) -> str:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines._checkpoints import Foreign, load_state, options_text
-from baselines._pixels import Quantize, check_tiles, on_official_grid, tiled
+from baselines._pixels import Quantize, check_tiles, half_up, on_official_grid, tiled
 from baselines._tensorflow_table import read_table
 from sr3eval.device import default_device
 from sr3eval.method import fingerprint
@@ -91,14 +91,6 @@ def _cubic(distance: float) -> float:
     if distance <= 1:
         return ((a + 2) * distance - (a + 3)) * distance**2 + 1
     return a * (((distance - 5) * distance + 8) * distance - 4)
-
-
-def half_up(images: Tensor) -> Tensor:
-    """[0, 1] floats, clamped, onto the grid k/255 as SciPy's toimage: + 0.5, fraction dropped.
-
-    Differs from `round_to_8bit` at exact halves alone, which go up here and to the even level there.
-    """
-    return images.clamp(0, 1).mul(255).add(0.5).floor().div(255)
 
 
 class EnhanceNet:

@@ -3,7 +3,8 @@
 Reads what two ports to PyTorch save of either network, see `_fsrnet`. The authors' own CelebA_GAN_8x.t7 and others
 (github.com/tyshiwo/FSRNet) are Torch7's and not run, see `_torch7`; what they make comes in by kind `precomputed`.
 
-What the ports publish are FSRNets; neither says that it reproduces the paper's numbers, or has an FSRGAN.
+What the ports publish are FSRNets; neither says that it reproduces the paper's numbers, or has an FSRGAN. Of
+cydiachen's two networks, whose files look the same, the one that has the coarse network in it (networks.py) is run.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +18,7 @@ from torch import Tensor
 
 from baselines._checkpoints import Foreign, PickledCodeError, load_state, looks_like, options_text, read
 from baselines._fsrnet import FSRNet, state_dict, unequal_alias
-from baselines._pixels import Quantize, on_official_grid, truncate_to_8bit
-from baselines.enhancenet import half_up
-from baselines.sr3_janspiry import enlarged
+from baselines._pixels import Quantize, half_up, on_official_grid, pillow_bicubic, truncate_to_8bit
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
 from sr3eval.images import from_signed, to_signed, to_uint8
@@ -41,7 +40,7 @@ def opencv_enlarged(lr: Tensor) -> Tensor:
 
 def pillow_enlarged(lr: Tensor) -> Tensor:
     """[N, 3, h, w] in [0, 1] to [N, 3, 8h, 8w] in [-1, 1], by Pillow's BICUBIC between images of 8 bit."""
-    return to_signed(enlarged(lr, (SCALE * lr.shape[-2], SCALE * lr.shape[-1])))
+    return to_signed(pillow_bicubic(lr, (SCALE * lr.shape[-2], SCALE * lr.shape[-1])))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class PULSE:
     """
 
     name = "pulse"
+    one_by_one = True
     lr_kernel = "none to be trained on; its search shrinks by antialiased bicubic, a = -0.5, and reflects at edges"
 
     def __init__(

@@ -7,20 +7,18 @@ posterior's, and each step's estimate of the image is clamped.
 
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from baselines import _checkpoints as checkpoints
 from baselines._janspiry_unet import UNet, structure
-from baselines._pixels import Quantize, on_official_grid
+from baselines._pixels import Quantize, on_official_grid, pillow_bicubic
 from sr3eval.device import default_device
 from sr3eval.diffusion.padding import pad
 from sr3eval.diffusion.sampler import NoisePerImage, refine
 from sr3eval.diffusion.schedule import NoiseSchedule
 from sr3eval.errors import UserError
-from sr3eval.images import from_signed, from_uint8, round_to_8bit, to_signed, to_uint8
+from sr3eval.images import from_signed, round_to_8bit, to_signed
 from sr3eval.method import Work, fingerprint, finish
 
 NAME = "sr3_janspiry"
@@ -46,14 +44,6 @@ def network(foreign: checkpoints.Foreign, groups: int | None) -> UNet:
     return unet
 
 
-def enlarged(lr: Tensor, size: tuple[int, int]) -> Tensor:
-    """[N, 3, h, w] in [0, 1] to [N, 3, H, W]: rounded to 8 bit and resized by Pillow, as the training data were."""
-    pixels = to_uint8(lr).permute(0, 2, 3, 1).numpy()
-    height, width = size
-    images = [np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.BICUBIC)) for p in pixels]
-    return from_uint8(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous())
-
-
 class JanspirySR3:
     """Trained weights with the sampler of Janspiry's `val` phase, which takes 2000 steps."""
 
@@ -72,14 +62,14 @@ class JanspirySR3:
     def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
         """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `pad`). Same seed, same image.
 
-        The network is given `enlarged(lr)`, so the low-resolution images are always rounded to 8 bit.
+        The network is given `pillow_bicubic` of lr, so the low-resolution images are always rounded to 8 bit.
         """
         return finish(self.upscale_steps(lr, seeds))[0]
 
     @torch.inference_mode()
     def upscale_steps(self, lr: Tensor, seeds: Sequence[int]) -> Work:
         """`upscale` step by step; it has no notes."""
-        x = to_signed(enlarged(*pad(lr.cpu(), self.scale, self.network.structure.factor))).to(self.device)
+        x = to_signed(pillow_bicubic(*pad(lr.cpu(), self.scale, self.network.structure.factor))).to(self.device)
         for step, y in enumerate(self.refine(x, NoisePerImage(seeds, x)), start=1):
             sr = y
             yield step / len(self.schedule.gammas)

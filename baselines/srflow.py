@@ -40,14 +40,14 @@ State = dict[str, Tensor]
 
 
 class Tensors:
-    """The tensors of a file's flow, each taken once, in float64."""
+    """The tensors of a file's flow, in float64; each is taken out of it once, so that its memory is free again."""
 
     def __init__(self, foreign: Foreign) -> None:
-        self.foreign, self.left = foreign, dict(foreign.weights)
+        self.foreign = foreign
 
     def take(self, key: str, *shape: int) -> Tensor:
         """A tensor of this shape; UserError where it is missing or has another."""
-        value = self.left.pop(FLOW + key, None)
+        value = self.foreign.weights.pop(FLOW + key, None)
         found = None if value is None else tuple(value.shape)
         if value is None or found != shape:
             raise self.foreign.wrong(NAME, f"{FLOW}{key}: {found}, not {shape}")
@@ -93,8 +93,8 @@ def structure(foreign: Foreign) -> Structure:
         "RRDB.RRDB_trunk.0.RDB1.conv1.weight",
         f"{FLOW}layers.{min(couplings)}.affine.fAffine.0.weight",
     )
-    if missing := [key for key in sized if key not in weights]:
-        raise foreign.wrong(NAME, f"no {missing[0]}")
+    if unfit := [key for key in sized if key not in weights or not weights[key].ndim]:
+        raise foreign.wrong(NAME, f"no {unfit[0]}" if unfit[0] not in weights else f"{unfit[0]} is a number")
     features, growth, hidden = (weights[key].shape[0] for key in sized)
     steps, unconditional = len(couplings) // levels, len(layers - couplings - splits) // levels
     return Structure(scale, features, growth, blocks, hidden, levels, steps, unconditional)
@@ -179,13 +179,14 @@ def encoder_key(key: str) -> str:
 
 
 def network(foreign: Foreign) -> SRFlowNet:
-    """The network of a file; UserError names the first tensor that is missing, unknown or of another shape."""
-    sizes, tensors = structure(foreign), Tensors(foreign)
+    """The network of a file, whose tensors are used up; UserError names the first one that is wrong or missing."""
+    sizes = structure(foreign)
     unused = rf"{UNUSED}|RRDB\.upconv{sizes.scale.bit_length() - 1}\."  # the last one enlarges for that output alone
-    flow = folded(tensors, sizes)
-    rest = {key: value.float() for key, value in tensors.left.items() if not re.match(unused, key)}
+    flow = folded(Tensors(foreign), sizes)
+    rest = {key: value.float() for key, value in foreign.weights.items() if not re.match(unused, key)}
     encoder = {encoder_key(key): value for key, value in rest.items()}
-    flownet = SRFlowNet(sizes)
+    with torch.device("meta"):
+        flownet = SRFlowNet(sizes)
     load_state(flownet, flow | encoder, foreign, NAME)
     return flownet
 

@@ -39,7 +39,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `baselines` is the package, not this file
 
 import baselines
-from baselines.sr3_janspiry import enlarged
+from baselines._pixels import pillow_bicubic
 from sr3eval.device import default_device
 from sr3eval.diffusion.sampler import NoisePerImage
 from sr3eval.images import from_signed, round_to_8bit, to_signed, to_uint8
@@ -119,7 +119,7 @@ class Janspiry:
 
     def theirs(self, clones: Path, weights: Path) -> Call:
         network = released(self.network(clones), weights)
-        x = to_signed(enlarged(self.lr, (128, 128))).to(DEVICE)
+        x = to_signed(pillow_bicubic(self.lr, (128, 128))).to(DEVICE)
         y = NoisePerImage([0], x)()
         return lambda: from_signed(network.p_sample(y, 0, condition_x=x)).cpu()
 

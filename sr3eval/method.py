@@ -45,7 +45,8 @@ class Method(Protocol):
         """[N, 3, h, w] to [N, 3, H, W], both float32 in [0, 1]; image i draws its noise from seeds[i] alone."""
 
     # Optional: lr_size, the side of the only inputs that it takes; upscale_noted(lr, seeds) -> (Tensor, Notes), where
-    # there is something to say of an image; upscale_steps(lr, seeds) -> Work, where a batch takes long.
+    # there is something to say of an image; upscale_steps(lr, seeds) -> Work, where a batch takes long; one_by_one,
+    # True where it makes the images of a batch one after the other, so that none need wait for the others.
 
 
 def work(method: Method, lr: Tensor, seeds: Sequence[int]) -> Work:
@@ -206,6 +207,7 @@ class Composed:
         self.name, self.scale, self.path, self.method = method.name, task.scale, tuple(path), method
         self.fingerprint = fingerprint(method.fingerprint, *path)
         self.checksums = getattr(method, "checksums", {})
+        self.one_by_one = getattr(method, "one_by_one", False)
         side, lr_size = task.lr_size, getattr(method, "lr_size", None)
         for step in path:
             if step == "method" and lr_size not in (None, side):

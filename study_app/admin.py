@@ -82,7 +82,7 @@ class Admin:
     def freeze(self, slug: str) -> None:
         """Lay down who sees what: from here on the study is what it is."""
         with self.database.write() as db:
-            study = the_study(db, slug)
+            study = the_study(db, slug, lock=True)
             if study.state != "draft":
                 raise UserError(f'study "{slug}" is {study.state}: only a draft can be frozen')
             stimuli = db.execute(
@@ -97,7 +97,7 @@ class Admin:
         """`run`, `pause` or `close`: open or shut the door. Who is inside may finish."""
         sources, target = MOVES[verb]
         with self.database.write() as db:
-            study = the_study(db, slug)
+            study = the_study(db, slug, lock=True)
             if study.state not in sources:
                 remedy = "; freeze it first" if study.state == "draft" else ""
                 raise UserError(f'study "{slug}" is {study.state}: cannot {verb} it{remedy}')
@@ -147,9 +147,10 @@ class Admin:
             return erases
 
 
-def the_study(db: Transaction, slug: str) -> Study:
-    """The study of this name, held until the transaction ends, or UserError with the nearest name."""
-    study = db.scalar(select(Study).where(Study.slug == slug).with_for_update())
+def the_study(db: Transaction, slug: str, lock: bool = False) -> Study:
+    """The study of this name, held until the transaction ends if so, or UserError with the nearest name."""
+    query = select(Study).where(Study.slug == slug)
+    study = db.scalar(query.with_for_update() if lock else query)
     if study is None:
         raise UserError(f'no study "{slug}": {nearest(slug, db.scalars(select(Study.slug)))}')
     return study

@@ -33,20 +33,18 @@ class Planned:
 def plan(spec: Spec, condition: str, models: int) -> list[list[Planned]]:
     """The trials of every slot of one condition in the order in which they are shown.
 
-    The order depends only on the study's seed, the condition's label and the slot. In a within-subject study `models`
-    share a subject's images in equal parts, else there is one.
+    They depend only on the study's seed and task and on the condition's label. In a within-subject study `models` share
+    a subject's images in equal parts, else there is one.
     """
-    rng = random.Random(f"{spec.seed}/{condition}/images")
+    seed = f"{spec.seed}/{spec.task}/{condition}"
+    rng = random.Random(f"{seed}/images")
     edges = [(slot, image) for slot, images in enumerate(deal(spec, rng)) for image in images]
     tests: dict[int, list[Planned]] = defaultdict(list)
     for model, shown in enumerate(split(edges, models, rng)):
         for side, part in zip(SIDES, split(shown, 2, rng), strict=True):
             for slot, image in part:
                 tests[slot].append(Planned("test", image, model, side))
-    return [
-        _sequence(spec, tests[slot], models, random.Random(f"{spec.seed}/{condition}/{slot}"))
-        for slot in range(spec.target)
-    ]
+    return [_sequence(spec, tests[slot], models, random.Random(f"{seed}/{slot}")) for slot in range(spec.target)]
 
 
 def deal(spec: Spec, rng: random.Random) -> Iterator[list[int]]:

@@ -43,6 +43,9 @@ class Start:
     frame_ms: float
     touch: bool
 
+    def __post_init__(self) -> None:
+        _positive(self, "dpr")
+
 
 @dataclass(frozen=True)
 class Showing:

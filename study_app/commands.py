@@ -1,11 +1,12 @@
 """`flask --app study_app study …`: what a researcher does with a study, from pack to responses.csv."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from flask import current_app
 from flask.cli import with_appcontext
+from sqlalchemy.exc import DatabaseError
 
 from sr3eval import console
 from sr3eval.files import atomic_write
@@ -15,8 +16,20 @@ from study_app import spec as specs
 if TYPE_CHECKING:
     from study_app.admin import Admin
 
+FILE = click.Path(dir_okay=False, path_type=Path)
 
-@click.group(cls=console.Group)
+
+class Group(console.Group):
+    """One line, too, where the database cannot be reached, read or written."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DatabaseError as error:
+            raise click.ClickException(f"the database: {str(error.orig).splitlines()[0]}") from None
+
+
+@click.group(cls=Group)
 def study() -> None:
     """Make studies from packs of pictures, run them and export the answers."""
 
@@ -34,7 +47,7 @@ def create(pack: Path, name: str, slug: str | None, models: str | None, override
 
     settings = specs.load(name, overrides)
     source = Pack(pack)
-    chosen = source.slugs(models.split(",") if models else ())
+    chosen = source.slugs(models.split(",") if models is not None else ())
     settings.check_models(list(chosen))
     slug = slug or Path(name).stem
     _admin().create(slug, settings, list(chosen), source.pairs(settings, chosen))
@@ -96,8 +109,8 @@ def show(slug: str) -> None:
 
 @study.command()
 @click.argument("slug")
-@click.option("--out", default="responses.csv", show_default=True, type=click.Path(path_type=Path))
-@click.option("--sessions", type=click.Path(path_type=Path), help="Also a table of sessions with answers to questions.")
+@click.option("--out", default="responses.csv", show_default=True, type=FILE)
+@click.option("--sessions", type=FILE, help="Also a table of sessions with answers to questions.")
 @with_appcontext
 def export(slug: str, out: Path, sessions: Path | None) -> None:
     """Write one row a response."""

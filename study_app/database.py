@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.orm import Session
 
@@ -28,11 +28,7 @@ class Database:
 
     def __init__(self, url: str, durable: bool = True) -> None:
         self.durable = durable
-        try:
-            self.url = make_url(url)
-            self.url.get_dialect()
-        except (ArgumentError, NoSuchModuleError):
-            raise UserError(f"{url}: not a database URL; sqlite:///FILE or postgresql+psycopg://HOST/NAME") from None
+        self.url = checked(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         # SQLite has one writer: waiting here is fair, waiting in its busy handler is not.
         self._writer: contextlib.AbstractContextManager[Any] = (
@@ -66,8 +62,11 @@ class Database:
     def _connect(self) -> Engine:
         if not self.is_sqlite:
             return create_engine(self.url, pool_pre_ping=True)
-        if self.url.database and self.url.database != ":memory:":
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(str(self.url.database)).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: {error.strerror}") from None
         engine = create_engine(self.url)
         event.listen(engine, "connect", self._prepare)
         event.listen(engine, "begin", _begin)
@@ -79,17 +78,40 @@ class Database:
             connection.execute(f"PRAGMA {pragma}")
 
 
+def checked(url: str) -> URL:
+    """The URL of a kind of database that the study runs on, with its driver, or UserError."""
+    try:
+        parsed = make_url(url)
+        dialect = parsed.get_dialect()
+        if dialect.name not in ("sqlite", "postgresql"):
+            raise ArgumentError
+        if dialect.name == "sqlite" and parsed.database in (None, "", ":memory:"):
+            raise ArgumentError  # each connection would have a database of its own, and lose it
+        dialect.import_dbapi()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        # The URL is not repeated: there may be a password in it.
+        raise UserError("DATABASE_URL: write sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME") from None
+    except ModuleNotFoundError:
+        remedy = "write postgresql+psycopg://… and pip install 'sr3eval[postgresql]'"
+        raise UserError(f"{parsed.drivername}: its driver is missing; {remedy}") from None
+    return parsed
+
+
 def upgrade(connection: Connection) -> None:
     """Bring the tables up to date within the connection's transaction; others wait for it."""
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise UserError(f"the database is of another version of the toolkit ({error})") from None
 
 
 def _writing(engine: Engine) -> Engine:

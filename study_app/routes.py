@@ -50,7 +50,7 @@ def entry(slug: str) -> str | BaseResponse:
 def start(slug: str) -> tuple[Response, int]:
     """Consent given: take a place. The same cookie again gets the same place."""
     if g.is_fresh:
-        raise RefusedError("csrf", "The page is out of date; please load it again.")
+        raise RefusedError("csrf", "The page is out of date, or cookies are off: allow them and load it again.")
     body = bodies.read(bodies.Start, web.body())
     if _service().standing(slug, g.token) == "new":
         web.limit_starts()

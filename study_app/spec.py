@@ -25,8 +25,9 @@ CONSENT = """\
 You are invited to take part in a study of how people see pictures. You will look at pairs of pictures, each for a few \
 seconds, and after each pair press one of two buttons.
 
-We store which button you pressed and when, how long the pictures were on your screen, and the size of your browser's \
-window. We ask for no name and store no address of your computer. The answers may be published, under a random code.
+We store which button you pressed and when, how long the pictures were on your screen, whether the study's window was \
+in front meanwhile, the size of that window and the kind of your screen, and what you answer to questions at the end. \
+We ask for no name and store no address of your computer. The answers may be published, under a random code.
 
 Taking part is voluntary. You can stop at any time by closing the page, and have what was stored about you deleted: \
 tell us the code that is shown to you.

@@ -5,13 +5,14 @@ import hashlib
 import hmac
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, g, jsonify, render_template, request
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
+from sr3eval.errors import UserError
 from study_app.limits import Limiter
 from study_app.refusal import RefusedError
 from study_app.service import new_token
@@ -71,12 +72,16 @@ def install(app: Flask) -> None:
     app.after_request(_finish)
     app.register_error_handler(RefusedError, _refused)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(OperationalError, _busy)
+    for error in (OperationalError, PoolTimeout, UserError):
+        app.register_error_handler(error, _busy)
 
 
 def csrf_token() -> str:
-    """What a page must send back with every POST: proof that it could read the page that was made for its cookie."""
-    return hmac.new(_secret(), f"csrf/{g.token}".encode(), hashlib.sha256).hexdigest()
+    """What a page must send back with every POST: proof that it could read the page that was made for its cookie.
+
+    It follows from the cookie alone, 128 random bits, so that a restart with another SECRET_KEY refuses nobody.
+    """
+    return hashlib.sha256(f"csrf/{g.token}".encode()).hexdigest()
 
 
 def limit_starts() -> None:
@@ -114,10 +119,9 @@ def _check() -> None:
     if request.method == "POST":
         sent = request.headers.get("X-CSRF", "").encode()
         origin = request.headers.get("Origin")
-        if (origin is not None and urlsplit(origin).netloc != request.host) or not hmac.compare_digest(
-            sent, csrf_token().encode()
-        ):
-            raise RefusedError("csrf", "The page is out of date; please load it again.")
+        is_ours = origin is None or origin.partition("://")[2] == request.host
+        if not (is_ours and hmac.compare_digest(sent, csrf_token().encode())):
+            raise RefusedError("csrf", "The page is out of date, or cookies are off: allow them and load it again.")
 
 
 def _limit(name: str, key: str) -> None:
@@ -160,8 +164,8 @@ def _http_error(error: HTTPException) -> BaseResponse:
     return _error(error.code, NAMES.get(error.code, "error"), message)
 
 
-def _busy(error: OperationalError) -> BaseResponse:
-    current_app.logger.error("database: %s", error.orig)
+def _busy(error: Exception) -> BaseResponse:
+    current_app.logger.error("database: %s", str(error).split("\n")[0])
     return _error(503, "busy", "The server is busy; please try again.", 5)
 
 

@@ -1,5 +1,6 @@
 """The images that fool people least and most, with their pictures (the paper's Fig. 11)."""
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from analysis.errors import DataError
 from analysis.figures.style import GREY, SINGLE, styled
 from analysis.tables import require
 
+NARROWEST, LETTER = 0.72, 0.065  # inches: of a picture with its numbers above; of a letter
 # What finds a picture: (model, image_id) -> its file, or its pixels [H, W, 3] of uint8 or [0, 1].
 Pictures = Callable[[str, str], Path | str | NDArray]
 
@@ -39,13 +41,16 @@ def per_image_extremes(
     shown = pd.concat([low, high])
     finders = [pictures] if originals is None else [pictures, originals]
     side = width / (len(shown) + 0.35)
+    if side < NARROWEST:
+        most = int(width / NARROWEST - 0.35)
+        raise DataError(f"{len(shown)} pictures are too many for {width} inches: {most} fit with their numbers")
     layout = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.03, wspace=0.03, hspace=0.02)
     figure = Figure(figsize=(width, 0.62 + len(finders) * (side + 0.02)), layout=layout)
     grid = figure.subplots(len(finders), len(shown), squeeze=False)
     for panels, find, name in zip(grid, finders, (str(shown["model"].iloc[0]), "real"), strict=False):
         for panel, row in zip(panels, shown.itertuples(), strict=True):
             _show(panel, _pixels(find(str(row.model), str(row.image_id))))
-        panels[0].set_ylabel(name)
+        panels[0].set_ylabel(textwrap.fill(name, int(side / LETTER)))
     for panel, row in zip(grid[0], shown.itertuples(), strict=True):
         panel.set_title(f"{100 * row.fool_rate:.0f} % ({row.k}/{row.n})\nshrunk {100 * row.shrunk:.0f} %", fontsize=7)
     for first, count, end in ((0, len(low), "fool least"), (len(low), len(high), "fool most")):

@@ -21,8 +21,9 @@ def response_times(responses: pd.DataFrame, rules: Rules | None = None, width: f
 
     The dotted line is the median below which a subject is excluded. width: inches.
     """
-    require(responses, ("model", "rt_ms"), "responses")
-    trials = judgements(responses).dropna(subset=["rt_ms"])
+    trials = judgements(responses, ["model"])
+    require(responses, ["rt_ms"], "responses")
+    trials = trials.dropna(subset=["rt_ms"])
     trials = trials[trials["rt_ms"] > 0]
     if trials.empty:
         raise DataError("there are no response times to draw")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from analysis.errors import DataError
-from analysis.figures.style import GREY, SINGLE, chance_line, looks, panels_of_tasks, question, styled
+from analysis.figures.style import GREY, SINGLE, chance_line, legend_above, looks, panels_of_tasks, question, styled
 from analysis.tables import check_names, require
 
 # White under a number that may lie on the line of chance.
@@ -28,7 +28,7 @@ def fool_rates(rates: pd.DataFrame, models: Sequence[str] | None = None, width: 
     order = _order(rates, models)
     tasks = sorted(rates["task"].unique())
     figure, panels = panels_of_tasks(len(tasks), width, 0.55 + 0.2 * len(order), sharex=True, sharey=True)
-    top = max(60.0, 100 * np.nanmax([rates["ci_high"].max(), rates["fool_rate"].max()]) + 8)
+    top = _top(rates, beyond=8)
     for panel, task in zip(panels, tasks, strict=True):
         _bars(panel, rates[rates["task"] == task].set_index("model"), order)
         panel.set(title=question(task), xlim=(0, top))
@@ -51,10 +51,9 @@ def by_viewing_time(rates: pd.DataFrame, models: Sequence[str] | None = None, wi
     for panel, task in zip(panels, tasks, strict=True):
         _lines(panel, rates[rates["task"] == task], order)
         panel.set(title=question(task), ylabel="Fool rate (%)", xlabel="Viewing time (s)")
-        panel.set_ylim(bottom=0, top=max(60.0, 100 * rates["ci_high"].max() + 3))
+        panel.set_ylim(0, _top(rates, beyond=3))
         panel.label_outer()
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(order), 4), columnspacing=1)
+    legend_above(figure, panels[0])
     return figure
 
 
@@ -67,6 +66,11 @@ def _order(rates: pd.DataFrame, models: Sequence[str] | None) -> list[str]:
         return list(models)
     best = rates.groupby("model")["fool_rate"].max().sort_values(ascending=False, kind="stable")
     return [str(model) for model in best.index]
+
+
+def _top(rates: pd.DataFrame, beyond: float) -> float:
+    """The end of the axis in per cent: beyond the greatest rate or interval, and beyond chance."""
+    return max(60.0, 100 * rates[["fool_rate", "ci_high"]].max(axis=None) + beyond)  # max is 60 where that is nan
 
 
 def _bars(panel: Axes, rates: pd.DataFrame, order: list[str]) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from analysis.errors import DataError
-from analysis.figures.style import DOUBLE, SINGLE, chance_line, looks, styled
+from analysis.figures.style import DOUBLE, SINGLE, chance_line, legend_above, looks, styled
 from analysis.tables import require
 
 
@@ -37,18 +37,16 @@ def fid_against_steps(scores: pd.DataFrame, label: str = "FID (lower is better)"
     panel.grid(axis="y", color="#dddddd", linewidth=0.5)
     panel.set_axisbelow(True)
     if scores["method"].nunique() > 1:
-        panel.legend()
+        legend_above(figure, panel)
     return figure
 
 
 @styled
-def metric_against_people(
-    points: pd.DataFrame, names: dict[str, str] | None = None, width: float = DOUBLE, columns: int = 3
-) -> Figure:
+def metric_against_people(points: pd.DataFrame, names: dict[str, str] | None = None, width: float = DOUBLE) -> Figure:
     """Fool rates with 95 % intervals against each metric, a panel a metric, a point a method; better is to the right.
 
-    points: rows of analysis.agreement.method_points of one task. names: what to call metrics. width: inches, for so
-    many columns of panels. Axes are reversed for metrics of which lower is better.
+    points: rows of analysis.agreement.method_points of one task. names: what to call metrics. width: inches. Axes are
+    reversed for metrics of which lower is better.
     """
     require(points, ("metric", "higher_is_better", "method", "value", "fool_rate", "ci_low", "ci_high"), "points")
     if points.empty:
@@ -56,20 +54,20 @@ def metric_against_people(
     if "task" in points and points["task"].nunique() > 1:
         raise DataError("points are of several tasks: choose one")
     metrics = list(dict.fromkeys(points["metric"]))
-    columns = min(columns, len(metrics))
+    wide = width > 0.75 * DOUBLE
+    columns = min(3 if wide else 2, len(metrics))
     rows = -(-len(metrics) // columns)
     figure = Figure(figsize=(width, 0.35 + 1.75 * rows))
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     look = looks(sorted(points["method"].unique()))
     for panel, metric in zip(grid.flat, metrics, strict=False):
-        _scatter(panel, points[points["metric"] == metric], look)
+        _scatter(panel, points[points["metric"] == metric], look, wide)
         panel.set_xlabel((names or {}).get(metric, metric) + _direction(points, metric))
     for panel in grid.flat[len(metrics) :]:
         panel.remove()
     for panel in grid[:, 0]:
         panel.set_ylabel("Fool rate (%)")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(look), 6 if width > SINGLE else 3))
+    legend_above(figure, grid[0, 0])
     return figure
 
 
@@ -80,7 +78,7 @@ def _direction(points: pd.DataFrame, metric: str) -> str:
     return " ↑" if higher else " ↓ (reversed)"
 
 
-def _scatter(panel: Axes, points: pd.DataFrame, look: dict[str, dict[str, Any]]) -> None:
+def _scatter(panel: Axes, points: pd.DataFrame, look: dict[str, dict[str, Any]], wide: bool) -> None:
     for row in points.itertuples():
         rate = 100 * row.fool_rate
         ends = [[rate - 100 * row.ci_low], [100 * row.ci_high - rate]]
@@ -89,7 +87,7 @@ def _scatter(panel: Axes, points: pd.DataFrame, look: dict[str, dict[str, Any]])
     chance_line(panel)
     panel.set_ylim(0, max(60.0, panel.get_ylim()[1]))
     panel.margins(x=0.12)
-    panel.xaxis.set_major_locator(MaxNLocator(4))
+    panel.xaxis.set_major_locator(MaxNLocator(4 if wide else 3))
     higher = points["higher_is_better"].iloc[0]
     if not pd.isna(higher) and not np.bool_(higher):
         panel.invert_xaxis()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import wraps
+from itertools import cycle
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -12,9 +13,10 @@ from matplotlib.figure import Figure
 from analysis.errors import DataError
 
 SINGLE, DOUBLE = 3.3, 6.9  # inches: one column of a two-column paper, and both
+LEGEND_ROW = 0.16  # inches
 # Okabe and Ito 2008, "Color universal design", without yellow, which white paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than colours, so that none comes with the same again
 GREY = "#666666"
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -74,15 +76,27 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each name, in the order given; from the start again after seven."""
-    count = len(COLOURS)
-    return {n: {"color": COLOURS[i % count], "marker": MARKERS[i % count]} for i, n in enumerate(dict.fromkeys(names))}
+    """Colour and marker of each name, in the order given: different ones for up to 56 names."""
+    named = zip(dict.fromkeys(names), cycle(COLOURS), cycle(MARKERS), strict=False)
+    return {name: {"color": colour, "marker": marker} for name, colour, marker in named}
 
 
 def chance_line(axes: Axes, vertical: bool = False) -> None:
     """The 50 % at which people cannot tell."""
     line = axes.axvline if vertical else axes.axhline
     line(50, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=0)
+
+
+def legend_above(figure: Figure, panel: Axes) -> None:
+    """The legend of a panel's artists over the whole figure, in as many columns as fit; a row more makes it higher."""
+    handles, labels = panel.get_legend_handles_labels()
+    for columns in range(len(labels), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside upper center", ncols=columns, columnspacing=1)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            rows = -(-len(labels) // columns)
+            figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (rows - 1))
+            return
+        legend.remove()
 
 
 def panels_of_tasks(count: int, width: float, height: float, **shared: Any) -> tuple[Figure, list[Axes]]:

@@ -40,7 +40,7 @@ class Own:
 
     def __init__(self, method: Method, file: Path) -> None:
         self.method, self.name, self.scale = method, method.name, method.scale
-        self.lr_size = getattr(method, "lr_size", None)
+        self.lr_size, self.one_by_one = getattr(method, "lr_size", None), getattr(method, "one_by_one", False)
         self.checksums = {file.name: digest_of({file.name: file})} | getattr(method, "checksums", {})
         self.fingerprint = fingerprint(method.fingerprint, self.checksums[file.name])
 

@@ -125,16 +125,19 @@ class Run:
                 self._write(slug, image_id, *found)
         done = len(keys) - len(missing)
         yield done
-        for part in chunks(missing, self.config.batch_size):
-            yield from counted(self._upscale(method, name, slug, {i: keys[i] for i in part}), done, len(part))
+        size = 1 if getattr(method, "one_by_one", False) else self.config.batch_size
+        for part in chunks(missing, size):
+            yield from counted(self._upscale(method, name, slug, {i: keys[i] for i in part}, size), done, len(part))
             done += len(part)
             yield done
 
-    def _upscale(self, method: Method, name: str, slug: str, keys: dict[str, str]) -> Generator[float, None, None]:
+    def _upscale(
+        self, method: Method, name: str, slug: str, keys: dict[str, str], size: int
+    ) -> Generator[float, None, None]:
         """Make the images of one batch, by id with their keys in the cache; yields the share that is done."""
         ids = list(keys)
         # Every batch has the full size, so that an image's bytes do not depend on how many are left to be made.
-        padded = ids + ids[-1:] * (self.config.batch_size - len(ids))
+        padded = ids + ids[-1:] * (size - len(ids))
         lr = torch.stack([load(self.folder.image(LR, image_id)) for image_id in padded])
         outputs, notes = yield from work(method, lr, [stable_hash(self.config.seed, image_id) for image_id in padded])
         side = self.task.hr_size

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,14 +53,16 @@ def _read_notes(run: RunFolder, slug: str) -> list[dict[str, Any]]:
 
 
 def notes_text(notes: Sequence[Mapping[str, Any]]) -> str:
-    """Notes of images in short: how often something is true or false, and the mean of what is a number."""
+    """Notes of images in short: how often something is true, the mean of a number, how often a text is there."""
     parts = []
     for name in dict.fromkeys(name for note in notes for name in note):
         values = [note[name] for note in notes if name in note]
         if all(isinstance(value, bool) for value in values):
-            parts.append(f"{name} {sum(values)}, not {len(values) - sum(values)}")
+            parts.append(f"{name} {sum(values)} of {len(values)}")
         elif all(isinstance(value, int | float) for value in values):
             parts.append(f"{name} {math.fsum(values) / len(values):.4g} (mean of {len(values)})")
+        else:
+            parts += [f"{name} {text} ({count})" for text, count in Counter(map(str, values)).items()]
     return ", ".join(parts)
 
 

@@ -12,11 +12,13 @@ async function start(token) {
   return (await request("POST", `${base}/api/trials/${token}/start`, { attempt: uuid() })).exposure_ms;
 }
 
-/** At least `ms` of a state; returns the median time between its frames. */
-async function hold(stage, state, ms) {
+const FEWEST_FRAMES = 6; // of the fixation: the median between them survives a long gap or two, as of a hidden tab
+
+/** At least `ms` and `frames` of a state; returns the median time between its frames. */
+async function hold(stage, state, ms, frames = 1) {
   stage.state = state;
   const stamps = [await nextFrame()];
-  while (stamps.at(-1) - stamps[0] < ms) stamps.push(await nextFrame());
+  while (stamps.at(-1) - stamps[0] < ms || stamps.length < frames) stamps.push(await nextFrame());
   return median(stamps.slice(1).map((stamp, i) => stamp - stamps[i]));
 }
 
@@ -45,7 +47,7 @@ async function ask(stage, answer) {
 export async function runTrial(stage, token, pictures, settings) {
   stage.prepare(pictures.bitmaps, settings.mask_ms > 0);
   const exposureMs = await start(token);
-  const frameMs = await hold(stage, "fixation", settings.fixation_ms);
+  const frameMs = await hold(stage, "fixation", settings.fixation_ms, FEWEST_FRAMES);
   const answer = new Answer(stage.buttons);
   const viewing = await view(stage, exposureMs, settings.mask_ms, frameMs);
   const { choice, input, at, enabled } = await ask(stage, answer);

@@ -65,7 +65,8 @@ def test_over_images(responses, scores, results):
 
 
 def test_points_are_means_over_the_images_that_people_saw(responses, scores, results):
-    more = pd.concat([scores, scores.assign(image_id="unseen", value=1e6), scores.head(1).assign(value=np.inf)])
+    unseen, infinite = scores.assign(image_id="unseen", value=1e6), scores.head(1).assign(value=np.inf)
+    more = pd.concat([scores.iloc[1:], unseen, infinite])
     points = method_points(responses, more, results)
     one = points[(points["metric"] == "good") & (points["method"] == "sr3")].iloc[0]
     own = scores[(scores["metric"] == "good") & (scores["method"] == "sr3")]
@@ -106,5 +107,10 @@ def test_what_does_not_fit_is_refused(responses, scores):
         over_images(responses, scores.assign(image_id="other"))
     with pytest.raises(DataError, match=r"several tasks \(birds, faces\): choose one"):
         method_points(responses, pd.concat([scores, scores.assign(task="birds")]))
+    with pytest.raises(DataError, match="1 scores are there twice, first .*: of two runs of a method, choose one"):
+        over_methods(responses, pd.concat([scores, scores.head(1)]))
+    for analysis in (over_methods, over_images):
+        with pytest.raises(DataError, match="resamples = 0: must be at least 1"):
+            analysis(responses, scores, resamples=0)
     with pytest.raises(DataError, match="must have model"):
         over_images(responses, scores, by=["task"])

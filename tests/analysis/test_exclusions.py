@@ -88,6 +88,10 @@ def test_the_log_counts_every_trial_once(study):
     assert counts["n"].sum() == log["n"].sum() and counts["subjects"].sum() == len(log)
 
 
+def test_a_reason_that_pandas_read_as_nan_is_none(clean):
+    pd.testing.assert_frame_equal(exclude(clean.assign(excluded_reason=np.nan))[1], exclude(clean)[1])
+
+
 def test_practice_and_flagged_catch_trials_exclude_nobody(clean):
     wild = change(clean, clean["kind"] == "practice", picked_model=1, rt_ms=1.0, timing_ok=0)
     wild = change(wild, clean["kind"] == "catch", rt_ms=1.0, timing_ok=0)
@@ -144,6 +148,8 @@ def test_all_intervals_side_by_side(kept):
     assert set(width.index) == {"two-way", "pigeonhole", "subjects", "wilson", "exact", "jeffreys"}
     assert width["wilson"] < width["exact"] < width["two-way"]
     assert np.ptp(table.groupby("model")["fool_rate"].agg(np.ptp)) < 0.02
+    one = all_intervals(kept[kept["subject"] == kept["subject"][0]], ["model"], resamples=200)
+    assert (one["note"].eq("not estimable: one subject") == one["ci_low"].isna()).all() and one["ci_low"].isna().any()
 
 
 def test_rules_are_checked():

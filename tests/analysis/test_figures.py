@@ -50,6 +50,36 @@ def test_fool_rates_that_cannot_be_estimated_are_said(kept):
     assert "not estimable" in [text.get_text() for text in panel.texts] and len(panel.patches) == 2
 
 
+def test_nothing_estimable_is_drawn_without_a_warning(kept):
+    nothing = dict.fromkeys(["fool_rate", "ci_low", "ci_high"], np.nan)
+    panel = figures.fool_rates(fool_rates(kept).assign(**nothing)).axes[0]
+    assert [text.get_text() for text in panel.texts] == ["not estimable"] * 3
+    figures.by_viewing_time(fool_rates(kept, ["task", "model", "exposure_ms"]).assign(**nothing))
+
+
+NAMES = [f"a model of the paper with a long name, variant {i}" for i in range(10)]
+
+
+@pytest.mark.parametrize("width", [figures.SINGLE, figures.DOUBLE])
+def test_many_long_names_fit_and_look_different(kept, width):
+    one = fool_rates(kept).head(1)
+    rates = pd.concat([one.assign(model=name, exposure_ms=ms) for name in NAMES for ms in (3000, 6000)])
+    points = rates.rename(columns={"model": "method"}).assign(metric="psnr", higher_is_better=True)
+    points["value"] = points["fool_rate"]
+    steps = points.assign(steps=points["exposure_ms"])
+    for figure in (
+        figures.by_viewing_time(rates, width=width),
+        figures.metric_against_people(points.drop_duplicates("method"), width=width),
+        figures.fid_against_steps(steps, width=width),
+    ):
+        figure.draw_without_rendering()
+        bounds = figure.get_tightbbox()
+        assert bounds.x0 >= -0.02 and bounds.x1 <= width + 0.02 and bounds.y1 <= figure.get_figheight() + 0.02
+        assert figure.axes[0].get_window_extent().height > 60 * figure.dpi / 72
+        lines = [container.lines[0] for container in figure.axes[0].containers]
+        assert len({(to_hex(line.get_color()), line.get_marker()) for line in lines}) == len(NAMES)
+
+
 def test_by_viewing_time(two_tasks):
     rates = fool_rates(two_tasks, ["task", "model", "exposure_ms"])
     figure = figures.by_viewing_time(rates, models=["sr3", "pulse", "fsrgan"])
@@ -83,6 +113,8 @@ def test_per_image_extremes(kept, tmp_path):
         )
     with pytest.raises(DataError, match=r"none.png: not a readable picture"):
         figures.per_image_extremes(ends, lambda model, image_id: tmp_path / "none.png")
+    with pytest.raises(DataError, match="8 pictures are too many for 3.3 inches: 4 fit"):
+        figures.per_image_extremes(extremes(rates, count=4), pictures)
     with pytest.raises(DataError, match="several models or tasks"):
         figures.per_image_extremes(extremes(image_rates(kept)), pictures)
 

@@ -34,6 +34,7 @@ ANALYSES = {
     "side_bias": side_bias,
     "image_rates": image_rates,
     "spread_of": spread_of,
+    "equivalence": lambda responses: equivalence(fool_rates(responses)),
     "exclude": lambda responses: exclude(responses)[1],
 }
 
@@ -126,6 +127,10 @@ def test_no_responses_at_all(study):
 def test_missing_columns_are_named(study):
     with pytest.raises(DataError, match="responses: has no column kind, planet"):
         fool_rates(study.drop(columns="kind"), by=["planet"])
+    with pytest.raises(DataError, match=r'by: must be a list of columns, \["model"\]'):
+        fool_rates(study, by="model")
+    with pytest.raises(DataError, match="count = 0"):
+        extremes(image_rates(study), count=0)
     with pytest.raises(DataError, match="margin = 0.5"):
         equivalence(fool_rates(study), margin=0.5)
     with pytest.raises(DataError, match='reference "F": must be t or z'):
@@ -137,6 +142,19 @@ def test_missing_columns_are_named(study):
 def test_better_than_real_is_called_hyper_real():
     rates = fool_rates(simulate({"better": 0.7, "same": 0.5}, seed=1)).set_index("model")
     assert rates.loc["better", "hyper_real"] and not rates.loc["same", "hyper_real"]
+
+
+def test_the_variance_is_at_least_that_over_subjects():
+    """Every image is at 50 %, so that V_i is 0 and V_s + V_i - V_0 below V_s."""
+    picks = [{0}, {1, 2, 3}, {1}, {0, 2, 3}]
+    cells = [(str(s), str(i), int(i in picked)) for s, picked in enumerate(picks) for i in range(4)]
+    balanced = pd.DataFrame(cells, columns=["subject", "image_id", "picked_model"]).assign(study="one", kind="test")
+    assert fool_rates(balanced, by=[])["se"][0] == pytest.approx(subject_summary(balanced, by=[])["se"][0], rel=1e-12)
+
+
+def test_intervals_stay_between_0_and_1():
+    ends = fool_rates(simulate({"never": 0.03, "nearly always": 0.97}, subjects=4, images=30, trials=15, seed=1))
+    assert ends["ci_high"].tolist()[0] == 1 and ends["ci_low"].tolist()[1] == 0
 
 
 def test_few_clusters_are_noted():

@@ -13,6 +13,7 @@ from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 from analysis import intervals
 from analysis.agreement import rank_correlations
 from analysis.comparisons import holm
+from analysis.errors import DataError
 from analysis.fool_rate import equivalence, fool_rates
 from analysis.image_rates import beta_binomial
 
@@ -85,6 +86,21 @@ def test_beta_binomial_is_the_most_likely(seed):
 def test_beta_binomial_of_equal_images_has_no_spread():
     a, b = beta_binomial([5, 5, 5, 5], [10, 10, 10, 10])
     assert a + b == pytest.approx(1e6) and a / (a + b) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "message"),
+    [
+        ([1], [2], "two images"),
+        ([0, 0], [5, 5], "both kinds"),
+        ([5, 5], [5, 5], "both kinds"),
+        ([0, 1, 1], [1, 1, 1], "two responses or more"),  # the likelihood does not depend on a + b
+        ([3, 0], [2, 2], "from 0 to n"),
+    ],
+)
+def test_beta_binomial_of_too_little(k, n, message):
+    with pytest.raises(DataError, match=message):
+        beta_binomial(k, n)
 
 
 @settings(deadline=None, max_examples=50)

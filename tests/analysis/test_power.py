@@ -91,6 +91,10 @@ def test_designs_that_cannot_be(design, message):
         power(*design)
     with pytest.raises(DataError, match='comparison "twice"'):
         power(50, 100, 50, comparison="twice")
+    with pytest.raises(DataError, match="effect = nan"):
+        power(50, 100, 50, effect=np.nan)
+    with pytest.raises(DataError, match="correlations must be"):
+        Spread(image_correlation=2)
     with pytest.raises(DataError, match="squares together below"):
         Spread(subject=0.5, image=0.2)
 

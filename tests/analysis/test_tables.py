@@ -73,6 +73,7 @@ def test_what_was_not_measured_is_nan(written):
         (put("real_side", "L"), 'line 7: real_side is "L", must be left or right'),
         (put("picked_model", 0.5), 'line 7: picked_model is "0.5", must be a whole number'),
         (put("picked_model", ""), 'line 7: picked_model is "", must be a whole number'),
+        (put("trial_index", "1e300"), 'line 7: trial_index is "1e300", must be a whole number'),
         (put("timing_ok", 2), 'line 7: timing_ok is "2", must be 0 or 1'),
         (put("exposure_ms", 0), 'line 7: exposure_ms is "0", must be ms, more than 0'),
         (put("rt_ms", -1), 'line 7: rt_ms is "-1", must be ms, at least 0'),
@@ -100,7 +101,13 @@ def test_a_picture_shown_twice_is_refused(study):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is empty"), (b"\xff\xfe\x00bad", "not a readable table"), (b'a,b\n"1,2\n3', "not a readable table")],
+    [
+        (b"", "is empty"),
+        (b"\xff\xfe\x00bad", "not a readable table"),
+        (b'a,b\n"1,2\n3', "not a readable table"),
+        (b"study;task\na;1\n", "not separated by commas"),
+        (b"study\ttask\na\t1\n", "not separated by commas"),
+    ],
 )
 def test_unreadable_files(tmp_path, content, message):
     path = tmp_path / "responses.csv"
@@ -111,6 +118,30 @@ def test_unreadable_files(tmp_path, content, message):
         tables.load(tmp_path / "none.csv")
     with pytest.raises(DataError, match="no file of responses is named"):
         tables.load([])
+
+
+@pytest.mark.parametrize("change", [lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n")])
+def test_files_that_other_programs_saved_are_the_same(written, change):
+    path = written()
+    expected = tables.load(path)
+    path.write_bytes(change(path.read_text(encoding="utf-8")).encode("utf-8"))
+    pd.testing.assert_frame_equal(tables.load(path), expected)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("picked_model", np.nan, "picked_model must be 0 or 1"),
+        ("picked_model", 2, "picked_model must be 0 or 1"),
+        ("picked_model", "1", "picked_model must be 0 or 1"),
+        ("subject", None, "subject is empty in 1 test trials"),
+        ("image_id", None, "image_id is empty in 1 test trials"),
+        ("model", None, "model is empty in 1 test trials"),
+    ],
+)
+def test_frames_that_nobody_validated_lose_nothing_without_a_word(study, column, value, message):
+    with pytest.raises(DataError, match=message):
+        tables.judgements(put(column, value, row=1)(study), ["model"])
 
 
 def test_unknown_models_are_named(written):
@@ -130,6 +161,12 @@ def test_scores(tmp_path):
     assert tables.load_results(path)["higher_is_better"].tolist() == [False, True]
     with pytest.raises(DataError, match="has no column image_id, group"):
         tables.load_scores(path)
+    path.write_text("task,method,metric,value,higher_is_better\nt,m,lpips,0.1,\n")
+    with pytest.raises(DataError, match='line 2: higher_is_better is "", must be True or False'):
+        tables.load_results(path)
+    path.write_text("task,method,image_id,metric,value,group\nt,m,1,psnr,good,g\n")
+    with pytest.raises(DataError, match='line 2: value is "good", must be a number'):
+        tables.load_scores(path)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +176,9 @@ def test_scores(tmp_path):
         ({"rates": {"a": 1.0}}, "rate of a = 1.0: must be above 0 and below 1"),
         ({"rates": {"a": (0.1, 0.2)}}, "one for each of 1 exposures"),
         ({"rates": {"a": 0.5}, "trials": 101}, "101 trials of 100 images"),
+        ({"rates": {"a": 0.5}, "subjects": 0}, "0 subjects, 50 trials: needs at least 1"),
+        ({"rates": {"a": 0.5}, "image_sd": -1}, "image_sd = -1: must be at least 0"),
+        ({"rates": {"a": 0.5}, "guessers": 2}, r"guessers = 2: must be in \[0, 1\]"),
     ],
 )
 def test_simulations_that_cannot_be(setting, message):

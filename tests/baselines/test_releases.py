@@ -38,6 +38,9 @@ def test_the_list_names_what_is_here(tmp_path):
     assert next(line for line in lines if " RRDB_PSNR_x4.pth" in line).endswith("  no")
     for name in ("weights-inception-2015-12-05-6726825d.pth", "resnet50-0676ba61.pth", "vgg16-397923af.pth"):
         assert f" {name} " in result.stdout
+    remarks = result.stdout.partition("\n\n")[2]
+    for words in ("not evidence of anyone's identity", "PULSE turns many faces", "SR3 gives nearly the same output"):
+        assert words in remarks
     assert list(tmp_path.iterdir()) == [tmp_path / "RRDB_ESRGAN_x4.pth"]  # nothing was downloaded
 
 
@@ -71,6 +74,11 @@ def test_kinds_of_file(tmp_path):
     assert "looks like: srflow\n" in identify(str(path), ())
     path.write_bytes(pickle.dumps(os.getcwd, protocol=2))
     assert "looks like: holds pickled code, which is not run" in identify(str(path), ())
+    torch.save({"mean": torch.zeros(512), "std": torch.ones(512)}, path)
+    assert "looks like: PULSE's gaussian_fit.pt\n" in identify(str(path), ())
+    for content in ({0: torch.zeros(1)}, {"conv_first.weight": torch.eye(2).to_sparse_coo()}, [torch.zeros(1)]):
+        torch.save(content, path)
+        assert "looks like: holds no state dict" in identify(str(path), ())
     for nothing in (b"", b"released", b"# A page of text\n", b"\x80\x02", bytes(1000)):
         path.write_bytes(nothing)
         assert "looks like: not a PyTorch checkpoint" in identify(str(path), ())

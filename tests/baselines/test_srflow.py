@@ -11,7 +11,7 @@ import torch
 
 import baselines
 from baselines import srflow
-from baselines._checkpoints import Foreign
+from baselines._checkpoints import Foreign, read
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up
 from sr3eval.method import Method
@@ -211,6 +211,15 @@ def test_knows_the_released_files(name):
     assert srflow.RELEASED[srflow.structure(foreign)] == name
 
 
+def test_loading_takes_tensors_and_leaves_none_behind(files):
+    foreign = read(files["8X"], "srflow")
+    first = foreign.weights["RRDB.conv_first.weight"]
+    network = srflow.network(foreign)
+    assert network.encoder.conv_first.weight.data_ptr() == first.data_ptr()
+    assert not any(key.startswith("flowUpsamplerNet.layers.") for key in foreign.weights)
+    assert not any(tensor.is_meta for tensor in network.state_dict().values())
+
+
 def test_names_networks_of_no_release(make):
     assert "of no release" in make().architecture and "features=8" in make().architecture
 
@@ -235,6 +244,7 @@ WRONG = {
     "16x": (lambda state: state | {f"RRDB.upconv{i}.bias": torch.zeros(8) for i in (3, 4)}, "23 RRDBs for 16x"),
     "few blocks": (kept(r"(?!RRDB\.RRDB_trunk\.22)"), "22 RRDBs for 4x"),
     "no first": (without("RRDB.conv_first.weight"), "no RRDB.conv_first.weight"),
+    "a number": (replaced("RRDB.conv_first.weight", torch.zeros(())), "RRDB.conv_first.weight is a number"),
     "missing": (without(f"{STEP}.actnorm.logs"), f"{STEP}.actnorm.logs: None, not (1, 12, 1, 1)"),
     "misshapen": (replaced(f"{STEP}.invconv.weight", torch.eye(6)), f"{STEP}.invconv.weight: (6, 6), not (12, 12)"),
     "unknown": (replaced("flowUpsamplerNet.g.bias", torch.eye(6)), "1 keys differ, first flowUpsamplerNet.g.bias"),

@@ -343,6 +343,8 @@ def test_the_command_extracts(saved, network, tmp_path):
     assert len(safetensors.torch.load_file(out)) == 8
     wrong = command(saved(network), saved(network), "--extract", out)
     assert wrong.exit_code == 2 and "--extract takes one FILE" in wrong.stderr
+    folder = command(saved(network), "--extract", tmp_path)
+    assert folder.exit_code == 2 and "is a directory" in folder.stderr
     damaged = command(saved(b"\4\0"), "--extract", tmp_path / "none")
     assert damaged.exit_code == 1 and len(damaged.stderr.splitlines()) == 1 and not (tmp_path / "none").exists()
 

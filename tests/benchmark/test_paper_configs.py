@@ -106,4 +106,4 @@ def test_everybodys_models_in_one_run(name, write_files, tmp_path, monkeypatch, 
     assert psnr.nunique(axis=1).eq(len(settings.method)).all()  # no two methods made the same
     if name == "table_2_faces":
         notes = results[results["method"] == "pulse"]["method_notes"].iloc[0]
-        assert "converged 0, not 2" in notes
+        assert "converged 0 of 2" in notes

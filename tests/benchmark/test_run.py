@@ -22,6 +22,7 @@ from benchmark import kinds
 from sr3eval import metrics
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.runner import Run
+from sr3eval.benchmark.scores import notes_text, read_run
 from sr3eval.config import check_call, from_dict, read_toml
 from sr3eval.data import stable_hash
 from sr3eval.diffusion.train_config import TrainConfig
@@ -65,6 +66,10 @@ class Noting(Noisy):
         notes = [{"converged": seed % 2 == 0, "steps": 10} for seed in seeds]
         return super().upscale(lr, seeds), [note if seed % 3 else {} for note, seed in zip(notes, seeds)]
 def noting(): return Noting()
+class Alone(Noisy):
+    fingerprint, one_by_one = "alone", True
+    def upscale_noted(self, lr, seeds): return super().upscale(lr, seeds), [{"beside": len(seeds) - 1}] * len(seeds)
+def alone(): return Alone()
 def other_size():
     noisy = Noisy(); noisy.lr_size = 32
     return noisy
@@ -260,10 +265,24 @@ def test_what_a_method_says_of_its_images_is_kept_and_counted(world, tmp_path):
         assert benchmark(tmp_path, settings, out, KILL_AT="1" if out == "second" else "").returncode == 0
         results = pd.read_csv(tmp_path / out / "results.csv")
         converged = sum(note["converged"] for note in notes.values())
-        expected = f"converged {converged}, not {len(notes) - converged}, steps 10 (mean of {len(notes)})"
+        expected = f"converged {converged} of {len(notes)}, steps 10 (mean of {len(notes)})"
         assert set(results["method_notes"]) == {expected}
         assert expected in (tmp_path / out / "report.html").read_text()
     assert files(tmp_path / "first") == files(tmp_path / "second")
+
+
+@pytest.mark.parametrize("path", [{}, {"path": ["method"]}], ids=["", "path"])
+def test_a_method_may_ask_for_one_image_at_a_time(world, tmp_path, path):
+    settings = config(world, metrics=["psnr"], method=[{"name": "mine", "python": f"{world / 'mine.py'}:alone"} | path])
+    run = Run(RunConfig.parse(settings), tmp_path / "run", tmp_path / "cache", kinds())
+    assert [event.done for event in run.images() if event.stage == "mine"] == list(range(11))
+    *_, _ = run.scores()
+    assert set(read_run(tmp_path / "run").methods["method_notes"]) == {"beside 0 (mean of 10)"}
+
+
+def test_notes_in_short():
+    notes = [{"good": True, "heat": 0.5}, {}, {"good": False, "by": "bicubic"}, {"heat": 1, "by": "bicubic"}]
+    assert notes_text(notes) == "good 1 of 2, heat 0.75 (mean of 2), by bicubic (2)"
 
 
 def test_other_seed_gives_other_noise(world, finished, tmp_path):

@@ -54,6 +54,15 @@ def test_the_papers_design():
     }
 
 
+def test_who_takes_both_tasks_sees_other_orders_and_sides():
+    """Else what the practice of one task tells holds for the other, and an image's sides are confounded with it."""
+    first, second = (plan(small_spec(task=task), "sr3", 1) for task in (1, 2))
+    for kind in ("test", "practice", "catch"):
+        sides = [counts(slots, "slot", "number", "real_side", kind=kind) for slots in (first, second)]
+        assert sides[0] != sides[1]
+    assert plan(small_spec(), "sr3", 1) == second
+
+
 @settings(deadline=None, max_examples=15)
 @given(st.data())
 def test_any_design(data):

@@ -75,7 +75,8 @@ class Server:
     """A running study in a database of its own."""
 
     def __init__(self, folder, spec):
-        self.app = create_app({"DATABASE_URL": f"sqlite:///{folder / 'study.sqlite'}", "SECRET_KEY": "x" * 32})
+        url = f"sqlite:///{folder / 'study.sqlite'}"
+        self.app = create_app({"DATABASE_URL": url, "SECRET_KEY": "x" * 32, "DURABLE": False})
         admin = self.app.extensions["study_admin"]
         admin.create("study", spec, ["m"], pairs(spec))
         admin.freeze("study")
@@ -149,10 +150,32 @@ def visit(chromium):
     assert not complaints
 
 
+FOUND = """(selector) => [...document.querySelectorAll(selector)].find(
+  (element) => element.checkVisibility({ visibilityProperty: true }))"""
+
+
+def find(page, selector):
+    """The first visible element, looked for in every frame; Playwright's own waiting looks twice a second."""
+    return page.wait_for_function(FOUND, arg=selector).as_element()
+
+
+def until(page, state="response"):
+    """Through notices and feedback up to that state of a trial; False when the trials are over."""
+    while True:
+        found = find(page, f"#trial[data-state={state}], button.main, #completion-code")
+        tag, section = found.evaluate("element => [element.tagName, element.closest('section').id]")
+        if tag == "SECTION":
+            return True
+        if tag == "P" or section == "questions":
+            return False
+        with contextlib.suppress(TimeoutError):  # it may be gone by now
+            found.click(timeout=500)
+
+
 def agree(page, server):
     page.goto(server.url)
     page.click("#agree")
-    page.wait_for_selector("#instructions:visible")
+    find(page, "#instructions")
 
 
 JOIN = """async ({ base, consentSha256 }) => {
@@ -168,25 +191,11 @@ def join(page, server):
     page.goto(server.url)
     assert page.evaluate(JOIN, {"base": "/s/study", "consentSha256": server.spec.consent.sha256}) == 201
     page.goto(f"{server.url}/run")
-    page.wait_for_selector("#instructions:visible")
-
-
-def until(page, state="response"):
-    """Through notices and feedback up to that state of a trial; False when the trials are over."""
-    trial = f"#trial:not([hidden])[data-state={state}]"
-    while True:
-        found = page.wait_for_selector(f"{trial}, button.main:visible, #completion-code", state="attached")
-        tag, section = found.evaluate("element => [element.tagName, element.closest('section').id]")
-        if tag == "SECTION":
-            return True
-        if tag == "P" or section == "questions":
-            return False
-        with contextlib.suppress(TimeoutError):  # it may be gone by now
-            found.click(timeout=500)
+    find(page, "#instructions")
 
 
 def state(page, name):
-    page.wait_for_selector(f"#trial:not([hidden])[data-state={name}]", state="attached")
+    find(page, f"#trial[data-state={name}]")
 
 
 def give(page, way):
@@ -295,7 +304,7 @@ def test_a_reload_goes_on_at_the_same_trial(serve, visit):
     for moment in ("exposure", "response"):
         until(page, moment)
         page.reload()
-        page.wait_for_selector("#welcome-back:visible")
+        find(page, "#welcome-back")
         answer(page)
     assert_complete(server, finish(page))
     assert [trial["showings"] for trial, _ in server.responses()] == [1, 2, 2, 1, 1]
@@ -309,7 +318,7 @@ def test_answers_wait_for_the_connection(serve, visit):
     until(page)
     page.context.set_offline(True)
     give(page, "j")
-    page.wait_for_selector("p.connection:visible")
+    find(page, "p.connection")
     assert len(server.responses()) == 1
     page.context.set_offline(False)
     state(page, "response")
@@ -346,12 +355,12 @@ def test_an_answer_that_was_not_sent_survives_a_reload(serve, visit):
     until(page)
     page.context.route("**/response", lambda route: route.abort())
     give(page, "j")
-    page.wait_for_selector("p.connection:visible")
+    find(page, "p.connection")
     page.on("dialog", lambda dialog: dialog.accept())  # "leave the page?"
     page.reload()
-    page.wait_for_selector("p.connection:visible")
+    find(page, "p.connection")
     page.context.unroute("**/response")
-    page.wait_for_selector("#welcome-back:visible")
+    find(page, "#welcome-back")
     assert [response["choice"] for _, response in server.responses()] == ["left", "right"]
 
 
@@ -384,7 +393,7 @@ def test_two_tabs_answer_a_trial_once(serve, visit):
     first.bring_to_front()
     if until(first):
         give(first, "f")
-    first.wait_for_selector("#completion-code")
+    find(first, "#completion-code")
 
 
 def test_back_and_forward(serve, visit):
@@ -395,21 +404,21 @@ def test_back_and_forward(serve, visit):
     page.go_back()
     assert page.url == "about:blank"
     page.go_forward()
-    page.wait_for_selector("#welcome-back:visible")
+    find(page, "#welcome-back")
     answer(page)
     page.goto(server.url)  # the first page leads back into the session
-    page.wait_for_selector("#welcome-back:visible")
+    find(page, "#welcome-back")
     assert [trial["showings"] for trial, _ in server.responses()] == [1, 1]
 
 
 def test_a_small_window_never_comes_to_the_consent(serve, visit):
     server, page = serve(task=1), visit(viewport={"width": 880, "height": 800})
     page.goto(server.url)
-    page.wait_for_selector("#too-small:visible")
+    find(page, "#too-small")
     assert page.inner_text("[data-text=needed]") == "900 × 600"
     assert not page.locator("#consent:visible").count() and not server.query(select(Session.id))
     page.set_viewport_size({"width": 1000, "height": 700})
-    page.wait_for_selector("#consent:visible")
+    find(page, "#consent")
 
 
 def test_a_window_made_small_waits(serve, visit):
@@ -417,7 +426,7 @@ def test_a_window_made_small_waits(serve, visit):
     join(page, server)
     page.set_viewport_size({"width": 500, "height": 800})
     page.click("#instructions button")
-    page.wait_for_selector("#too-small:visible")
+    find(page, "#too-small")
     page.set_viewport_size({"width": 1280, "height": 800})
     answer(page)
     state(page, "feedback")
@@ -472,6 +481,21 @@ def test_a_stalled_page_is_flagged(serve, visit):
     assert response["n_frames"] < response["exposure_ms"] / response["frame_median_ms"] - 8  # what was dropped
 
 
+def test_a_pause_before_the_pictures_does_not_shorten_them(serve, visit):
+    server, page = serve(fixation_ms=100), visit()
+    join(page, server)
+    page.evaluate(
+        """() => new MutationObserver(() => {
+          if (document.getElementById("trial").dataset.state !== "fixation") return;
+          requestAnimationFrame(() => { for (const end = performance.now() + 600; performance.now() < end; ); });
+        }).observe(document.getElementById("trial"), { attributes: true, attributeFilter: ["data-state"] })"""
+    )
+    answer(page)
+    state(page, "feedback")
+    [(trial, response)] = server.responses()
+    assert_measured(trial, response, server.spec)
+
+
 def test_a_picture_that_fails_is_fetched_again_or_the_failure_shown(serve, visit):
     server, page = serve(), visit()
     page.route("**/i/*", lambda route: route.abort(), times=2)
@@ -480,7 +504,7 @@ def test_a_picture_that_fails_is_fetched_again_or_the_failure_shown(serve, visit
     page.route("**/i/*", lambda route: route.fulfill(status=404))
     page.reload()
     page.click("#welcome-back button")
-    page.wait_for_selector("#problem:visible")
+    find(page, "#problem")
     assert "404" in page.inner_text("#problem")
     page.unroute("**/i/*")
     page.click("#problem button")
@@ -496,11 +520,11 @@ def test_a_lost_session_says_so(serve, visit):
     until(page)
     page.context.clear_cookies()
     give(page, "f")
-    page.wait_for_selector("#session-over:visible")
+    find(page, "#session-over")
     page.reload()
     assert page.locator("h1").inner_text()
     page.click("main a")
-    page.wait_for_selector("#consent:visible")
+    find(page, "#consent")
 
 
 def test_large_text_fits(serve, visit):
@@ -515,7 +539,7 @@ def test_large_text_fits(serve, visit):
 
     page.route("**/large.css", lambda route: route.fulfill(body="html { font-size: 200% }", content_type="text/css"))
     page.goto(server.url)
-    page.wait_for_selector("#consent:visible")
+    find(page, "#consent")
     assert_no_overflow()
     agree(page, server)
     assert_no_overflow()

@@ -2,17 +2,18 @@
 
 import random
 
+import click
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from sr3eval.errors import UserError
+from study_app import create_app
 from study_app.bots import Bot
 from study_app.database import Database
 from study_app.models import Base
-from tests.study_app.small_study import make_app, open_study, small_spec
+from tests.study_app.small_study import everything, make_app, open_study, small_spec
 
 
 def where(index):
@@ -105,7 +106,69 @@ def test_constraints_hold_without_the_service(url, clock, pack, statement):
     database.engine.dispose()
 
 
-def test_what_is_no_database_is_said():
-    for url in ("nonsense", "nosuchthing://x/y"):
-        with pytest.raises(UserError, match="not a database URL"):
-            Database(url)
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"DATABASE_URL": "nonsense"}, "write sqlite:///FILE"),
+        ({"DATABASE_URL": "mysql://user:secret@host/name"}, "write sqlite:///FILE"),
+        ({"DATABASE_URL": "sqlite://"}, "write sqlite:///FILE"),
+        ({"DATABASE_URL": "postgresql+nothing://host/name"}, "write sqlite:///FILE"),
+        ({"DATABASE_URL": "postgresql+pg8000://host/name"}, "its driver is missing"),
+        ({"COOKIE_SECURE": "False"}, "write true, false"),
+        ({"REQUESTS_PER_SECOND": "none"}, "write true, false"),
+    ],
+)
+def test_a_bad_setting_is_one_line(tmp_path, setting, message):
+    with pytest.raises(click.ClickException, match=message) as error:
+        create_app({"DATABASE_URL": f"sqlite:///{tmp_path / 's.sqlite'}", "SECRET_KEY": "x", **setting})
+    assert "\n" not in error.value.message and "secret" not in error.value.message
+
+
+def from_the_future(folder):
+    database = Database(f"sqlite:///{folder / 'future'}")
+    with database.write() as db:
+        db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    database.engine.dispose()
+    return database.url
+
+
+UNUSABLE = {
+    "a folder": (lambda folder: f"sqlite:///{folder}", "unable to open"),
+    "another file": (lambda folder: f"sqlite:///{__file__}", "not a database"),
+    "under a file": (lambda folder: f"sqlite:///{__file__}/s.sqlite", "test_database.py"),
+    "from the future": (from_the_future, "another version of the toolkit"),
+    "nobody there": (lambda folder: f"postgresql+psycopg://study@/study?host={folder}", "connection"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_a_database_that_cannot_be_used_is_one_line_and_no_crash(tmp_path, clock, kind):
+    make_url, message = UNUSABLE[kind]
+    app = make_app(str(make_url(tmp_path)), clock)
+    result = app.test_cli_runner().invoke(args=["study", "list"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ") and result.output.count("\n") == 1 and message in result.output
+    if kind != "another file":  # that is no state that passes
+        reply = app.test_client().get("/s/study")
+        assert (reply.status_code, int(reply.headers["Retry-After"])) == (503, 5)
+
+
+def test_a_full_disk_refuses_the_answer_and_loses_none(tmp_path, clock, pack):
+    app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
+    open_study(app, pack, small_spec())
+    bot = Bot(app, "study", clock, random.Random(0))
+    bot.enter()
+    bot.start()
+    now = bot.upcoming()
+    first, second = now["window"][:2]
+    assert bot.answer(first, now["exposure_ms"], "left").status_code == 200
+    with app.extensions["study_database"].engine.connect() as connection:  # the only one in the pool
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    noise = [{"seq": i, "type": "x", "t": 0, "detail": "x" * 99} for i in range(90)]
+    bulks = [[{**event, "seq": 90 * i + event["seq"]} for event in noise] for i in range(9)]
+    assert 503 in [bot.post("/api/events", {"events": bulk}).status_code for bulk in bulks]
+    with app.extensions["study_database"].engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    assert bot.answer(second, now["exposure_ms"], "left").status_code == 200
+    assert len(everything(app.config["DATABASE_URL"])["response"]) == 2

@@ -159,3 +159,11 @@ def test_a_deleted_participant_leaves_a_tombstone(clock, pack, url, policy):
     assert simulate(app, "study", RATES, 1, clock) == (1 if policy == "delete_answers" else 0)
     assert len(export.sessions_csv(database, "study").splitlines()) == (6 if policy == "delete_answers" else 5)
     database.engine.dispose()
+
+
+def test_a_folder_is_no_file_to_export_to(app, tmp_path):
+    for option in ("--out", "--sessions"):
+        line = ["study", "export", "study", "--out", str(tmp_path / "r.csv"), option, str(tmp_path)]
+        result = app.test_cli_runner().invoke(args=line)
+        assert result.exit_code == 2 and "is a directory" in result.output
+    assert not (tmp_path / "r.csv").exists()

@@ -166,3 +166,10 @@ def test_models_are_chosen_by_name_or_folder(pack):
     assert source.slugs(["esrgan_x4"]) == source.slugs(["esrgan (x4)"]) == {"esrgan (x4)": "esrgan_x4"}
     with pytest.raises(UserError, match='no model "sr4": did you mean "sr3"'):
         source.slugs(["sr4"])
+
+
+def test_an_empty_list_of_models_is_not_all_of_them(pack, tmp_path, clock):
+    app = make_app(f"sqlite:///{tmp_path / 'study.sqlite'}", clock)
+    line = ["study", "create", str(pack), "--study", "demo_task1", "--models", ""]
+    result = app.test_cli_runner().invoke(args=line)
+    assert result.exit_code == 1 and result.output.startswith('Error: the pack has no model ""')

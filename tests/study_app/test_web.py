@@ -94,6 +94,7 @@ def test_a_bad_answer_is_refused_whole(guest, shared_url, change):
 
 
 GOOD = {"attempt": "00000000-0000-4000-8000-000000000000"}
+DEVICE = {"viewport_w": 300, "viewport_h": 240, "dpr": 2, "frame_ms": 8.3, "touch": False}
 # (method, path, what is sent, status, error)
 BAD_REQUESTS = [
     ("POST", BEGIN, {}, 400, "bad_request"),
@@ -126,6 +127,7 @@ BAD_REQUESTS = [
     ("POST", EVENTS, {"events": [{"seq": i, "type": "x", "t": 0} for i in range(101)]}, 400, "bad_request"),
     ("POST", EVENTS, {"events": [[[[]]]]}, 400, "bad_request"),
     ("POST", START, {"consent_sha256": "x"}, 400, "bad_request"),
+    ("POST", START, {**DEVICE, "consent_sha256": "x", "dpr": 0}, 400, "bad_request"),
 ]
 
 
@@ -150,7 +152,7 @@ def test_where_a_post_is_from_is_checked(site, bot, url):
     path, body = "/s/study" + RESPONSE.format(*bot.window), measured(bot)
     for headers in ({}, {"X-CSRF": "0" * 64}, {"X-CSRF": "é"}):
         assert bot.client.post(path, json=body, headers=headers).json["error"] == "csrf"
-    for origin in ("http://evil.example", "null", "http://localhost:81"):
+    for origin in ("http://evil.example", "null", "http://localhost:81", "http://[", ""):
         reply = bot.client.post(path, json=body, headers={"X-CSRF": bot.csrf, "Origin": origin})
         assert (reply.status_code, reply.json["error"]) == (403, "csrf")
     form = bot.client.post(path, data=body, headers={"X-CSRF": bot.csrf})
@@ -158,6 +160,12 @@ def test_where_a_post_is_from_is_checked(site, bot, url):
     assert everything(url) == before
     good = {"X-CSRF": bot.csrf, "Origin": "http://localhost"}
     assert bot.client.post(path, json=body, headers=good).status_code == 200
+
+
+def test_a_restart_with_another_secret_refuses_nobody(site, bot):
+    site.config["SECRET_KEY"] = "another"
+    reply = bot.answer(bot.window[0], 3000, "left")
+    assert reply.status_code == 200
 
 
 @pytest.mark.parametrize("cookie", ["", "short", "a" * 22, "é" * 22, "'; DROP TABLE study; --"])
@@ -175,14 +183,7 @@ def test_consent_screen_and_state_are_checked_before_anything_is_stored(site, cl
     admin = site.extensions["study_admin"]
     bot = Bot(site, "study", clock, random.Random(0))
     bot.enter()
-    good = {
-        "consent_sha256": bot.consent,
-        "viewport_w": 300,
-        "viewport_h": 240,
-        "dpr": 2,
-        "frame_ms": 8.3,
-        "touch": False,
-    }
+    good = {"consent_sha256": bot.consent, **DEVICE}
     before = everything(url)
     for change, status, error in [
         ({"viewport_w": 299}, 403, "too_small"),
