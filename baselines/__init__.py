@@ -2,8 +2,10 @@
 
 import importlib
 import pkgutil
+from pathlib import Path
 from typing import Any
 
+from sr3eval.config import check_call
 from sr3eval.errors import UserError, nearest
 from sr3eval.method import Method
 
@@ -21,6 +23,11 @@ def builder(name: str) -> Any:
 
 
 def load(name: str, **options: Any) -> Method:
-    """Build the baseline `name`, e.g. `load("esrgan", weights="RRDB_ESRGAN_x4.pth")`."""
-    method: Method = builder(name)(**options)
+    """Build the baseline `name`, e.g. `load("esrgan", weights="RRDB_ESRGAN_x4.pth")`.
+
+    Raises UserError for options that it does not have or of another type, as a config would.
+    """
+    build = builder(name)
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    method: Method = build(**check_call(build, plain, f'baseline "{name}"'))
     return method

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.backends import cudnn
 
 from baselines._stylegan import SLOPE, Synthesis
-from sr3eval.errors import UserError, nearest
+from sr3eval.errors import UserError
 
 NoiseType = Literal["zero", "fixed", "trainable"]
 Optimiser = Literal["sgd", "adam", "sgdm", "adamax"]
@@ -50,9 +50,6 @@ class Settings:
     lr_schedule: Schedule
 
     def __post_init__(self) -> None:
-        choices = {"noise_type": NoiseType, "opt_name": Optimiser, "lr_schedule": Schedule}
-        for name, kind in choices.items():
-            check_choice(name, getattr(self, name), kind)
         for name, least in {"steps": 1, "num_trainable_noise_layers": 0, "eps": 0}.items():
             if not getattr(self, name) >= least:
                 raise UserError(f"{name} = {getattr(self, name)}: must be at least {least}")
@@ -60,12 +57,6 @@ class Settings:
             raise UserError(f"learning_rate = {self.learning_rate}: must be positive")
         parsed_loss(self.loss_str)
         parsed_layers(self.bad_noise_layers)
-
-
-def check_choice(name: str, value: str, kind: Any) -> None:
-    """UserError for a value of the option `name` that is none of the Literal `kind`."""
-    if value not in get_args(kind):
-        raise UserError(f'{name} = "{value}": {nearest(str(value), get_args(kind))}')
 
 
 def parsed_loss(text: str) -> dict[str, float]:

@@ -50,7 +50,7 @@ PULSE turns many faces, those of people of colour above all, into white ones (it
 SR3 gives nearly the same output each time, and skin without its moles, pimples and piercings (its authors' paper).
 Licences are those that a file's publisher states; where none is stated, ask its authors."""
 NONE_STATED = "none stated"
-STYLEGAN = "none stated; of StyleGAN's, CC BY-NC 4.0"
+STYLEGAN = "none stated; StyleGAN's own: CC BY-NC 4.0"
 APACHE = "Apache-2.0"
 SRFLOW = "CC BY-NC-SA 4.0, non-commercial"
 RELEASES = (

@@ -25,7 +25,6 @@ from baselines._pulse_search import (
     Schedule,
     Search,
     Settings,
-    check_choice,
 )
 from baselines._stylegan import MAPPING, SLOPE, Mapping, Synthesis, mapping_network, synthesis_network
 from sr3eval.device import default_device
@@ -192,7 +191,6 @@ def build(
         steps=steps,
         lr_schedule=lr_schedule,
     )
-    check_choice("returned", returned, Returned)
     fits = {"gaussian_fit": gaussian_fit, "mapping": mapping}
     origins = [(name, path) for name, path in fits.items() if path is not None]
     if len(origins) != 1:

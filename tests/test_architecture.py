@@ -30,6 +30,7 @@ ALLOWED = {
     "sr3eval/cli.py": IMAGES | {"sr3eval.benchmark", "sr3eval.diffusion", "sr3eval.metrics", "sr3eval.console"},
     "baselines": {
         "baselines",
+        "sr3eval.config",
         "sr3eval.method",
         "sr3eval.images",
         "sr3eval.errors",

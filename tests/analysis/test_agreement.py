@@ -6,6 +6,8 @@ import pytest
 from scipy import stats
 
 from analysis.agreement import method_points, over_images, over_methods
+from analysis.bootstrap import draws
+from analysis.clusters import IMAGE, SUBJECT, numbered
 from analysis.errors import DataError
 from analysis.simulation import simulate
 
@@ -49,6 +51,28 @@ def test_over_methods(responses, scores, results):
         assert row["kendall_low"] <= row["kendall"] <= row["kendall_high"]
     assert table.loc["fid", "kendall_low"] < 1  # pulse and esrgan could be the other way round
     assert (table["methods"] == 6).all()
+
+
+def test_intervals_over_methods_are_of_subjects_and_images_drawn_again(responses, scores, results):
+    """Drawn in a loop, with the same draws; values of metrics are weighted as the answers are."""
+    noisy = scores[scores["metric"] == "good"].copy()
+    noisy["value"] += np.random.default_rng(1).normal(0, 0.5, len(noisy))
+    row = over_methods(responses, noisy, results[results["metric"] == "good"], resamples=60, seed=3).iloc[0]
+    trials = numbered(responses, ["model"])
+    taus = []
+    for people, pictures in draws(trials[SUBJECT].nunique(), 60, 60, np.random.default_rng(3)):
+        for person, picture in zip(people, pictures, strict=True):
+            weight = person[trials[SUBJECT]] * picture[trials[IMAGE]]
+            rates = [np.average(trials["picked_model"][own], weights=weight[own]) for own in of_models(trials["model"])]
+            shown = picture[noisy["image_id"].astype(int)]
+            values = [np.average(noisy["value"][own], weights=shown[own]) for own in of_models(noisy["method"])]
+            taus.append(stats.kendalltau(values, rates).statistic)
+    np.testing.assert_allclose(row[["kendall_low", "kendall_high"]].astype(float), np.quantile(taus, [0.025, 0.975]))
+    assert row["kendall_low"] < row["kendall_high"]
+
+
+def of_models(names: pd.Series) -> list[np.ndarray]:
+    return [(names == model).to_numpy() for model in RATES]
 
 
 def test_over_images(responses, scores, results):

@@ -88,6 +88,13 @@ def test_the_log_counts_every_trial_once(study):
     assert counts["n"].sum() == log["n"].sum() and counts["subjects"].sum() == len(log)
 
 
+def test_unfinished_subjects_are_measured_by_what_was_planned(clean):
+    unfinished = change(clean, clean["subject"] == "s00002", finished=0)
+    assert exclude(unfinished)[1].empty
+    _, log = exclude(unfinished, Rules(planned_trials=23))
+    assert log[["subject", "rule", "value"]].to_numpy().tolist() == [["s00002", "incomplete", 20 / 23]]
+
+
 def test_a_reason_that_pandas_read_as_nan_is_none(clean):
     pd.testing.assert_frame_equal(exclude(clean.assign(excluded_reason=np.nan))[1], exclude(clean)[1])
 
@@ -124,6 +131,12 @@ def test_results_with_and_without_exclusions(clean):
     assert set(log["rule"]) == {"incomplete", "timing of a trial"}
     primary = results[results["analysis"] == "primary"].drop(columns="analysis").reset_index(drop=True)
     pd.testing.assert_frame_equal(primary, fool_rates(exclude(broken)[0]))
+
+
+def test_flagged_kept_keeps_subjects_with_much_flagged(clean):
+    results, _ = study_results(change(clean, of(clean, first=6), timing_ok=0), by=[])
+    n = results.set_index("analysis")["n"]
+    assert n["primary"] == 180 and n["flagged kept"] == 200
 
 
 def of_last(responses: pd.DataFrame) -> pd.Series:

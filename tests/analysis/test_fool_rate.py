@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.bootstrap import pigeonhole
+from analysis.bootstrap import draws, pigeonhole
+from analysis.clusters import IMAGE, SUBJECT, numbered
 from analysis.comparisons import compare
 from analysis.errors import DataError
 from analysis.exclusions import exclude
@@ -140,8 +141,9 @@ def test_missing_columns_are_named(study):
 
 
 def test_better_than_real_is_called_hyper_real():
-    rates = fool_rates(simulate({"better": 0.7, "same": 0.5}, seed=1)).set_index("model")
-    assert rates.loc["better", "hyper_real"] and not rates.loc["same", "hyper_real"]
+    rates = fool_rates(simulate({"better": 0.7, "a little": 0.53}, seed=1)).set_index("model")
+    assert rates.loc["better", "hyper_real"] and not rates.loc["a little", "hyper_real"]
+    assert (rates["fool_rate"] > 0.5).all()
 
 
 def test_the_variance_is_at_least_that_over_subjects():
@@ -191,6 +193,19 @@ def test_extremes_are_of_different_images(kept):
         assert part.loc[(part["end"] == "lowest") & (part["rank"] == 1), "shrunk"].item() == all_of.min()
         assert part.loc[(part["end"] == "highest") & (part["rank"] == 1), "shrunk"].item() == all_of.max()
     assert len(extremes(rates[rates["image_id"] == "0001"], count=3)) == 3  # one image of each model, once
+
+
+def test_the_bootstrap_is_of_subjects_and_images_drawn_again(kept):
+    """Drawn in a loop, with the same draws."""
+    trials = numbered(kept, [])
+    subjects, images = trials[SUBJECT].nunique(), trials[IMAGE].nunique()
+    people, pictures = next(draws(subjects, images, 100, np.random.default_rng(4)))
+    assert (people.sum(axis=1) == subjects).all() and (pictures.sum(axis=1) == images).all()
+    weights = people[:, trials[SUBJECT]] * pictures[:, trials[IMAGE]]
+    rates = [np.average(trials["picked_model"], weights=weight) for weight in weights]
+    row = pigeonhole(kept, by=[], resamples=100, seed=4).iloc[0]
+    expected = [np.std(rates, ddof=1), *np.quantile(rates, [0.025, 0.975])]
+    np.testing.assert_allclose(row[["sd", "ci_low", "ci_high"]].astype(float), expected, rtol=1e-9)
 
 
 def test_the_bootstrap_is_seeded(kept):

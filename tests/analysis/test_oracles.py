@@ -1,6 +1,7 @@
 """Against scipy and statsmodels, on data that no example has."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
@@ -12,10 +13,12 @@ from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
 from analysis import intervals
 from analysis.agreement import rank_correlations
-from analysis.comparisons import holm
+from analysis.comparisons import compare, holm
 from analysis.errors import DataError
 from analysis.fool_rate import equivalence, fool_rates
 from analysis.image_rates import beta_binomial
+from analysis.signal_detection import side_bias
+from analysis.simulation import simulate
 
 COUNTS = st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -57,6 +60,50 @@ def test_two_way_variance(study):
     assert rate["se"] == pytest.approx(expected, rel=1e-9)
     half = stats.t.ppf(0.975, min(rate["subjects"], rate["images"]) - 1) * expected
     assert rate["ci_high"] == pytest.approx(model["picked_model"].mean() + half, rel=1e-9)
+
+
+def test_two_way_variance_of_a_difference():
+    """Unequal numbers, subjects who judged one model or both, repeated responses: the sandwich of a regression."""
+    both = simulate({"a": 0.5, "b": 0.3}, within=True, subjects=20, images=30, trials=20, catch=0, practice=0, seed=3)
+    some = both[(both["model"] == "a") | (both["subject"] > "s00005")].sample(frac=0.8, random_state=1)
+    some = pd.concat([some, some.sample(30, random_state=2)])
+    a = (some["model"] == "a").to_numpy(float)
+    fit = sm.OLS(some["picked_model"].to_numpy(float), np.column_stack([np.ones(len(a)), a])).fit()
+    subject, image = (some[column].astype("category").cat.codes.to_numpy() for column in ("subject", "image_id"))
+    covariance = cov_cluster_2groups(fit, subject, image, use_correction=True)[0] * (len(a) - 2) / (len(a) - 1)
+    pair = compare(some).iloc[0]
+    assert pair["design"] == "mixed" and pair["difference"] == pytest.approx(fit.params[1], rel=1e-9)
+    assert pair["se"] == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-9)
+    fewest = some.groupby("model")[["subject", "image_id"]].nunique().min().min()
+    assert pair["df"] == fewest - 1 < min(some["subject"].nunique(), some["image_id"].nunique()) - 1
+
+
+def test_a_difference_varies_at_least_as_much_as_over_subjects_or_images():
+    """A checkerboard with one field changed: V_s + V_i - V_0 is below 0."""
+    field = pd.DataFrame([(str(s), str(i), (s + i) % 2) for s in range(6) for i in range(8)])
+    a = field.set_axis(["subject", "image_id", "picked_model"], axis=1).assign(model="a", study="one", kind="test")
+    b = a.assign(model="b", picked_model=(1 - a["picked_model"]).where(a.index != 0, 0))
+    pair = compare(pd.concat([a, b]), family=[]).iloc[0]
+    influence = (a["picked_model"] - a["picked_model"].mean() - b["picked_model"] + b["picked_model"].mean()) / len(a)
+    sizes = {"subject": 6, "image_id": 8}
+    v = [n / (n - 1) * (influence.groupby(a[column]).sum() ** 2).sum() for column, n in sizes.items()]
+    assert pair["se"] == pytest.approx(np.sqrt(min(v)), rel=1e-9)
+
+
+def test_simultaneous_intervals_are_bonferroni(between):
+    pairs = compare(between)
+    half = stats.t.ppf(1 - 0.05 / 2 / 3, pairs["df"]) * pairs["se"]
+    np.testing.assert_allclose(pairs["simultaneous_low"], pairs["difference"] - half, rtol=1e-12)
+    np.testing.assert_allclose(pairs["simultaneous_high"], pairs["difference"] + half, rtol=1e-12)
+
+
+def test_side_bias_of_who_likes_the_left(between):
+    """A fifth of the choices are left, whatever is there."""
+    liked = np.arange(len(between)) % 5 == 0
+    chosen = between["choice_side"].mask(liked, "left")
+    bias = side_bias(between.assign(choice_side=chosen), by=[]).iloc[0]
+    assert bias["criterion"] < -0.1 and bias["left_share"] == (chosen == "left").mean()
+    assert bias["left_p"] == pytest.approx(stats.binomtest(int((chosen == "left").sum()), len(chosen)).pvalue, rel=1e-6)
 
 
 def test_equivalence_is_two_one_sided_tests(between):

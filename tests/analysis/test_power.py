@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy import stats
 
 from analysis.errors import DataError
 from analysis.fool_rate import fool_rates
-from analysis.power import Spread, main, power, spread_of
+from analysis.power import Spread, main, power, spread_of, standard_error
 from analysis.simulation import simulate
 from analysis.tables import validate
 
@@ -32,6 +33,21 @@ def test_models_that_order_images_otherwise_are_harder_to_compare():
     apart = power(50, 100, 50, comparison="within", spread=Spread(subject_correlation=0, image_correlation=0))
     independent = np.sqrt(2) * power(50, 100, 50)["se"][0]
     assert power(50, 100, 50, comparison="within")["se"][0] < apart["se"][0] < independent
+
+
+def test_what_subjects_share_cancels_within_them():
+    shared, apart = (standard_error(50, 100, 50, "within", Spread(subject_correlation=r)) for r in (1, 0))
+    assert apart**2 - shared**2 == pytest.approx(2 * Spread().subject ** 2 / 50, rel=1e-9)
+
+
+def test_power_where_there_is_no_difference():
+    """The test errs in 5 %; TOST finds what it finds in drawn estimates with drawn standard errors."""
+    row = power(200, 150, 50, effect=0).iloc[0]
+    assert row["power"] == pytest.approx(0.05, abs=1e-9)
+    rng, df = np.random.default_rng(0), 149
+    estimate, se = rng.normal(0, row["se"], 100_000), row["se"] * np.sqrt(rng.chisquare(df, 100_000) / df)
+    shown = np.mean(np.abs(estimate) + stats.t.ppf(0.95, df) * se < 0.05)
+    assert 0.2 < shown < 0.95 and row["power_equivalence"] == pytest.approx(shown, abs=0.02)
 
 
 def test_spread_comes_from_the_example(between):

@@ -238,3 +238,12 @@ def test_outputs_of_the_authors_scripts_are_found(tmp_path):
     outputs = Precomputed(tmp_path, pattern="output_2_(?P<id>.+)")
     outputs.check(["celeba/000456"], ["celeba/000123", "celeba/000456"], 128)
     assert outputs.read("celeba/000456")[0, 0, 0] == 456 % 256 / 255
+
+
+def test_refuses_options_that_are_none(make):
+    with pytest.raises(UserError, match=r"""baseline "fsrgan"\.statistics" is 'batch': valid: image, running"""):
+        make("a", statistics="batch")
+    with pytest.raises(UserError, match=r"""quantize" is 'round'"""):
+        make("a", quantize="round")
+    with pytest.raises(UserError, match='unknown key "baseline "fsrgan".scale"'):
+        make("a", scale=8)

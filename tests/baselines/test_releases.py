@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import safetensors.torch
 import torch
 
@@ -64,6 +65,7 @@ def test_an_unreadable_file_is_one_line(tmp_path):
     assert result.stderr == f"Error: {tmp_path}/none.pth: weights cannot be read (No such file or directory)\n"
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 def test_kinds_of_file(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(TORCH7_MAGIC + bytes(100))

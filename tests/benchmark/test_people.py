@@ -14,8 +14,10 @@ from analysis.simulation import simulate
 from benchmark import kinds, main
 from sr3eval.benchmark import table
 from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.people import add_fool_rates
 from sr3eval.benchmark.runner import Run
 from sr3eval.benchmark.scores import read_run
+from sr3eval.errors import UserError
 from sr3eval.images import save
 
 RATES = {"bicubic": 0.1, "mine": 0.48, "theirs": 0.4}
@@ -75,7 +77,13 @@ def test_fool_rates_stand_beside_the_metrics(run, responses, tmp_path):
         pairs = compare(counted[counted["task"] == task])
         pair = pairs[(pairs["model_a"] == "bicubic") & (pairs["model_b"] == best)].iloc[0]
         assert rows.loc["bicubic", "delta_to_best"] == pytest.approx(100 * pair["difference"])
+        ends = rows.loc["bicubic", ["delta_ci_low", "delta_ci_high"]].astype(float).tolist()
+        assert ends == pytest.approx([100 * pair["ci_low"], 100 * pair["ci_high"]])
+        other = pairs[(pairs["model_a"] == best) & (pairs["model_b"] != best)].iloc[0]  # the best one is the first
+        ends = rows.loc[other["model_b"], ["delta_ci_low", "delta_ci_high"]].astype(float).tolist()
+        assert ends == pytest.approx([-100 * other["ci_high"], -100 * other["ci_low"]])
         assert rows.loc["bicubic", "p_value"] == pytest.approx(pair["p_holm"])
+        assert rows.loc["bicubic", "n_groups"] == expected.loc[(task, "bicubic"), "subjects"]
     text = f"{results[results['metric'] == 'fool_rate_task1'].set_index('method').loc['bicubic', 'value']:.1f} "
     for name in ("results.md", "results.tex", "report.html"):
         made = (tmp_path / "out" / name).read_text()
@@ -83,6 +91,13 @@ def test_fool_rates_stand_beside_the_metrics(run, responses, tmp_path):
         assert text in made
         assert "–" in made  # the method that nobody was shown
     assert (tmp_path / "out" / "results.md").read_text() in result.stdout
+
+
+def test_results_of_several_tasks_are_refused(responses):
+    rates = fool_rates(responses)
+    results = pd.DataFrame({"task": ["faces", "birds"], "method": "mine"})
+    with pytest.raises(UserError, match="of one task, not of faces, birds"):
+        add_fool_rates(results, rates, compare(responses))
 
 
 BAD = {
