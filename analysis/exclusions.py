@@ -113,7 +113,7 @@ def _failures(quality: pd.DataFrame, rules: Rules) -> pd.DataFrame:
     named = quality["excluded_reason"] != ""
     checks: list[tuple[str | pd.Series, pd.Series, str, float]] = [
         ("study: " + quality["excluded_reason"], named, "excluded_reason", np.nan),
-        ("catch trials", _below(quality, "catch_share", rules.min_catch_share), "catch_share", rules.min_catch_share),
+        ("catch trials", quality["catch_share"] < rules.min_catch_share, "catch_share", rules.min_catch_share),
         ("fast", quality["median_rt_ms"] < rules.min_median_rt_ms, "median_rt_ms", rules.min_median_rt_ms),
         ("timing", quality["flagged_share"] > rules.max_flagged_share, "flagged_share", rules.max_flagged_share),
         ("one side", quality["side_share"] > rules.max_side_share, "side_share", rules.max_side_share),
@@ -125,10 +125,6 @@ def _failures(quality: pd.DataFrame, rules: Rules) -> pd.DataFrame:
         rows.append(quality.assign(rule=rule, value=value, limit=limit, n=quality["tested"])[failed])
     failures = pd.concat(rows).sort_values(WHO, kind="stable")
     return failures.assign(n=failures["n"].where(~failures.duplicated(WHO), 0))[LOG]
-
-
-def _below(quality: pd.DataFrame, column: str, limit: float) -> pd.Series:
-    return quality[column] < limit - 1e-12  # 7/8 is 7/8, however it was divided
 
 
 def _flagged_trials(flagged: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from analysis import figures
 from analysis.errors import DataError
+from analysis.exclusions import Rules
 from analysis.fool_rate import fool_rates
 from analysis.image_rates import extremes, image_rates
 
@@ -153,6 +154,11 @@ def test_response_times(study):
     assert [text.get_text() for text in panel.texts] == [
         f"{m / 1000:.2f}" for m in tests.groupby("model")["rt_ms"].median()
     ]
+
+
+def test_response_times_show_the_limit_of_the_rules(study):
+    panel = figures.response_times(study, Rules(min_median_rt_ms=400)).axes[0]
+    assert any(line.get_linestyle() == ":" and list(line.get_xdata()) == [0.4, 0.4] for line in panel.lines)
 
 
 def test_timing_quality(study):

@@ -77,11 +77,10 @@ def test_fool_rates_stand_beside_the_metrics(run, responses, tmp_path):
         pairs = compare(counted[counted["task"] == task])
         pair = pairs[(pairs["model_a"] == "bicubic") & (pairs["model_b"] == best)].iloc[0]
         assert rows.loc["bicubic", "delta_to_best"] == pytest.approx(100 * pair["difference"])
-        ends = rows.loc["bicubic", ["delta_ci_low", "delta_ci_high"]].astype(float).tolist()
-        assert ends == pytest.approx([100 * pair["ci_low"], 100 * pair["ci_high"]])
-        other = pairs[(pairs["model_a"] == best) & (pairs["model_b"] != best)].iloc[0]  # the best one is the first
-        ends = rows.loc[other["model_b"], ["delta_ci_low", "delta_ci_high"]].astype(float).tolist()
-        assert ends == pytest.approx([-100 * other["ci_high"], -100 * other["ci_low"]])
+        for a, b, low, high in pairs[["model_a", "model_b", "ci_low", "ci_high"]].to_numpy():
+            if best in (a, b):
+                ends = rows.loc[a if b == best else b, ["delta_ci_low", "delta_ci_high"]].astype(float).tolist()
+                assert ends == pytest.approx([100 * low, 100 * high] if b == best else [-100 * high, -100 * low])
         assert rows.loc["bicubic", "p_value"] == pytest.approx(pair["p_holm"])
         assert rows.loc["bicubic", "n_groups"] == expected.loc[(task, "bicubic"), "subjects"]
     text = f"{results[results['metric'] == 'fool_rate_task1'].set_index('method').loc['bicubic', 'value']:.1f} "
