@@ -239,6 +239,7 @@ class Fsrnet:
         if self.port == "a":
             network.train()
             return lambda: from_signed(network(recipe.input_a(clones / self.clone, pixels).to(DEVICE))[2]).cpu()
+        importlib.import_module("cv2")  # of input_b; missing, it is said here
         return lambda: network(recipe.input_b(pixels).to(DEVICE))[2].clamp(0, 1).cpu()
 
     def ours(self, weights: Path) -> Call:
