@@ -4,43 +4,23 @@ import re
 
 import pandas as pd
 import pytest
-import torch
 from click.testing import CliRunner
 
 from analysis.comparisons import compare
 from analysis.exclusions import exclude
 from analysis.fool_rate import fool_rates
 from analysis.simulation import simulate
-from benchmark import kinds, main
-from sr3eval.benchmark import table
-from sr3eval.benchmark.config import RunConfig
+from benchmark import main
 from sr3eval.benchmark.people import add_fool_rates
-from sr3eval.benchmark.runner import Run
-from sr3eval.benchmark.scores import read_run
 from sr3eval.errors import UserError
-from sr3eval.images import save
 
 RATES = {"bicubic": 0.1, "mine": 0.48, "theirs": 0.4}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    world = tmp_path_factory.mktemp("world")
-    generator = torch.Generator().manual_seed(0)
-    for index in range(4):
-        save(world / "images" / f"{index}.png", torch.rand(3, 64, 64, generator=generator))
+def run(finish_run, tmp_path_factory):
     methods = [{"kind": "bicubic", "name": name} for name in (*RATES, "unseen")] + [{"kind": "reference"}]
-    plain = {
-        "task": "photos_16_64",
-        "metrics": ["psnr"],
-        "data": {"images": str(world / "images")},
-        "method": methods,
-    }
-    current = Run(RunConfig.parse(plain), world / "run", world / "cache", kinds())
-    *_, _ = current.images()
-    *_, _ = current.scores()
-    table.write(table.summarise(read_run(world / "run"), current.conventions()), world / "run")
-    return world / "run"
+    return finish_run(tmp_path_factory.mktemp("world"), "0123", methods)
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import kinds
-from sr3eval.benchmark import table
-from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.runner import Run
-from sr3eval.benchmark.scores import read_run
 from sr3eval.benchmark.stimuli import stimuli
 from sr3eval.errors import UserError
 from sr3eval.images import save
@@ -22,24 +17,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A finished run of twelve images and three methods, the reference among them."""
-    world = tmp_path_factory.mktemp("world")
-    generator = torch.Generator().manual_seed(0)
-    for index in range(12):
-        save(world / "images" / "ab"[index % 2] / f"{index}.png", torch.rand(3, 64, 64, generator=generator))
+def run(finish_run, tmp_path_factory):
+    """Twelve images and three methods, the reference among them."""
     methods = [{"kind": "bicubic"}, {"kind": "reference"}, {"kind": "bicubic", "name": "My Model"}]
-    plain = {
-        "task": "photos_16_64",
-        "metrics": ["psnr"],
-        "data": {"images": str(world / "images")},
-        "method": methods,
-    }
-    current = Run(RunConfig.parse(plain), world / "run", world / "cache", kinds())
-    *_, _ = current.images()
-    *_, _ = current.scores()
-    table.write(table.summarise(read_run(world / "run"), current.conventions()), world / "run")
-    return world / "run"
+    return finish_run(tmp_path_factory.mktemp("world"), [f"{'ab'[i % 2]}/{i}" for i in range(12)], methods)
 
 
 def pack(run, out, methods=(), test=100, practice=2, catch=3, seed=0):
