@@ -5,7 +5,7 @@ aligned as FFHQ's faces are. The authors' model card says that outputs do not sh
 generator is biased.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,9 +29,8 @@ from baselines._pulse_search import (
 from baselines._stylegan import MAPPING, SLOPE, Mapping, Synthesis, mapping_network, synthesis_network
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
-from sr3eval.method import fingerprint, finish
+from sr3eval.method import Notes, Work, fingerprint, finish
 
-Note = dict[str, Any]
 FIT = "PULSE's gaussian_fit.pt"
 SAMPLES, AT_ONCE = 1_000_000, 10_000  # vectors that the fit is of; a multiple of 16, which PyTorch draws at once
 
@@ -71,7 +70,7 @@ class PULSE:
         """[N, 3, h, h] to [N, 3, H, H], both float32 in [0, 1], h = lr_size. Same seed, same image."""
         return self.upscale_noted(lr, seeds)[0]
 
-    def upscale_noted(self, lr: Tensor, seeds: Sequence[int]) -> tuple[Tensor, list[Note]]:
+    def upscale_noted(self, lr: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Notes]:
         """Images as `upscale` gives them, and a note on each: what its search came to.
 
         converged: whether the mean squared error of the downscaled image was at most eps at any step; without that, the
@@ -79,7 +78,7 @@ class PULSE:
         """
         return finish(self.upscale_steps(lr, seeds))
 
-    def upscale_steps(self, lr: Tensor, seeds: Sequence[int]) -> Generator[float, None, tuple[Tensor, list[Note]]]:
+    def upscale_steps(self, lr: Tensor, seeds: Sequence[int]) -> Work:
         """As `upscale_noted`; yields the share of the work that is done, in (0, 1], after each step."""
         if tuple(lr.shape[2:]) != (self.lr_size, self.lr_size):
             raise UserError(
@@ -96,7 +95,7 @@ class PULSE:
         notes = [self._note(result) for result in found.values()]
         return on_official_grid(images, self.quantize, truncate_to_8bit).cpu(), notes
 
-    def _note(self, result: Iterate) -> Note:
+    def _note(self, result: Iterate) -> dict[str, Any]:
         searched = {"converged": result.converged, "steps": self.settings.steps}
         return searched | {"loss": float(result.loss), "l2": float(result.l2)}
 

@@ -115,15 +115,17 @@ class Run:
 
     def _make(self, method: Method, name: str, slug: str) -> Iterator[float]:
         """Take outputs from the cache, then make the missing ones batch by batch; yields how many are there."""
-        keys = {image_id: self._key(method, image_id) for image_id in self.ids}
-        missing = []
-        for image_id, key in keys.items():
-            found = self.cache.get(key, (self.task.hr_size, self.task.hr_size))
+        keys = {}
+        missing, done = [], 0
+        for image_id in self.ids:
+            keys[image_id] = self._key(method, image_id)
+            found = self.cache.get(keys[image_id], (self.task.hr_size, self.task.hr_size))
             if found is None:
                 missing.append(image_id)
             else:
                 self._write(slug, image_id, *found)
-        done = len(keys) - len(missing)
+                done += 1
+                yield done
         yield done
         size = 1 if getattr(method, "one_by_one", False) else self.config.batch_size
         for part in chunks(missing, size):

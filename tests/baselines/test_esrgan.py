@@ -87,17 +87,6 @@ def layouts(state: dict[str, torch.Tensor]) -> dict[str, object]:
 
 
 @pytest.fixture
-def saved(tmp_path):
-    """Write something as a checkpoint and give its path."""
-
-    def save(content: object, name: str = "model.pth") -> str:
-        torch.save(content, tmp_path / name)
-        return str(tmp_path / name)
-
-    return save
-
-
-@pytest.fixture
 def weights(saved) -> str:
     return saved(official_state())
 

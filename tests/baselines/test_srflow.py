@@ -29,17 +29,6 @@ def states() -> dict[str, dict[str, torch.Tensor]]:
     return {name: recipe.state(name) for name in SCALES}
 
 
-@pytest.fixture
-def saved(tmp_path):
-    """Write something as a checkpoint and give its path."""
-
-    def save(content: object, name: str = "model.pth") -> str:
-        torch.save(content, tmp_path / name)
-        return str(tmp_path / name)
-
-    return save
-
-
 @pytest.fixture(scope="module")
 def files(states, tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("srflow")
