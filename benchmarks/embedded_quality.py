@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from sr3eval.benchmark.config import RunConfig
 from sr3eval.images import load
 
 PATCH = 8
@@ -46,24 +47,37 @@ def patch_deviation(images: Tensor) -> Tensor:
     return patches.std(dim=(-2, -1)).mean(dim=1).flatten() * 255
 
 
-@click.command()
-@click.argument("run", type=click.Path(exists=True, path_type=Path))
-def main(run: Path) -> None:
-    """Print the quality table of a finished RUN."""
+def rows(run: Path) -> dict[str, dict[str, float]]:
+    """The quality of every method of a finished run, by name."""
     results = pd.read_csv(run / "results.csv").pivot(index="method", columns="metric", values="value")
     config = tomllib.loads((run / "config.toml").read_text())
     hr, lr = read(run / "images" / "_hr"), read(run / "images" / "_lr")
     scale = hr.shape[-1] // lr.shape[-1]
     flat = patch_deviation(hr)
     flattest = flat <= flat.quantile(0.1)
-    click.echo(f"{'method':14}{'PSNR':>8}{'consist.':>10}{'FD':>8}{'colour':>8}{'HF / HR':>9}{'flat sd - HR':>14}")
-    for name in [method["name"] for method in config["method"]]:
-        sr = read(run / "images" / name)
-        energy = high_frequency_energy(sr, scale) / high_frequency_energy(hr, scale)
-        noise = float((patch_deviation(sr) - flat)[flattest].mean())
-        psnr, consistency, distance = results.loc[name, ["psnr", "consistency", "fd_efficientnet_lite0"]]
-        scores = f"{psnr:8.2f}{consistency:10.2f}{distance:8.1f}"
-        click.echo(f"{name:14}{scores}{color_error(sr, hr):8.2f}{energy:9.2f}{noise:14.2f}")
+    quality = {}
+    for method in RunConfig.parse(config).method:
+        sr = read(run / "images" / method.slug)
+        psnr, consistency, distance = results.loc[method.name, ["psnr", "consistency", "fd_efficientnet_lite0"]]
+        quality[method.name] = {
+            "psnr": psnr,
+            "consistency": consistency,
+            "fd": distance,
+            "colour": color_error(sr, hr),
+            "energy": high_frequency_energy(sr, scale) / high_frequency_energy(hr, scale),
+            "flattest": float((patch_deviation(sr) - flat)[flattest].mean()),
+        }
+    return quality
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, path_type=Path))
+def main(run: Path) -> None:
+    """Print the quality table of a finished RUN."""
+    click.echo(f"{'method':20}{'PSNR':>8}{'consist.':>10}{'FD':>8}{'colour':>8}{'HF / HR':>9}{'flat sd - HR':>14}")
+    for name, row in rows(run).items():
+        scores = f"{row['psnr']:8.2f}{row['consistency']:10.2f}{row['fd']:8.1f}"
+        click.echo(f"{name:20}{scores}{row['colour']:8.2f}{row['energy']:9.2f}{row['flattest']:14.2f}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`sr3eval train` and `sr3eval sample`. torch is imported inside the commands, so that --help is instant."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,18 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
 @main.command()
 @click.option("--checkpoint", required=True, help="A model.safetensors of `sr3eval train`, SR3 or Regression.")
 @click.option("--steps", default=100, show_default=True, help="Refinement steps (SR3).")
+@click.option(
+    "--solver",
+    type=click.Choice(["ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_sde"]),
+    default="ancestral",
+    show_default=True,
+)
+@click.option("--eta", type=float, help="How much noise ddim and dpmpp_2m_sde add, from 0 to 1; by default 0 and 1.")
 @click.option("--variance", type=click.Choice(["beta", "posterior"]), default="beta", show_default=True)
 @click.option("--clip/--no-clip", default=False, show_default=True, help="Clamp the estimate of y_0 at every step.")
 @click.option("--spacing", type=click.Choice(["log_snr", "linear"]), default="log_snr", show_default=True)
 @click.option("--first-beta", default=1e-4, show_default=True, help="1 - gamma of the last noise level to be removed.")
+@click.option("--jump", type=float, help="Log SNR that the first step goes to (SR3).")
 @click.option("--samples", default=1, show_default=True, help="Samples an image, each from its own seed (SR3).")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--batch-size", default=16, show_default=True)
@@ -50,8 +59,10 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
 def sample(images: Path, out: Path, **options: Any) -> None:
     """Upscale every image below the folder IN into OUT; the same command goes on after an interruption."""
     from sr3eval.diffusion.sample import SampleConfig, sample_folder
+    from sr3eval.diffusion.sampler import SamplerConfig
 
-    settings = SampleConfig(**options)
+    sampler = SamplerConfig(**{field.name: options.pop(field.name) for field in fields(SamplerConfig)})
+    settings = SampleConfig(sampler=sampler, **options)
     total = 0
     with console.progress("sample") as bar:
         for done, total in console.interruptible(sample_folder(settings, images, out)):

@@ -16,6 +16,7 @@ from sr3eval.errors import UserError, nearest
 T = TypeVar("T")
 
 PACKAGE_PREFIX = "sr3eval:"
+SPREAD = "spread"  # Annotated[Dataclass, SPREAD]: a parameter whose fields stand among the options themselves
 
 
 def resolve_path(path: str) -> Path:
@@ -59,7 +60,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
     `where` names the table in error messages. Raises UserError for an unknown or missing key or a wrong type.
     """
     hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    fields = _fields(cls)
     check_keys(data, fields, where)
     missing = [name for name, field in fields.items() if name not in data and _is_required(field)]
     if missing:
@@ -81,18 +82,35 @@ def check_call(function: Callable[..., Any], options: Mapping[str, Any], where: 
     parameters = inspect.signature(function).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return dict(options)
-    check_keys(options, parameters, where)
+    spread = _spread(function)
+    check_keys(options, [*parameters, *(name for cls in spread.values() for name in _fields(cls))], where)
     for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in options:
+        if parameter.default is parameter.empty and name not in options and name not in spread:
             raise UserError(f'missing key "{_join(where, name)}"')
     hints = typing.get_type_hints(function)
-    return {name: convert(hints.get(name, Any), value, _join(where, name)) for name, value in options.items()}
+    called = {n: convert(hints.get(n, Any), v, _join(where, n)) for n, v in options.items() if n in parameters}
+    for name, cls in spread.items():
+        called.setdefault(name, from_dict(cls, {n: v for n, v in options.items() if n in _fields(cls)}, where))
+    return called
 
 
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword parameters of `function` that have a default other than None."""
+    """The keyword parameters of `function` that have a default other than None, those of spread ones too."""
     parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty and p.default is not None}
+    own = {p.name: p.default for p in parameters}
+    spread = {f.name: f.default for cls in _spread(function).values() for f in _fields(cls).values()}
+    absent = (inspect.Parameter.empty, dataclasses.MISSING, None)
+    return {name: value for name, value in (own | spread).items() if value not in absent}
+
+
+def _spread(function: Callable[..., Any]) -> dict[str, type]:
+    """The dataclasses of the parameters that are annotated as SPREAD."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    return {name: hint.__origin__ for name, hint in hints.items() if SPREAD in getattr(hint, "__metadata__", ())}
+
+
+def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(cls) if field.init}
 
 
 def convert(kind: Any, value: Any, where: str) -> Any:

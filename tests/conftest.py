@@ -83,3 +83,15 @@ def quick_networks(offline, one_thread, monkeypatch):
 
     monkeypatch.setattr(_networks.Network, "__call__", look)
     monkeypatch.setattr(device, "ALL_THREADS", 1)  # a forked process cannot use its parent's other threads
+
+
+@pytest.fixture(params=[False, True], ids=["float32", "tf32"])
+def tf32(request):
+    """Whether a GPU's float32 convolutions and matrix products may round their factors to 11 bits."""
+    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = request.param
+    yield request.param
+    for backend, allowed in zip(backends, before, strict=True):
+        backend.allow_tf32 = allowed

@@ -14,14 +14,14 @@ PRESETS = {
     "imagenet_64_256": _64_TO_256,
     "faces_64_512": UNetConfig(channels=64, multipliers=(1, 2, 4, 8, 8, 16, 16), blocks=3, image_size=512),
     "faces_256_1024": UNetConfig(channels=16, multipliers=(1, 2, 4, 8, 16, 32, 32, 32), blocks=2, image_size=1024),
-    # No attention at all: fully convolutional, so that training on 32 x 32 crops serves 64 x 64 and any other size.
+    # No attention at all: fully convolutional, so that it serves any size.
     "photos_16_64": UNetConfig(
-        channels=32,
-        multipliers=(1, 2, 2, 2),
-        blocks=1,
-        image_size=32,
+        channels=48,
+        multipliers=(1, 2, 3),
+        blocks=2,
+        image_size=64,
         attention=(),
         middle_attention=False,
-        residual_scale=0.1,
+        residual_scale=0.07,
     ),
 }

@@ -1,7 +1,7 @@
 """A folder of low-resolution images in, a folder of upscaled ones out."""
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -10,8 +10,7 @@ from sr3eval import config as configs
 from sr3eval.data import find_images, stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import regression, sr3
-from sr3eval.diffusion.sampler import Variance
-from sr3eval.diffusion.schedule import FIRST_BETA, Spacing
+from sr3eval.diffusion.sampler import SamplerConfig
 from sr3eval.errors import UserError
 from sr3eval.files import claim_folder, digest_of
 from sr3eval.images import header_size, load, save
@@ -22,25 +21,21 @@ CONFIG_FILE = "sample.toml"
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """checkpoint: SR3 or Regression; steps to first_beta: of SR3 (see `sr3.build`); samples: how many an image.
+    """checkpoint: SR3 or Regression; sampler: of SR3; samples: how many an image.
 
     inputs: in the file that marks the output folder, the hash of the input images.
     """
 
     checkpoint: str
     inputs: str = ""
-    steps: int = 100
-    variance: Variance = "beta"
-    clip: bool = False
-    spacing: Spacing = "log_snr"
-    first_beta: float = FIRST_BETA
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
     samples: int = 1
     seed: int = 0
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.samples, self.batch_size) < 1:
-            raise UserError("steps, samples and batch size must be at least 1")
+        if min(self.samples, self.batch_size) < 1:
+            raise UserError("samples and batch size must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -89,8 +84,7 @@ def _write(
 
 def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint) -> sr3.SR3 | regression.Regression:
     if checkpoint.config.model == "sr3":
-        settings = (config.steps, config.variance, config.clip, config.spacing, config.first_beta)
-        return sr3.SR3(checkpoint, *settings)
+        return sr3.SR3(checkpoint, config.sampler)
     if config.samples > 1:
         raise UserError("Regression is deterministic: --samples needs an SR3 checkpoint")
     return regression.Regression(checkpoint)

@@ -45,18 +45,34 @@ class NoiseSchedule:
 
     @classmethod
     def inference(
-        cls, final_gamma: float, steps: int, spacing: Spacing = "log_snr", first_beta: float = FIRST_BETA
+        cls,
+        final_gamma: float,
+        steps: int,
+        spacing: Spacing = "log_snr",
+        first_beta: float = FIRST_BETA,
+        jump: float | None = None,
     ) -> "NoiseSchedule":
         """A schedule of `steps` levels from beta_1 = 1 - gamma_1 = `first_beta` to gamma_T = `final_gamma`, training's.
 
         Cutting steps while keeping beta_T would start sampling from a noise level far from pure noise. "linear": beta
-        grows linearly. "log_snr": see `log_snr`; more steps at the low noise levels where details are decided.
+        grows linearly. "log_snr": see `log_snr`; more steps at the low noise levels where details are decided. jump:
+        log SNR that the first of the "log_snr" steps goes to, the others being equal; where the condition leaves only
+        details open, nothing is decided at lower ones.
         """
         if not 0 < first_beta < 1 - final_gamma:
             raise UserError(f"first_beta: {first_beta} is not between 0 and {1 - final_gamma:.6g}")
         if spacing == "linear" and steps > 1:
             return cls._linear_to(final_gamma, steps, first_beta)
-        return cls.log_snr(1 - first_beta, final_gamma, steps)
+        if jump is None or steps == 1:
+            return cls.log_snr(1 - first_beta, final_gamma, steps)
+        second = 1 / (1 + math.exp(-jump))
+        if not final_gamma < second < 1 - first_beta:
+            low, high = (math.log(g / (1 - g)) for g in (final_gamma, 1 - first_beta))
+            raise UserError(
+                f"jump: {jump} is not between the log SNR of the first and last step, {low:.4g} and {high:.4g}"
+            )
+        levels = cls.log_snr(1 - first_beta, second, steps - 1).alphas
+        return cls(torch.cat([levels, final_gamma / levels.prod().reshape(1)]))
 
     @classmethod
     def _linear_to(cls, final_gamma: float, steps: int, start: float) -> "NoiseSchedule":

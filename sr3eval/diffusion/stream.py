@@ -8,7 +8,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sr3eval.config import resolve_path
 from sr3eval.data import Folder, choose, find_images, large_enough, split, stable_hash
-from sr3eval.diffusion.train_config import DataConfig
+from sr3eval.diffusion.crops import Crops
+from sr3eval.diffusion.train_config import DataConfig, TrainConfig
 from sr3eval.errors import UserError
 from sr3eval.images import area_down, from_uint8, load, to_uint8
 from sr3eval.tasks import Task
@@ -102,6 +103,15 @@ def batches(images: TrainingImages, first: int, last: int, batch_size: int, work
         if isinstance(batch, UserError):
             raise batch
         yield batch
+
+
+def source(folder: Folder, config: TrainConfig, device: torch.device, first: int) -> Iterator[Tensor]:
+    """uint8 batches [N, 3, S, S] of the run's steps from number `first` (counted from 0) on."""
+    data, optimiser = config.data, config.optimiser
+    if data.in_memory:
+        return Crops(folder, data, config.seed, device).batches(first, optimiser.steps, optimiser.batch_size)
+    images = TrainingImages(folder, config.seed, data.crop, data.zoom_out, data.flip)
+    return batches(images, first, optimiser.steps, optimiser.batch_size, data.workers)
 
 
 def open_folders(config: DataConfig, task: Task) -> tuple[Folder, Folder, list[str], list[str]]:

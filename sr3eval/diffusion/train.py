@@ -22,7 +22,7 @@ from sr3eval.device import check_compiler, default_device, training_dtype
 from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.ema import EMA
 from sr3eval.diffusion.log import TrainingLog
-from sr3eval.diffusion.loss import regression_loss, sr3_loss
+from sr3eval.diffusion.loss import output_weight, regression_loss, sr3_loss
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.diffusion.validation import Validation
@@ -56,10 +56,14 @@ class Trainer:
         self.task = tasks.get(config.task)
         torch.manual_seed(stable_hash(config.seed, "weights"))
         self.network = UNet(config.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.forward = torch.compile(self.network) if config.optimiser.compile else self.network
+        self.forward = torch.compile(self.network) if config.optimiser.compile is True else self.network
+        if config.optimiser.compile == "blocks":
+            self.network.compile_blocks()
         self.ema = EMA(self.network, config.optimiser.ema_decay)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), config.optimiser.learning_rate, fused=True)
-        self.schedule = config.schedule.build()
+        self.optimiser = torch.optim.Adam(
+            self.network.parameters(), config.optimiser.learning_rate, betas=(0.9, config.optimiser.beta2), fused=True
+        )
+        self.levels = config.training_levels or config.schedule.build()
         self.dtype = training_dtype(config.optimiser.precision, device)
         self.step, self.best_psnr = 0, -math.inf
         # Noise level and loss of every example since the last line of the log.
@@ -73,18 +77,20 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = optimiser.rate(self.step)
         self.optimiser.zero_grad(set_to_none=True)
-        mean = 0.0
+        gammas, losses = [], []
         for part in hr.chunk(optimiser.accumulate):
-            gamma, losses = self._losses(part)
-            loss = losses.mean() / optimiser.accumulate
-            loss.backward()
-            mean += loss.item()
-            for name, values in (("gamma", gamma), ("loss", losses.detach().cpu())):
-                self.unlogged[name] = torch.cat([self.unlogged[name], values])
+            gamma, loss = self._losses(part)
+            (loss.mean() / optimiser.accumulate).backward()
+            gammas.append(gamma)
+            losses.append(loss.detach())
         if optimiser.gradient_clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), optimiser.gradient_clip)
         self.optimiser.step()
         self.ema.update(self.network, self.step)
+        loss = torch.cat(losses).cpu()  # the only wait for the device: all of the step is queued by now
+        self.unlogged["gamma"] = torch.cat([self.unlogged["gamma"], *gammas])
+        self.unlogged["loss"] = torch.cat([self.unlogged["loss"], loss])
+        mean = float(loss.mean())
         if not math.isfinite(mean):
             raise UserError(f"step {self.step}: the loss is {mean}; lower optimiser.learning_rate and start again")
         return mean
@@ -98,8 +104,11 @@ class Trainer:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             if self.config.model == "regression":
                 return torch.zeros(len(hr), dtype=torch.float64), regression_loss(self.forward, x, y0, self.config.p)
-            gamma = self.schedule.sample_gamma(len(hr))
-            loss = sr3_loss(self.forward, x, y0, gamma.to(self.device), torch.randn_like(y0), self.config.p)
+            gamma = self.levels.sample_gamma(len(hr))
+            g = gamma.to(self.device, torch.float32)
+            loss = sr3_loss(self.forward, x, y0, g, torch.randn_like(y0), self.config.p)
+            if self.config.weighting == "output":
+                loss = loss * output_weight(g, self.config.network.residual_scale) ** self.config.p
             return gamma, loss
 
     def save(self, path: Path) -> None:
@@ -167,7 +176,6 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
     if optimiser.compile:
         check_compiler(device)
     folder, validation_folder, too_small, validation_too_small = stream.open_folders(data, task)
-    images = stream.TrainingImages(folder, config.seed, data.crop, data.zoom_out, data.flip)
     validation = Validation(config, task, stream.validation_images(validation_folder, data))
     claim_folder(out, CONFIG_FILE, configs.to_toml(config))
     trainer = Trainer(config, device)
@@ -177,7 +185,7 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
     if trainer.step == 0:
         left_out = {"left_out_too_small": len(too_small), "validation_left_out_too_small": len(validation_too_small)}
         log.write({"step": 0, "training_images": len(folder), **left_out})
-    source = stream.batches(images, trainer.step, optimiser.steps, optimiser.batch_size, data.workers)
+    source = stream.source(folder, config, device, trainer.step)
     try:
         for hr in source:
             loss = trainer.train_step(hr)

@@ -4,6 +4,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from sr3eval import tasks
 from sr3eval.diffusion.presets import PRESETS
 from sr3eval.diffusion.schedule import FIRST_BETA, NoiseSchedule, Spacing
@@ -29,6 +32,9 @@ class DataConfig:
     flip: bool = True
     validation_images: int = 32
     workers: int = 0
+    in_memory: bool = False
+    transpose: bool = False
+    gains: tuple[float, ...] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:
@@ -41,6 +47,12 @@ class DataConfig:
             raise UserError(f"data.validation_images: {self.validation_images}; at least 1 is needed")
         if self.workers < 0:
             raise UserError(f"data.workers: {self.workers} is negative")
+        if len(self.gains) != 2 or not 0 < self.gains[0] <= self.gains[1] < math.inf:
+            raise UserError(f"data.gains: {list(self.gains)} must be the lowest and the highest factor, both positive")
+        if self.in_memory and self.crop is None:
+            raise UserError("data.in_memory: needs data.crop")
+        if not self.in_memory and (self.transpose or self.gains != (1.0, 1.0)):
+            raise UserError("data.transpose and data.gains: need data.in_memory")
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,33 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
+class LevelsConfig:
+    """Noise levels of training by log SNR = log(gamma / (1 - gamma)), in place of the schedule's piecewise uniform.
+
+    The share `normal` of the examples is drawn from N(mean, deviation^2), the others uniformly from [low, high], all
+    within [low, high]. Details y_0 - x of standard deviation s (on [-1, 1]) are decided around log SNR = -2 log s,
+    where the linear schedule draws few examples.
+    """
+
+    mean: float
+    deviation: float
+    normal: float = 0.8
+    low: float = -10.0
+    high: float = 13.8
+
+    def __post_init__(self) -> None:
+        if not self.deviation > 0 or not 0 <= self.normal <= 1 or not self.low < self.high:
+            raise UserError("training_levels: deviation must be positive, normal in [0, 1], and low below high")
+
+    def sample_gamma(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw gamma for n examples, [n] float64."""
+        normal = self.mean + self.deviation * torch.randn(n, dtype=torch.float64, generator=generator)
+        share, u = torch.rand(2, n, dtype=torch.float64, generator=generator)
+        log_snr = torch.where(share < self.normal, normal, self.low + (self.high - self.low) * u)
+        return log_snr.clamp(self.low, self.high).sigmoid()
+
+
+@dataclass(frozen=True)
 class OptimiserConfig:
     """Adam with linear warm-up to a fixed rate, and EMA.
 
@@ -81,8 +120,9 @@ class OptimiserConfig:
 
     accumulate: parts a batch is computed in, to fit memory. final_decay: last share of the steps over which the rate
     falls linearly to zero; the paper keeps it fixed (0). precision: "auto" computes in bfloat16 where the hardware
-    has it. compile: through torch.compile (minutes at the start, then faster; needs a C++ compiler on the CPU).
-    gradient_clip: largest norm of the gradient, 0 for none.
+    has it. compile: the network through torch.compile (minutes at the start, then faster; needs a C++ compiler on the
+    CPU); "blocks": each residual block by itself, of which equal ones are compiled once.
+    gradient_clip: largest norm of the gradient, 0 for none. beta2: Adam's decay of the squared gradient's mean.
     """
 
     steps: int
@@ -94,13 +134,16 @@ class OptimiserConfig:
     accumulate: int = 1
     final_decay: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: bool = False
+    compile: bool | Literal["blocks"] = False
+    beta2: float = 0.999
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.accumulate) < 1 or self.batch_size % self.accumulate:
             raise UserError("optimiser: steps and batch_size must be positive, and batch_size a multiple of accumulate")
         if not 0 < self.learning_rate < math.inf or not 0 <= self.ema_decay < 1 or not 0 <= self.final_decay <= 1:
             raise UserError("optimiser: learning_rate must be positive, ema_decay in [0, 1), final_decay in [0, 1]")
+        if not 0 < self.beta2 < 1:
+            raise UserError(f"optimiser.beta2: {self.beta2} is not between 0 and 1")
         for name, value in (("warmup_steps", self.warmup_steps), ("gradient_clip", self.gradient_clip)):
             if not 0 <= value < math.inf:
                 raise UserError(f"optimiser.{name}: {value} is negative or not finite; 0 is for none")
@@ -132,7 +175,13 @@ class LogConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. unet: by default the task's preset. loss_norm: p of the objective, by default the paper's."""
+    """One training run.
+
+    unet: by default the task's preset. loss_norm: p of the objective, by default the paper's. training_levels: the
+    noise levels of SR3's training, by default the schedule's. weighting: "noise", the paper's: every level's error of
+    the noise counts alike; "output", as in EDM: every level's error of the network's own output, before its
+    preconditioning (see `UNet`), which needs a residual_scale.
+    """
 
     task: str
     model: Literal["sr3", "regression"]
@@ -142,6 +191,8 @@ class TrainConfig:
     schedule: ScheduleConfig = ScheduleConfig()
     log: LogConfig = LogConfig()
     loss_norm: Literal[1, 2] | None = None
+    training_levels: LevelsConfig | None = None
+    weighting: Literal["noise", "output"] = "noise"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -150,6 +201,10 @@ class TrainConfig:
             raise UserError(f"{self.task} has no preset network: give the table [unet]")
         if self.unet is not None and self.unet.noise_level not in (None, self.model == "sr3"):
             raise UserError(f'unet.noise_level: follows from model = "{self.model}"; leave it out')
+        if self.model == "regression" and (self.training_levels is not None or self.weighting != "noise"):
+            raise UserError("training_levels and weighting: Regression has no noise levels; leave them out")
+        if self.weighting == "output" and not self.network.residual_scale:
+            raise UserError('weighting = "output": needs unet.residual_scale')
         side = self.data.crop or task.hr_size
         if side % task.scale or side % self.network.factor:
             raise UserError(

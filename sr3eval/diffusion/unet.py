@@ -89,6 +89,51 @@ def conv3x3(inputs: int, outputs: int, zero: bool = False) -> nn.Conv2d:
     return conv
 
 
+import os
+
+FORCE = bool(os.environ.get("FORCE_NORM"))
+
+
+def norm_silu(norm: nn.GroupNorm, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+    """SiLU(GroupNorm(x) * (1 + scale) + shift) of x [N, C, H, W]; scale and shift are [N, C], or both None.
+
+    A GPU's GroupNorm copies channels-last tensors to NCHW, and autocast has it compute in float32: most of a training
+    step in bfloat16. There the norm is one factor and one offset an image and channel, from sums that read x in its
+    own layout and type.
+    """
+    if not (x.is_cuda or FORCE):
+        h = norm(x)
+        if scale is not None and shift is not None:
+            h = h * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
+        return F.silu(h)
+    factor, offset = factor_and_offset(norm, *channel_sums(x), x.shape[-2] * x.shape[-1])
+    if scale is not None and shift is not None:
+        factor, offset = factor * (1 + scale), offset * (1 + scale) + shift
+    return scale_silu(x, factor.to(x.dtype), offset.to(x.dtype))
+
+
+def channel_sums(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum and Euclidean norm over the positions of x [N, C, H, W], at least in float32: two of [N, C]."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return x.sum((2, 3), dtype=dtype), torch.linalg.vector_norm(x, dim=(2, 3), dtype=dtype)
+
+
+def factor_and_offset(norm: nn.GroupNorm, sums: Tensor, norms: Tensor, positions: int) -> tuple[Tensor, Tensor]:
+    """What group norm multiplies every channel by and then adds, [N, C] both, from `channel_sums`."""
+    n, c = sums.shape
+    of_group = c // norm.num_groups
+    mean = sums.view(n, -1, of_group).mean(2) / positions
+    variance = norms.square().view(n, -1, of_group).mean(2) / positions - mean.square()
+    inverse = (variance.clamp(min=0) + norm.eps).rsqrt()
+    factor = inverse.repeat_interleave(of_group, 1) * norm.weight
+    return factor, norm.bias - mean.repeat_interleave(of_group, 1) * factor
+
+
+def scale_silu(x: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
+    """SiLU(factor * x + offset) of x [N, C, H, W] with [N, C] factors and offsets."""
+    return F.silu(torch.addcmul(offset[:, :, None, None], x, factor[:, :, None, None]))
+
+
 class NoiseLevelEmbedding(nn.Module):
     """gamma [N] in (0, 1] to a vector [N, 4 * channels]: sinusoids of scaled sqrt(gamma), then a two-layer MLP."""
 
@@ -121,12 +166,11 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
-        h = self.conv1(self._resampled(F.silu(self.norm1(x))))
-        h = self.norm2(h)
+        h = self.conv1(self._resampled(norm_silu(self.norm1, x)))
+        scale, shift = None, None
         if self.scale_shift is not None and embedding is not None:
-            scale, shift = self.scale_shift(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
-            h = h * (1 + scale) + shift
-        h = self.conv2(self.dropout(F.silu(h)))
+            scale, shift = self.scale_shift(F.silu(embedding)).chunk(2, dim=1)
+        h = self.conv2(self.dropout(norm_silu(self.norm2, h, scale, shift)))
         return (self.shortcut(self._resampled(x)) + h) / math.sqrt(2)
 
     def _resampled(self, x: Tensor) -> Tensor:
@@ -226,6 +270,14 @@ class UNet(nn.Module):
         correction = self._layers(torch.cat([x, details / variance.sqrt()], dim=1), gamma)
         return (1 - g).sqrt() / variance * details + (g / variance).sqrt() * s * correction
 
+    def compile_blocks(self) -> None:
+        """Compile every residual block by itself with torch.compile: blocks of one shape share the compiled code."""
+        blocks = [module for module in self.modules() if isinstance(module, ResidualBlock)]
+        limits = torch._dynamo.config
+        limits.recompile_limit = max(limits.recompile_limit, 4 * len(blocks))
+        for block in blocks:
+            block.compile(dynamic=False)
+
     def _layers(self, inputs: Tensor, gamma: Tensor | None) -> Tensor:
         """The U-Net proper: [N, 3 or 6, H, W] and gamma [N] to [N, 3, H, W]."""
         embedding = self.embed(gamma) if self.embed is not None else None
@@ -237,7 +289,7 @@ class UNet(nn.Module):
         h = run_stage(self.middle, h, embedding)
         for stage, takes_skip in zip(self.up, self.takes_skip, strict=True):
             h = run_stage(stage, torch.cat([h, skips.pop()], dim=1) if takes_skip else h, embedding)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        return self.conv_out(norm_silu(self.norm_out, h))
 
     def _check(self, x: Tensor) -> None:
         height, width = x.shape[-2:]

@@ -5,8 +5,7 @@ from torch import Tensor
 
 from sr3eval.diffusion.loss import sr3_loss
 from sr3eval.diffusion.regression import regress
-from sr3eval.diffusion.sampler import NoisePerImage
-from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.diffusion.sampler import NoisePerImage, SamplerConfig
 from sr3eval.diffusion.sr3 import sample
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
@@ -25,8 +24,8 @@ class Validation:
 
     def __init__(self, config: TrainConfig, task: Task, hr: Tensor) -> None:
         self.config, self.hr, self.lr = config, hr, task.degrade(hr)
-        final_gamma = float(config.schedule.build().gammas[-1])
-        self.schedule = NoiseSchedule.inference(final_gamma, config.log.sampling_steps)
+        self.final_gamma = float(config.schedule.build().gammas[-1])
+        self.sampler = SamplerConfig(config.log.sampling_steps, variance="posterior", clip=True)
 
     @torch.inference_mode()
     def run(self, network: UNet, device: torch.device) -> tuple[dict[str, float], bytes]:
@@ -47,7 +46,7 @@ class Validation:
         if self.config.model == "regression":
             return regress(network, lr, size)
         seeds = range(first, first + len(lr))
-        return finish(sample(network, lr, size, seeds, self.schedule, variance="posterior", clip=True))
+        return finish(sample(network, lr, size, seeds, self.sampler, self.final_gamma))
 
     def _loss(self, network: UNet, device: torch.device) -> float:
         generator = torch.Generator().manual_seed(0)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import baselines
 import sr3eval.diffusion.checkpoint as checkpoints
 from baselines._fsrnet import SECTIONS, FSRNet
 from baselines._janspiry_unet import Structure
@@ -200,3 +201,21 @@ def test_fingerprint_changes_with_everything_that_changes_outputs(make, cases, k
         other = make(kind, **changed)
         assert other.fingerprint != base.fingerprint, changed
         assert not torch.equal(other.upscale(lr, [1, 2, 3]), base.upscale(lr, [1, 2, 3])), changed
+
+
+# Largest difference of any pixel, in [0, 1]. PULSE searches by Adam, whose first step is nearly a sign function.
+TOLERANCE = {"pulse": 0.1}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_gives_what_the_cpu_gives(make, kind, lr, tf32, monkeypatch, record_property):
+    """In float32 to 1e-4, with TF32, which rounds factors to 11 bits, to 0.02; before rounding to 8 bit."""
+    unquantized = {"quantize": "none"} if kind in baselines.available() else {}
+    assert torch.cuda.is_available()
+    on_gpu = make(kind, **unquantized).upscale(lr, [5, 6, 7])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    on_cpu = make(kind, **unquantized).upscale(lr, [5, 6, 7])
+    difference = float((on_gpu - on_cpu).abs().max())
+    record_property("difference", f"{difference:.2e}")
+    assert difference <= TOLERANCE.get(kind, 0.02 if tf32 else 1e-4)

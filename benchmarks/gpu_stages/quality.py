@@ -1,0 +1,82 @@
+"""The quickstart's table of the new checkpoints, with the sampler they are meant for and with the paper's."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import embedded_quality
+import torch
+from gpu_stages.job import Found, Job, rounded
+
+from benchmark import kinds
+from sr3eval.benchmark import table
+from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.runner import Run
+from sr3eval.benchmark.scores import read_run
+from sr3eval.files import atomic_write
+from sr3eval.images import encode_png, load
+
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "sr3, 2M SDE 8": {"solver": "dpmpp_2m_sde", "steps": 8, "clip": True, "jump": 0.0},
+    "sr3, 2M SDE 16": {"solver": "dpmpp_2m_sde", "steps": 16, "clip": True, "jump": 0.0},
+    "sr3, 2M SDE 32": {"solver": "dpmpp_2m_sde", "steps": 32, "clip": True, "jump": 0.0},
+    "sr3, 2M ODE 8": {"solver": "dpmpp_2m", "steps": 8, "clip": True, "jump": 0.0},
+    "sr3, ancestral 100": {"solver": "ancestral", "steps": 100, "variance": "beta", "clip": True},
+}
+SHEET_ROWS = 24
+
+
+def run(job: Job, seconds: float) -> Found:
+    """Score bicubic and what was trained; writes sheet.png: LR, bicubic, every method, HR, a row an image."""
+    del seconds  # the table is made whole: it is what the time before was spent for
+    config = run_config(job.out, small=job.small)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        finished = finish(config, out)
+        rows = [
+            {"method": name, **{key: rounded(value) for key, value in row.items()}}
+            for name, row in embedded_quality.rows(out).items()
+        ]
+        atomic_write(job.out / "sheet.png", encode_png(sheet(finished, out)))
+    return {"images": len(finished.ids), "rows": rows}
+
+
+def finish(config: RunConfig, out: Path) -> Run:
+    """Make, score and summarise a run without a word."""
+    run = Run(config, out, out.parent / ".cache", kinds())
+    for stage in (run.images(), run.scores()):
+        for _ in stage:
+            pass
+    table.write(table.summarise(read_run(out), run.conventions()), out)
+    return run
+
+
+def run_config(folder: Path, small: bool = False, samplers: dict[str, dict[str, Any]] = SAMPLERS) -> RunConfig:
+    """Bicubic, and the checkpoints of `folder` with each sampler."""
+    some = dict(list(samplers.items())[:1]) if small else samplers
+    sr3 = folder / "sr3.safetensors"
+    metrics = ["psnr", "ssim", "consistency", "fd_efficientnet_lite0"]
+    return RunConfig.parse(
+        {
+            "task": "photos_16_64",
+            "batch_size": 8 if small else 64,
+            "metrics": metrics,
+            "data": {"images": "sr3eval:assets/photos_16_64", "group": "parent", "limit": 8 if small else 256},
+            "method": [
+                {"kind": "bicubic"},
+                {"kind": "regression", "checkpoint": str(folder / "regression.safetensors")},
+                *({"name": name, "kind": "sr3", "checkpoint": str(sr3), **options} for name, options in some.items()),
+            ],
+        }
+    )
+
+
+def sheet(run: Run, out: Path) -> torch.Tensor:
+    """Rows of LR enlarged by repetition, every method, HR: [3, rows * 64, columns * 64]."""
+    rows = []
+    for image_id in run.ids[:: max(1, len(run.ids) // SHEET_ROWS)][:SHEET_ROWS]:
+        lr, hr = (load(run.folder.image(kind, image_id)) for kind in ("_lr", "_hr"))
+        nearest = torch.nn.functional.interpolate(lr[None], hr.shape[-2:], mode="nearest")[0]
+        made = [load(run.folder.image(method.slug, image_id)) for method in run.config.method]
+        rows.append(torch.cat([nearest, *made, hr], dim=-1))
+    return torch.cat(rows, dim=-2)
