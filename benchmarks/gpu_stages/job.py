@@ -2,6 +2,8 @@
 
 import json
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,32 +15,36 @@ import torch
 from sr3eval.benchmark.environment import describe
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
-from sr3eval.files import atomic_write, claim_folder
+from sr3eval.files import TEMPORARY, atomic_write
 
 SUMMARY = "summary.json"
-MARKER = "job.toml"
+SCRIPT = Path(__file__).parents[1] / "gpu_job.py"
 LEAST_MEMORY = 20 * 2**30  # bytes of a GPU
+PATIENCE = 30.0  # seconds that a stage beside SR3 may take longer than its time
 Found = dict[str, Any]
 
 
-class Job:
-    """A job in the folder `out`. small: everything in small, on a CPU.
+class Place:
+    """Where a stage runs and writes. small: on a CPU, everything is."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.device = out, default_device()
+        self.small = self.device.type == "cpu"
+
+
+class Job(Place):
+    """A job in the folder `out`, `minutes` long from the time `started` of the monotonic clock on.
 
     Raises UserError where there is no GPU or too little memory, and for a folder that holds something else.
     """
 
     def __init__(self, out: Path, device: str, minutes: float, started: float) -> None:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise UserError("no GPU here: --device cpu runs everything in small")
-        self.device = default_device()
-        self.small = self.device.type == "cpu"
-        if not self.small and (memory := torch.cuda.mem_get_info()[0]) < LEAST_MEMORY:
-            raise UserError(f"the GPU has {memory / 2**30:.0f} GiB free, {LEAST_MEMORY / 2**30:.0f} are needed")
-        claim_folder(out, MARKER, f'job = "gpu_job"\ndevice = "{device}"\n')
-        self.out, self.started, self.minutes = out, started, minutes
-        path = out / SUMMARY
-        self.found: dict[str, Found] = json.loads(path.read_text()) if path.exists() else {}
-        self.found["machine"] = machine()
+        super().__init__(out)
+        if device == "cuda":
+            check_gpu()
+        self.started, self.minutes = started, minutes
+        self.found = found_in(out) | {"machine": machine()}
+        self.write()
 
     def seconds(self) -> float:
         """Time since the start of the process."""
@@ -51,13 +57,39 @@ class Job:
         ahead = list(shares)[list(shares).index(name) :]
         left = 60 * self.minutes - self.seconds()
         seconds = left * shares[name] / sum(shares[n] for n in ahead if n not in self.found)
-        began = self.seconds()
-        click.echo(f"{began:6.1f} s: {name}, for {seconds:.0f} s", err=True)
-        if seconds <= 0:
+        click.echo(f"{self.seconds():6.1f} s: {name}, for {seconds:.0f} s", err=True)
+        if seconds > 0:
+            self._note(name, lambda: run(seconds))
+        else:
             click.echo(f"{name}: no time is left", err=True)
-            return
-        found = run(seconds)
-        self.found[name] = found | {"took_s": round(self.seconds() - began, 1)}
+
+    def beside(self, name: str, share: float, start: Path | None) -> Callable[[], None]:
+        """Start a stage in a process of its own, unless it is there; call what is returned to take in what it found."""
+        if name in self.found:
+            return lambda: None
+        began = self.seconds()
+        seconds = share * (60 * self.minutes - began)
+        options = [f"--seconds={seconds:.1f}", f"--out={self.out}", *([f"--start={start}"] if start else [])]
+        process = subprocess.Popen([sys.executable, str(SCRIPT), "stage", name, *options], stdout=subprocess.PIPE)
+
+        def finish() -> None:
+            if name in self.found:
+                return
+            try:
+                late = began + seconds + PATIENCE - self.seconds()
+                printed, _ = process.communicate(timeout=max(1.0, late))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                click.echo(f"{name}: did not end in time", err=True)
+            else:
+                if process.returncode == 0:
+                    self._note(name, lambda: json.loads(printed.splitlines()[-1]))
+
+        return finish
+
+    def _note(self, name: str, run: Callable[[], Found]) -> None:
+        began = self.seconds()
+        self.found[name] = run() | {"ended_at_s": round(self.seconds(), 1), "took_s": round(self.seconds() - began, 1)}
         self.write()
 
     def write(self) -> None:
@@ -65,8 +97,27 @@ class Job:
         atomic_write(self.out / "summary.md", self.markdown().encode())
 
     def markdown(self) -> str:
-        """Everything found, as one table a stage."""
+        """Everything found, a section a stage."""
         return "\n".join(line for name, found in self.found.items() for line in section(name, found))
+
+
+def check_gpu() -> None:
+    if not torch.cuda.is_available():
+        raise UserError("no GPU here; --device cpu runs everything in small")
+    if (free := torch.cuda.mem_get_info()[0]) < LEAST_MEMORY:
+        raise UserError(f"the GPU has {free / 2**30:.0f} GiB free; {LEAST_MEMORY / 2**30:.0f} are needed")
+
+
+def found_in(out: Path) -> dict[str, Found]:
+    """What earlier runs left in a folder; UserError when it holds something else."""
+    try:
+        names = [path.name for path in out.iterdir() if not path.name.startswith(TEMPORARY)] if out.exists() else []
+        found: dict[str, Found] = json.loads((out / SUMMARY).read_text()) if SUMMARY in names else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{out}: cannot be used ({error})") from None
+    if names and "machine" not in found:
+        raise UserError(f"{out}: not empty, and not a folder of this job; give another folder")
+    return found
 
 
 def section(name: str, found: Found) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import embedded_quality
 import torch
-from gpu_stages.job import Found, Job, rounded
+from gpu_stages.job import Found, Place, rounded
 
 from benchmark import kinds
 from sr3eval.benchmark import table
@@ -26,10 +26,9 @@ SAMPLERS: dict[str, dict[str, Any]] = {
 SHEET_ROWS = 24
 
 
-def run(job: Job, seconds: float) -> Found:
+def run(place: Place) -> Found:
     """Score bicubic and what was trained; writes sheet.png: LR, bicubic, every method, HR, a row an image."""
-    del seconds  # the table is made whole: it is what the time before was spent for
-    config = run_config(job.out, small=job.small)
+    config = run_config(place.out, small=place.small)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         finished = finish(config, out)
@@ -37,7 +36,7 @@ def run(job: Job, seconds: float) -> Found:
             {"method": name, **{key: rounded(value) for key, value in row.items()}}
             for name, row in embedded_quality.rows(out).items()
         ]
-        atomic_write(job.out / "sheet.png", encode_png(sheet(finished, out)))
+        atomic_write(place.out / "sheet.png", encode_png(sheet(finished, out)))
     return {"images": len(finished.ids), "rows": rows}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from gpu_stages.job import Found, Job, rounded
+from gpu_stages.job import Found, Place, rounded
 from torch.utils.flop_counter import FlopCounterMode
 
 from sr3eval.diffusion.loss import sr3_loss
@@ -36,23 +36,23 @@ WAYS = (
     Way("TF32", tf32=True),
     Way("bf16", tf32=True, bf16=True),
     Way("bf16, channels-last", tf32=True, bf16=True, channels_last=True),
-    Way("bf16, channels-last, compiled blocks", tf32=True, bf16=True, channels_last=True, compile=True),
+    Way("bf16, channels-last, compiled norms", tf32=True, bf16=True, channels_last=True, compile=True),
 )
 SHAPES = {"64 to 256": ("faces_64_256", 256, 8), "64 to 512": ("faces_64_512", 512, 2)}
 
 
-def run(job: Job, seconds: float) -> Found:
+def run(place: Place, seconds: float) -> Found:
     """Time what fits into `seconds`; what does not is named."""
     end = time.monotonic() + seconds
     rows: list[dict[str, object]] = []
     tasks: list[tuple[str, Callable[[], Iterator[dict[str, object]]]]] = [
-        ("Inception", lambda: inception(job)),
-        ("Fréchet distance", lambda: distance(job)),
+        ("Inception", lambda: inception(place)),
+        ("Fréchet distance", lambda: distance(place)),
     ]
     for way in WAYS[:4]:
         for shape in SHAPES:
-            tasks.append((f"{shape}, {way.name}", lambda way=way, shape=shape: network(job, shape, way)))  # type: ignore[misc]
-    tasks.append((f"64 to 256, {WAYS[4].name}", lambda: network(job, "64 to 256", WAYS[4])))
+            tasks.append((f"{shape}, {way.name}", lambda way=way, shape=shape: network(place, shape, way)))  # type: ignore[misc]
+    tasks.append((f"64 to 256, {WAYS[4].name}", lambda: network(place, "64 to 256", WAYS[4])))
     left_out = []
     for name, measure in tasks:
         if time.monotonic() > end:
@@ -62,47 +62,47 @@ def run(job: Job, seconds: float) -> Found:
             rows.extend(measure())
         except (ImportError, RuntimeError) as error:  # of a package that is not here, of memory
             rows.append({"what": name, "note": str(error).splitlines()[0][:100]})
-        if not job.small:
+        if not place.small:
             torch.cuda.empty_cache()
     return {"peak_TFLOPs": PEAK / 1e12, "left_out_for_time": ", ".join(left_out) or "nothing", "rows": rows}
 
 
-def network(job: Job, shape: str, way: Way) -> Iterator[dict[str, object]]:
+def network(place: Place, shape: str, way: Way) -> Iterator[dict[str, object]]:
     """A training step and a sampling step of one network, one way: two rows."""
     preset, side, batch = SHAPES[shape]
-    config = SMALL if job.small else PRESETS[preset]
-    side, batch = (16, 1) if job.small else (side, batch)
+    config = SMALL if place.small else PRESETS[preset]
+    side, batch = (16, 1) if place.small else (side, batch)
     layout = torch.channels_last if way.channels_last else torch.contiguous_format
     with tf32(way.tf32):
-        model = UNet(config).to(job.device, memory_format=layout)  # type: ignore[call-overload]
-        x = torch.randn(batch, 3, side, side, device=job.device).contiguous(memory_format=layout)
-        gamma = torch.full((batch,), 0.5, device=job.device)
+        model = UNet(config).to(place.device, memory_format=layout)  # type: ignore[call-overload]
+        x = torch.randn(batch, 3, side, side, device=place.device).contiguous(memory_format=layout)
+        gamma = torch.full((batch,), 0.5, device=place.device)
         flops = forward_flops(config, side)
         if way.compile:
-            model.compile_blocks()
+            model.compile_parts("norms")
         optimiser = torch.optim.Adam(model.parameters(), 1e-5, fused=True)
 
         def train() -> None:
             optimiser.zero_grad(set_to_none=True)
-            with torch.autocast(job.device.type, torch.bfloat16, enabled=way.bf16):
+            with torch.autocast(place.device.type, torch.bfloat16, enabled=way.bf16):
                 sr3_loss(model, x, x, gamma, torch.randn_like(x)).mean().backward()
             optimiser.step()
 
         @torch.inference_mode()
         def sample() -> None:
-            with torch.autocast(job.device.type, torch.bfloat16, enabled=way.bf16):
+            with torch.autocast(place.device.type, torch.bfloat16, enabled=way.bf16):
                 model(x, x, gamma)
 
         for what, call, passes in (("training step", train, 3), ("sampling step", sample, 1)):
-            reset_memory(job)
-            first, seconds = timed(job, call)
+            reset_memory(place)
+            first, seconds = timed(place, call)
             yield {
                 "what": f"{shape}, {what}",
                 "way": way.name,
                 "batch": batch,
                 "images/s": rounded(batch / seconds, 3),
                 "ms": rounded(1000 * seconds, 4),
-                "GiB": memory(job),
+                "GiB": memory(place),
                 "TFLOP/s": rounded(passes * flops * batch / seconds / 1e12, 3),
                 "of peak": rounded(passes * flops * batch / seconds / PEAK, 3),
                 "first call s": rounded(first, 3),
@@ -118,26 +118,26 @@ def forward_flops(config: UNetConfig, side: int) -> int:
     return int(counter.get_total_flops())
 
 
-def inception(job: Job) -> Iterator[dict[str, object]]:
+def inception(place: Place) -> Iterator[dict[str, object]]:
     """Features a second of the network behind FID, random weights, in float32."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     from torchvision.models import inception_v3
 
     del FeatureExtractorInceptionV3  # only whether it is here: its weights cannot be random
     module = inception_v3(num_classes=1008, aux_logits=False, init_weights=False).eval()
-    module = module.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batch = 2 if job.small else 256
-    x = torch.randn(batch, 3, 299, 299, device=job.device).contiguous(memory_format=torch.channels_last)
+    module = module.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batch = 2 if place.small else 256
+    x = torch.randn(batch, 3, 299, 299, device=place.device).contiguous(memory_format=torch.channels_last)
     for allowed in (False, True):
         with tf32(allowed), torch.inference_mode():
-            _, seconds = timed(job, lambda: module(x))
+            _, seconds = timed(place, lambda: module(x))
         way = "TF32" if allowed else "float32"
         yield {"what": "Inception v3 features", "way": way, "batch": batch, "images/s": rounded(batch / seconds, 4)}
 
 
-def distance(job: Job) -> Iterator[dict[str, object]]:
+def distance(place: Place) -> Iterator[dict[str, object]]:
     """The Fréchet distance of 2048 dimensions, which is computed on the CPU."""
-    d = 64 if job.small else 2048
+    d = 64 if place.small else 2048
     rows = np.random.default_rng(0).standard_normal((2, 4 * d, d))
     moments = [(r.mean(0), np.cov(r.T)) for r in rows]
     began = time.perf_counter()
@@ -149,14 +149,14 @@ def distance(job: Job) -> Iterator[dict[str, object]]:
     }
 
 
-def timed(job: Job, call: Callable[[], object]) -> tuple[float, float]:
+def timed(place: Place, call: Callable[[], object]) -> tuple[float, float]:
     """Seconds of the first call, and of a later one (median)."""
     times: list[float] = []
-    wanted = 0.05 if job.small else ENOUGH
+    wanted = 0.05 if place.small else ENOUGH
     while len(times) < 3 or sum(times[2:]) < wanted:
         began = time.perf_counter()
         call()
-        if not job.small:
+        if not place.small:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
         if len(times) == 2 and times[1] > wanted:
@@ -164,13 +164,13 @@ def timed(job: Job, call: Callable[[], object]) -> tuple[float, float]:
     return times[0], float(np.median(times[2:] or times[1:]))
 
 
-def reset_memory(job: Job) -> None:
-    if not job.small:
+def reset_memory(place: Place) -> None:
+    if not place.small:
         torch.cuda.reset_peak_memory_stats()
 
 
-def memory(job: Job) -> float | str:
-    return "" if job.small else rounded(torch.cuda.max_memory_allocated() / 2**30, 3)
+def memory(place: Place) -> float | str:
+    return "" if place.small else rounded(torch.cuda.max_memory_allocated() / 2**30, 3)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ therefore weights, EMA, Adam's moments and the step, and N + M steps equal N, ki
 
 import json
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from sr3eval import config as configs
 from sr3eval import tasks
+from sr3eval.config import resolve_path
 from sr3eval.data import stable_hash
-from sr3eval.device import check_compiler, default_device, training_dtype
+from sr3eval.device import Graphed, check_compiler, default_device, training_dtype
 from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.ema import EMA
 from sr3eval.diffusion.log import TrainingLog
@@ -44,7 +45,6 @@ class Event:
 
     step: int
     steps: int
-    loss: float
     logged: dict[str, Any] | None = None
 
 
@@ -56,9 +56,13 @@ class Trainer:
         self.task = tasks.get(config.task)
         torch.manual_seed(stable_hash(config.seed, "weights"))
         self.network = UNet(config.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.start is not None:
+            started = checkpoint.load(config.start, config.model)
+            checkpoint.check_shapes(started.weights, self.network, resolve_path(config.start))
+            self.network.load_state_dict(started.weights)
         self.forward = torch.compile(self.network) if config.optimiser.compile is True else self.network
-        if config.optimiser.compile == "blocks":
-            self.network.compile_blocks()
+        if not isinstance(config.optimiser.compile, bool):
+            self.network.compile_parts(config.optimiser.compile)
         self.ema = EMA(self.network, config.optimiser.ema_decay)
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), config.optimiser.learning_rate, betas=(0.9, config.optimiser.beta2), fused=True
@@ -66,50 +70,65 @@ class Trainer:
         self.levels = config.training_levels or config.schedule.build()
         self.dtype = training_dtype(config.optimiser.precision, device)
         self.step, self.best_psnr = 0, -math.inf
-        # Noise level and loss of every example since the last line of the log.
-        self.unlogged = {"gamma": torch.empty(0, dtype=torch.float64), "loss": torch.empty(0)}
+        self.unlogged: list[Tensor] = []  # noise level and loss of every example since the last line of the log: [2, N]
+        self.gradients: Callable[..., Tensor] = self._gradients
 
-    def train_step(self, hr: Tensor) -> float:
-        """One optimiser step on uint8 HR images [N, 3, S, S]; returns the mean loss."""
+    def train_step(self, hr: Tensor) -> None:
+        """One optimiser step on uint8 HR images [N, 3, S, S]. Nothing waits for a GPU: `losses` and `save` do."""
         self.step += 1
         torch.manual_seed(stable_hash(self.config.seed, "step", self.step))
         optimiser = self.config.optimiser
         for group in self.optimiser.param_groups:
             group["lr"] = optimiser.rate(self.step)
-        self.optimiser.zero_grad(set_to_none=True)
-        gammas, losses = [], []
-        for part in hr.chunk(optimiser.accumulate):
-            gamma, loss = self._losses(part)
-            (loss.mean() / optimiser.accumulate).backward()
-            gammas.append(gamma)
-            losses.append(loss.detach())
+        sr3 = self.config.model == "sr3"
+        gamma = self.levels.sample_gamma(len(hr)).float() if sr3 else torch.zeros(len(hr))
+        inputs = [hr.to(self.device), gamma.to(self.device)]
+        if sr3:
+            inputs.append(torch.randn(hr.shape, device=self.device))
+        if optimiser.cuda_graph and not isinstance(self.gradients, Graphed):
+            self.gradients = Graphed(self._gradients, inputs)
+        losses = self.gradients(*inputs)
         if optimiser.gradient_clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), optimiser.gradient_clip)
         self.optimiser.step()
         self.ema.update(self.network, self.step)
-        loss = torch.cat(losses).cpu()  # the only wait for the device: all of the step is queued by now
-        self.unlogged["gamma"] = torch.cat([self.unlogged["gamma"], *gammas])
-        self.unlogged["loss"] = torch.cat([self.unlogged["loss"], loss])
-        mean = float(loss.mean())
-        if not math.isfinite(mean):
-            raise UserError(f"step {self.step}: the loss is {mean}; lower optimiser.learning_rate and start again")
-        return mean
+        self.unlogged.append(torch.stack([inputs[1], losses]))
 
-    def _losses(self, hr: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw the noise for one part of a batch; gammas [N] on the CPU (0 for Regression) and losses [N]."""
-        y0 = from_uint8(hr.to(self.device))
+    def _gradients(self, hr: Tensor, gamma: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Leave the gradients of a batch in the network; returns its losses [N]."""
+        self.optimiser.zero_grad(set_to_none=True)
+        parts = self.config.optimiser.accumulate
+        chunks = [t.chunk(parts) for t in (hr, gamma, noise) if t is not None]
+        losses = []
+        for part in zip(*chunks, strict=True):
+            loss = self._losses(*part)
+            (loss.mean() / parts).backward()
+            losses.append(loss.detach())
+        return torch.cat(losses)
+
+    def _losses(self, hr: Tensor, gamma: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Losses [N] of uint8 HR images with these noise levels and this noise; Regression has none."""
+        y0 = from_uint8(hr)
         x = to_signed(bicubic_up(self.task.degrade(y0), (y0.shape[-2], y0.shape[-1])))
         y0 = to_signed(y0)
         x, y0 = (t.contiguous(memory_format=torch.channels_last) for t in (x, y0))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            if self.config.model == "regression":
-                return torch.zeros(len(hr), dtype=torch.float64), regression_loss(self.forward, x, y0, self.config.p)
-            gamma = self.levels.sample_gamma(len(hr))
-            g = gamma.to(self.device, torch.float32)
-            loss = sr3_loss(self.forward, x, y0, g, torch.randn_like(y0), self.config.p)
+            if noise is None:
+                return regression_loss(self.forward, x, y0, self.config.p)
+            loss = sr3_loss(self.forward, x, y0, gamma, noise, self.config.p)
             if self.config.weighting == "output":
-                loss = loss * output_weight(g, self.config.network.residual_scale) ** self.config.p
-            return gamma, loss
+                loss = loss * output_weight(gamma, self.config.network.residual_scale) ** self.config.p
+            return loss
+
+    def _finite(self) -> Tensor:
+        """What is unlogged, [2, examples] on the CPU; UserError names the first step whose loss is not finite."""
+        unlogged = torch.cat([torch.empty(2, 0), *(part.cpu() for part in self.unlogged)], dim=1)
+        if not bool(unlogged.isfinite().all()):
+            first = int((~unlogged[1].isfinite()).nonzero()[0])
+            step = self.step - (unlogged.shape[1] - 1 - first) // self.config.optimiser.batch_size
+            loss = float(unlogged[1, first])
+            raise UserError(f"step {step}: the loss is {loss}; lower optimiser.learning_rate and start again")
+        return unlogged
 
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on, atomically."""
@@ -117,7 +136,7 @@ class Trainer:
         tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.state_dict().items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
-        tensors |= {f"unlogged.{name}": tensor for name, tensor in self.unlogged.items()}
+        tensors["unlogged"] = self._finite()
         metadata = {PROGRESS_KEY: json.dumps([self.step, self.best_psnr])}
         content = safetensors.torch.save({n: t.cpu().contiguous() for n, t in tensors.items()}, metadata)
         atomic_write(path, content)
@@ -142,13 +161,13 @@ class Trainer:
                 moments[index][name] = torch.empty_like(parameter).copy_(moments[index][name])
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        self.unlogged = part("unlogged.")
+        self.unlogged = [tensors["unlogged"]]
         self.step, self.best_psnr = json.loads(metadata[PROGRESS_KEY])
 
     def losses(self) -> dict[str, float]:
         """Mean loss since the last call, and for SR3 the mean of every noise-level bin that occurred."""
-        gamma, loss = self.unlogged["gamma"], self.unlogged["loss"]
-        self.unlogged = {name: values[:0] for name, values in self.unlogged.items()}
+        gamma, loss = self._finite()
+        self.unlogged = []
         line = {"loss": float(loss.mean())}
         if self.config.model == "sr3":
             bins = (gamma.sqrt() * GAMMA_BINS).clamp(max=GAMMA_BINS - 1).int()
@@ -175,6 +194,8 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
     task, data, optimiser = tasks.get(config.task), config.data, config.optimiser
     if optimiser.compile:
         check_compiler(device)
+    if optimiser.cuda_graph and device.type != "cuda":
+        raise UserError("optimiser.cuda_graph: there is no GPU here; --set optimiser.cuda_graph=false")
     folder, validation_folder, too_small, validation_too_small = stream.open_folders(data, task)
     validation = Validation(config, task, stream.validation_images(validation_folder, data))
     claim_folder(out, CONFIG_FILE, configs.to_toml(config))
@@ -188,7 +209,7 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
     source = stream.source(folder, config, device, trainer.step)
     try:
         for hr in source:
-            loss = trainer.train_step(hr)
+            trainer.train_step(hr)
             line: dict[str, Any] | None = None
             if trainer.step % config.log.every == 0 or trainer.step == optimiser.steps:
                 line = {"step": trainer.step, "rate": optimiser.rate(trainer.step), **trainer.losses()}
@@ -198,7 +219,7 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
                 log.write(line)
             if trainer.step % config.log.save_every == 0 or trainer.step == optimiser.steps:
                 trainer.save(out / STATE_FILE)
-            yield Event(trainer.step, optimiser.steps, loss, line)
+            yield Event(trainer.step, optimiser.steps, line)
     except GeneratorExit:
         trainer.save(out / STATE_FILE)  # stopped at a yield, between two steps
         raise

@@ -121,8 +121,9 @@ class OptimiserConfig:
     accumulate: parts a batch is computed in, to fit memory. final_decay: last share of the steps over which the rate
     falls linearly to zero; the paper keeps it fixed (0). precision: "auto" computes in bfloat16 where the hardware
     has it. compile: the network through torch.compile (minutes at the start, then faster; needs a C++ compiler on the
-    CPU); "blocks": each residual block by itself, of which equal ones are compiled once.
-    gradient_clip: largest norm of the gradient, 0 for none. beta2: Adam's decay of the squared gradient's mean.
+    CPU); "blocks" or "norms": these parts by themselves, see `UNet.compile_parts`.
+    cuda_graph: on a GPU, replay the forward and backward pass as one CUDA graph, where launching its thousands of
+    kernels takes longer than running them. gradient_clip: largest norm of the gradient, 0 for none. beta2: Adam's decay of the squared gradient's mean.
     """
 
     steps: int
@@ -134,7 +135,8 @@ class OptimiserConfig:
     accumulate: int = 1
     final_decay: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: bool | Literal["blocks"] = False
+    compile: bool | Literal["blocks", "norms"] = False
+    cuda_graph: bool = False
     beta2: float = 0.999
 
     def __post_init__(self) -> None:
@@ -180,7 +182,8 @@ class TrainConfig:
     unet: by default the task's preset. loss_norm: p of the objective, by default the paper's. training_levels: the
     noise levels of SR3's training, by default the schedule's. weighting: "noise", the paper's: every level's error of
     the noise counts alike; "output", as in EDM: every level's error of the network's own output, before its
-    preconditioning (see `UNet`), which needs a residual_scale.
+    preconditioning (see `UNet`), which needs a residual_scale. start: a checkpoint of the same network whose weights
+    training starts from.
     """
 
     task: str
@@ -193,6 +196,7 @@ class TrainConfig:
     loss_norm: Literal[1, 2] | None = None
     training_levels: LevelsConfig | None = None
     weighting: Literal["noise", "output"] = "noise"
+    start: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -5,7 +5,9 @@ model's f(x).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -74,10 +76,9 @@ class UNetConfig:
         return self.image_size // 2**level in self.attention
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with at most 32 groups of at least 4 channels, valid at every width."""
-    groups = next(g for g in range(32, 0, -1) if channels % g == 0 and (channels // g >= 4 or g == 1))
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+def groups_of(channels: int) -> int:
+    """At most 32 groups of at least 4 channels, for group norms of every width."""
+    return next(g for g in range(32, 0, -1) if channels % g == 0 and (channels // g >= 4 or g == 1))
 
 
 def conv3x3(inputs: int, outputs: int, zero: bool = False) -> nn.Conv2d:
@@ -89,49 +90,66 @@ def conv3x3(inputs: int, outputs: int, zero: bool = False) -> nn.Conv2d:
     return conv
 
 
-import os
-
-FORCE = bool(os.environ.get("FORCE_NORM"))
-
-
-def norm_silu(norm: nn.GroupNorm, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-    """SiLU(GroupNorm(x) * (1 + scale) + shift) of x [N, C, H, W]; scale and shift are [N, C], or both None.
-
-    A GPU's GroupNorm copies channels-last tensors to NCHW, and autocast has it compute in float32: most of a training
-    step in bfloat16. There the norm is one factor and one offset an image and channel, from sums that read x in its
-    own layout and type.
-    """
-    if not (x.is_cuda or FORCE):
-        h = norm(x)
-        if scale is not None and shift is not None:
-            h = h * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
-        return F.silu(h)
-    factor, offset = factor_and_offset(norm, *channel_sums(x), x.shape[-2] * x.shape[-1])
-    if scale is not None and shift is not None:
-        factor, offset = factor * (1 + scale), offset * (1 + scale) + shift
-    return scale_silu(x, factor.to(x.dtype), offset.to(x.dtype))
-
-
 def channel_sums(x: Tensor) -> tuple[Tensor, Tensor]:
     """Sum and Euclidean norm over the positions of x [N, C, H, W], at least in float32: two of [N, C]."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     return x.sum((2, 3), dtype=dtype), torch.linalg.vector_norm(x, dim=(2, 3), dtype=dtype)
 
 
-def factor_and_offset(norm: nn.GroupNorm, sums: Tensor, norms: Tensor, positions: int) -> tuple[Tensor, Tensor]:
-    """What group norm multiplies every channel by and then adds, [N, C] both, from `channel_sums`."""
-    n, c = sums.shape
-    of_group = c // norm.num_groups
-    mean = sums.view(n, -1, of_group).mean(2) / positions
-    variance = norms.square().view(n, -1, of_group).mean(2) / positions - mean.square()
-    inverse = (variance.clamp(min=0) + norm.eps).rsqrt()
-    factor = inverse.repeat_interleave(of_group, 1) * norm.weight
-    return factor, norm.bias - mean.repeat_interleave(of_group, 1) * factor
+def scaled_silu(x: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
+    """SiLU(factor * x + offset) of x [N, C, H, W] with [N, C] factors and offsets, in the type of x."""
+    factor, offset = (t.to(x.dtype)[:, :, None, None] for t in (factor, offset))
+    return F.silu(torch.addcmul(offset, x, factor))
 
 
-def scale_silu(x: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
-    """SiLU(factor * x + offset) of x [N, C, H, W] with [N, C] factors and offsets."""
-    return F.silu(torch.addcmul(offset[:, :, None, None], x, factor[:, :, None, None]))
+class NormSiLU(nn.GroupNorm):
+    """SiLU(GroupNorm(x) * (1 + scale) + shift) of x [N, C, H, W]; scale and shift are [N, C], or both None.
+
+    A GPU's GroupNorm copies channels-last tensors to NCHW, and autocast has it compute in float32: most of a training
+    step in bfloat16. There the norm is one factor and one offset an image and channel, from sums that read x in its
+    own layout and type; `bias` [C], of a convolution before it, is then added to x without touching it.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(groups_of(channels), channels, eps=1e-6)
+        self.by_sums: bool | None = None  # None: on GPUs
+        self.channel_sums: Callable[..., tuple[Tensor, Tensor]] = channel_sums  # or, like the next, compiled
+        self.scaled_silu: Callable[..., Tensor] = scaled_silu
+
+    def forward(
+        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        if not self.goes_by_sums(x):
+            h = super().forward(x if bias is None else x + bias[:, None, None])
+            if scale is not None and shift is not None:
+                h = h * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
+            return F.silu(h)
+        factor, offset = self._factor_and_offset(x, bias)
+        if scale is not None and shift is not None:
+            factor, offset = factor * (1 + scale), offset * (1 + scale) + shift
+        return self.scaled_silu(x, factor, offset)
+
+    def goes_by_sums(self, x: Tensor) -> bool:
+        return x.is_cuda if self.by_sums is None else self.by_sums
+
+    def _factor_and_offset(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the norm of x + bias multiplies every channel of x by and then adds: [N, C] both."""
+        sums, norms = self.channel_sums(x)
+        (n, c), positions, each = sums.shape, x.shape[-2] * x.shape[-1], self.num_channels // self.num_groups
+        means, squares = sums / positions, norms.square() / positions
+        if bias is not None:
+            means, squares = means + bias, squares + bias * (2 * means + bias)
+        mean = means.view(n, -1, each).mean(2)
+        variance = squares.view(n, -1, each).mean(2) - mean.square()
+        inverse = (variance.clamp(min=0) + self.eps).rsqrt()
+        factor = inverse.repeat_interleave(each, 1) * self.weight
+        own = mean.repeat_interleave(each, 1)
+        return factor, self.bias - (own if bias is None else own - bias) * factor
+
+
+def residual_sum(x: Tensor, h: Tensor, bias: Tensor) -> Tensor:
+    """(x + h + bias) / sqrt 2 of two [N, C, H, W] and a bias [C]."""
+    return (x + h + bias.to(h.dtype)[:, None, None]) * math.sqrt(0.5)
 
 
 class NoiseLevelEmbedding(nn.Module):
@@ -157,21 +175,33 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.resample = resample
-        self.norm1 = group_norm(inputs)
+        self.norm1 = NormSiLU(inputs)
         self.conv1 = conv3x3(inputs, outputs)
         self.scale_shift = nn.Linear(embedding, 2 * outputs) if embedding else None
-        self.norm2 = group_norm(outputs)
+        self.norm2 = NormSiLU(outputs)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = conv3x3(outputs, outputs, zero=True)
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.residual_sum: Callable[..., Tensor] = residual_sum  # or a compiled one
 
     def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
-        h = self.conv1(self._resampled(norm_silu(self.norm1, x)))
         scale, shift = None, None
         if self.scale_shift is not None and embedding is not None:
             scale, shift = self.scale_shift(F.silu(embedding)).chunk(2, dim=1)
-        h = self.conv2(self.dropout(norm_silu(self.norm2, h, scale, shift)))
+        if self.norm1.goes_by_sums(x):
+            return self._forward_without_biases(x, scale, shift)
+        h = self.conv1(self._resampled(self.norm1(x)))
+        h = self.conv2(self.dropout(self.norm2(h, scale, shift)))
         return (self.shortcut(self._resampled(x)) + h) / math.sqrt(2)
+
+    def _forward_without_biases(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        """The same, with the biases left to what reads the tensors anyway: cuDNN adds them in a pass of their own."""
+        h = F.conv2d(self._resampled(self.norm1(x)), self.conv1.weight, padding=1)
+        h = F.conv2d(self.dropout(self.norm2(h, scale, shift, self.conv1.bias)), self.conv2.weight, padding=1)
+        x, bias = self._resampled(x), self.conv2.bias
+        if isinstance(self.shortcut, nn.Conv2d):
+            x, bias = F.conv2d(x, self.shortcut.weight), bias + self.shortcut.bias  # type: ignore[operator]
+        return self.residual_sum(x, h, bias)
 
     def _resampled(self, x: Tensor) -> Tensor:
         if self.resample == "down":
@@ -186,7 +216,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = nn.GroupNorm(groups_of(channels), channels, eps=1e-6)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.project = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.project.weight)
@@ -254,7 +284,7 @@ class UNet(nn.Module):
                 self.up.append(nn.ModuleList([block(width, width, "up")]))
                 self.takes_skip.append(False)
 
-        self.norm_out = group_norm(width)
+        self.norm_out = NormSiLU(width)
         self.conv_out = conv3x3(width, 3, zero=True)
 
     def forward(self, x: Tensor, y: Tensor | None = None, gamma: Tensor | None = None) -> Tensor:
@@ -270,9 +300,21 @@ class UNet(nn.Module):
         correction = self._layers(torch.cat([x, details / variance.sqrt()], dim=1), gamma)
         return (1 - g).sqrt() / variance * details + (g / variance).sqrt() * s * correction
 
-    def compile_blocks(self) -> None:
-        """Compile every residual block by itself with torch.compile: blocks of one shape share the compiled code."""
+    def compile_parts(self, parts: Literal["blocks", "norms"]) -> None:
+        """Compile less than the whole network, by torch.compile: it takes less long and brings most of it on GPUs.
+
+        "blocks": every residual block by itself; blocks of one shape share the compiled code. "norms": what norms and
+        sums do with whole tensors, for all shapes at once.
+        """
         blocks = [module for module in self.modules() if isinstance(module, ResidualBlock)]
+        if parts == "norms":
+            parts_of: list[Any] = [torch.compile(f, dynamic=True) for f in (channel_sums, scaled_silu, residual_sum)]
+            sums, scaled, residual = parts_of
+            for norm in (module for module in self.modules() if isinstance(module, NormSiLU)):
+                norm.channel_sums, norm.scaled_silu = sums, scaled
+            for block in blocks:
+                block.residual_sum = residual
+            return
         limits = torch._dynamo.config
         limits.recompile_limit = max(limits.recompile_limit, 4 * len(blocks))
         for block in blocks:
@@ -289,7 +331,7 @@ class UNet(nn.Module):
         h = run_stage(self.middle, h, embedding)
         for stage, takes_skip in zip(self.up, self.takes_skip, strict=True):
             h = run_stage(stage, torch.cat([h, skips.pop()], dim=1) if takes_skip else h, embedding)
-        return self.conv_out(norm_silu(self.norm_out, h))
+        return self.conv_out(self.norm_out(h))
 
     def _check(self, x: Tensor) -> None:
         height, width = x.shape[-2:]
