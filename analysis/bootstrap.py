@@ -1,5 +1,7 @@
 """The pigeonhole bootstrap: subjects and images are both drawn again, and a response counts once for each pair drawn.
 
+Of grouped images, whole groups are drawn.
+
 Source: Owen 2007, "The pigeonhole bootstrap". Conservative: it estimates V_s + V_i + V_0, more than the headline's
 V_s + V_i - V_0.
 """
@@ -55,7 +57,7 @@ def rates_drawn(cells: Cells, by_subject: Array, by_image: Array) -> Array:
     """The fool rate of each resample [batch]; nan where none of the pairs drawn has a response."""
     shape = (by_image.shape[1], by_subject.shape[1])
     k, n = (
-        ((sparse.csr_array((values, (cells.image, cells.subject)), shape) @ by_subject.T).T * by_image).sum(axis=1)
+        ((sparse.csr_array((values, (cells.cluster, cells.subject)), shape) @ by_subject.T).T * by_image).sum(axis=1)
         for values in (cells.k, cells.n)
     )
     return np.divide(k, n, out=np.full(len(n), np.nan), where=n > 0)
@@ -66,13 +68,13 @@ def _times_drawn(things: int, size: int, rng: np.random.Generator) -> Array:
 
 
 def _interval(cells: Cells, resamples: int, rng: np.random.Generator) -> dict[str, object]:
-    note = why_not_estimable(cells.subjects, cells.images)
+    note = why_not_estimable(cells)
     n = int(cells.n.sum())
     row: dict[str, object] = {"n": n, "subjects": cells.subjects, "images": cells.images, "note": note}
     row |= {"fool_rate": cells.k.sum() / n if n else np.nan, "resamples": 0 if note else resamples}
     if note:
         return row
-    batches = draws(cells.subjects, cells.images, resamples, rng)
+    batches = draws(cells.subjects, cells.groups, resamples, rng)
     rates = np.concatenate([rates_drawn(cells, *weights) for weights in batches])
     tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(rates, [tail, 1 - tail])

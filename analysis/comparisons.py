@@ -32,15 +32,15 @@ def compare(
     """Differences of fool rates between all pairs of levels of `factor`, in each family of comparisons.
 
     Columns: `family`, FACTOR_a, FACTOR_b, n_a, n_b; subjects and images in either; difference = rate of a - rate of b;
-    se, two-way clustered over the subjects and images of both; df; the pair's own 95 % interval ci_low to ci_high and
-    p; p_holm, adjusted over the estimable pairs of the family; simultaneous_low and _high, which cover all of the
-    family's differences at once with 95 % (Bonferroni: a little wider than what Holm's test decides by); design:
-    "within" (the same subjects judged both), "between" (nobody did) or "mixed"; note.
+    se, two-way clustered over the subjects and the images, or groups of images, of both; df; the pair's own 95 %
+    interval ci_low to ci_high and p; p_holm, adjusted over the estimable pairs of the family; simultaneous_low and
+    _high, which cover all of the family's differences at once with 95 % (Bonferroni: a little wider than what Holm's
+    test decides by); design: "within" (the same subjects judged both), "between" (nobody did) or "mixed"; note.
 
-    reference: "t" with min(subjects of a, subjects of b, images) - 1 degrees of freedom, as fool_rates has it, is the
-    default, since the normal "z" is too sure with few subjects.
+    reference: "t" with the smaller of the degrees of freedom that fool_rates gives a and b is the default, since the
+    normal "z" is too sure with few subjects.
 
-    The variance is V_s + V_i - V_0, and at least the smaller of V_s and V_i. What a and b share cancels in it; the
+    The variance is V_s + V_g - V_0, and at least the smaller of V_s and V_g. What a and b share cancels in it; the
     larger, the floor of fool_rates, would put the images' part back where the design balanced it out. Between subjects,
     V_0 is the plain sum of squares of human_study.md §4; where a subject sees an image of both, it is that of the sums,
     with Cameron, Gelbach and Miller's factor.
@@ -71,35 +71,30 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 def _pair(trials: pd.DataFrame, factor: str, a: Any, b: Any, reference: Reference) -> dict[str, Any]:
     """A row of `compare` without its family's key and adjustments."""
     both = trials[trials[factor].isin([a, b])]
-    cells = count(both, level=(both[factor] == b).to_numpy(np.int64))
-    first, second = _arm(cells, 0), _arm(cells, 1)
+    level = (both[factor] == b).to_numpy(np.int64)
+    cells, (first, second) = count(both, level), (count(both[level == arm]) for arm in (0, 1))
     shared = len(np.intersect1d(first.subject, second.subject))
     design = "between" if not shared else "within" if shared == first.subjects == second.subjects else "mixed"
     row = {f"{factor}_a": a, f"{factor}_b": b, "n_a": int(first.n.sum()), "n_b": int(second.n.sum())}
     row |= {"subjects": cells.subjects, "images": cells.images, "design": design}
     row |= {"difference": _rate(first) - _rate(second)}
-    fewest = min(first.subjects, second.subjects), min(first.images, second.images)
-    note = why_not_estimable(*fewest)
-    v = _difference_variances(cells, correct_cells=design != "between") if not note else Variances(0, 0, 0)
-    variance = max(v.two_way, min(v.subject, v.image))
+    note = why_not_estimable(first, second)
+    v = variances(cells, _influence(cells, first, second), design != "between") if not note else Variances(0, 0, 0)
+    variance = max(v.two_way, min(v.subject, v.group))
     if note or variance < np.finfo(float).eps / len(both):
         return row | {"p": math.nan, "note": note or "not estimable: no variation"}
-    df = math.inf if reference == "z" else min(fewest) - 1
+    df = math.inf if reference == "z" else min(first.df, second.df)
     test = t_test(row["difference"], math.sqrt(variance), df)
-    return row | {"se": math.sqrt(variance), "df": df} | test | {"note": caution(*fewest)}
+    return row | {"se": math.sqrt(variance), "df": df} | test | {"note": caution(first, second)}
 
 
-def _difference_variances(cells: Cells, correct_cells: bool) -> Variances:
+def _influence(cells: Cells, first: Cells, second: Cells) -> NDArray[np.float64]:
+    """What each cell adds to the deviation of the difference."""
+    signed = [(arm.k - _rate(arm) * arm.n) / arm.n.sum() * sign for arm, sign in ((first, 1.0), (second, -1.0))]
     influence = np.zeros(len(cells.n))
-    for level, sign in ((0, 1.0), (1, -1.0)):
-        arm, here = _arm(cells, level), cells.level == level
-        influence[here] = sign * (arm.k - _rate(arm) * arm.n) / arm.n.sum()
-    return variances(cells, influence, correct_cells)
-
-
-def _arm(cells: Cells, level: int) -> Cells:
-    here = cells.level == level
-    return Cells(cells.subject[here], cells.image[here], cells.level[here], cells.n[here], cells.k[here])
+    for level, values in enumerate(signed):
+        influence[cells.level == level] = values
+    return influence
 
 
 def _rate(cells: Cells) -> float:

@@ -1,7 +1,7 @@
 """Fool rates, the share of test trials on which people picked the model's output, and tests of them.
 
-The headline interval is two-way clustered: for new subjects and new images. Intervals for single subjects, and those
-that pretend that all responses are independent, stand beside it, to be compared.
+The headline interval is two-way clustered: for new subjects and new images, or groups of images. Intervals for single
+subjects, and those that pretend that all responses are independent, stand beside it, to be compared.
 """
 
 import math
@@ -13,27 +13,32 @@ from scipy import stats
 
 from analysis.clusters import Cells, caution, count, groups, numbered, variances, why_not_estimable
 from analysis.errors import DataError
-from analysis.intervals import LEVEL, binomial_p, clopper_pearson, jeffreys, wilson
+from analysis.intervals import LEVEL, ClusteredRates, binomial_p, clopper_pearson, jeffreys, wilson
 from analysis.tables import judgements, require
 
 CHANCE = 0.5
 MARGIN = 0.05
 CONDITION = ("task", "model")
 ESTIMATES = ["n", "k", "subjects", "images", "fool_rate", "se", "ci_low", "ci_high", "p_50"]
-FOOL_RATES = [*ESTIMATES, "hyper_real", "design_effect", "note"]
+FOOL_RATES = [*ESTIMATES, "groups", "df", "hyper_real", "design_effect", "note"]
+NO_VARIATION = "no variation: interval as of independent responses"
 
 
 def fool_rates(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.DataFrame:
     """Fool rates with two-way clustered intervals, one row for each group of test trials, sorted.
 
     Give it what `exclude` kept; practice and catch trials are never counted. Columns: `by`; n responses, k of which
-    picked the model's output; subjects, images; fool_rate = k / n; se, and the 95 % interval ci_low to ci_high, within
-    [0, 1], from Student's t with min(subjects, images) - 1 degrees of freedom; p_50, two-sided p of "the rate is 50 %"
-    by the same t; hyper_real, whether the whole interval is above 50 %; design_effect, the variance as a multiple of
-    that of n independent responses; note, why numbers are nan or to be taken with care, else "".
+    picked the model's output; subjects, images; fool_rate = k / n; se; the 95 % interval ci_low to ci_high, within
+    [0, 1]; p_50, two-sided p of "the rate is 50 %"; groups of images (the column `group`, if there is one, else every
+    image for itself); df, min(subjects, groups) - 1, less where groups are of unequal sizes; hyper_real, whether the
+    whole interval is above 50 %; design_effect, the variance as a multiple of that of n independent responses; note,
+    why numbers are nan or to be taken with care (say, few photographs), else "".
 
-    The variance is V_s + V_i - V_0 (by subject, by image, by response), and at least V_s and V_i (human_study.md §4.1).
-    Raises DataError for missing columns. Neither the order of the rows nor that of the columns changes any digit.
+    The variance is V_s + V_g - V_0 (by subject, by group of images, by both), and at least V_s and V_g (human_study.md
+    §4.1). Interval and p are by Student's t from 1/3 to 2/3, and beyond by Jeffreys' interval with the effective number
+    of responses (`intervals.ClusteredRates`). Where all responses are the same, the se is nan and the interval that of
+    independent ones. Raises DataError for missing columns. Neither the order of the rows nor that of the columns
+    changes any digit.
     """
     trials = numbered(responses, by)
     rows = [key | _estimate(count(part)) for key, part in groups(trials, by)]
@@ -48,25 +53,31 @@ def t_test(value: float, se: float, df: float, null: float = 0.0) -> dict[str, f
 
 
 def equivalence(rates: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
-    """Whether rates are 50 % within a pre-registered margin: two one-sided t tests (TOST) at 5 % for fool_rates' rows.
+    """Whether rates are 50 %, or differences 0, within a pre-registered margin: two one-sided tests (TOST) at 5 %.
 
-    Adds margin, ci90_low and ci90_high (equivalent: inside 50 % ± margin), p_equivalence (the larger of the two),
-    equivalent. Not to reject 50 % shows no equivalence; this does. Where the se is nan, so is p, and equivalent False.
+    rates: rows of fool_rates or of comparisons.compare. Adds margin, ci90_low and ci90_high (equivalent: inside 50 % ±
+    margin, or 0 ± margin), p_equivalence (the larger of the two, of each row alone), equivalent. Not to reject 50 %
+    shows no equivalence; this does. Where there is no interval, p is nan and equivalent False.
     """
-    require(rates, ("subjects", "images", "fool_rate", "se"), "fool rates")
     if not 0 < margin < CHANCE:
         raise DataError(f"margin = {margin}: must be above 0 and below {CHANCE}")
-    df = (rates[["subjects", "images"]].astype(float).min(axis=1) - 1).clip(lower=1)
-    distance, se = (rates["fool_rate"].astype(float) - CHANCE).abs(), rates["se"].astype(float)
+    low, high, p = (_tost_of_differences if "difference" in rates else _tost_of_rates)(rates, margin)
+    return rates.assign(margin=margin, ci90_low=low, ci90_high=high, p_equivalence=p, equivalent=p < 1 - LEVEL)
+
+
+def _tost_of_rates(rates: pd.DataFrame, margin: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    require(rates, ("n", "fool_rate", "design_effect", "df"), "fool rates")
+    tested = ClusteredRates(*(rates[c].to_numpy(float) for c in ("fool_rate", "n", "design_effect", "df")))
+    level = 2 * LEVEL - 1
+    p = np.maximum(tested.p_above(CHANCE - margin, level), tested.p_below(CHANCE + margin, level))
+    return *tested.interval(level), p
+
+
+def _tost_of_differences(pairs: pd.DataFrame, margin: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    require(pairs, ("difference", "se", "df"), "comparisons")
+    difference, se, df = (pairs[column].to_numpy(float) for column in ("difference", "se", "df"))
     half = stats.t.ppf(LEVEL, df) * se
-    p = pd.Series(stats.t.sf((margin - distance) / se, df), rates.index)
-    return rates.assign(
-        margin=margin,
-        ci90_low=rates["fool_rate"] - half,
-        ci90_high=rates["fool_rate"] + half,
-        p_equivalence=p,
-        equivalent=p < 1 - LEVEL,
-    )
+    return difference - half, difference + half, stats.t.sf((margin - np.abs(difference)) / se, df)
 
 
 def subject_rates(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.DataFrame:
@@ -104,29 +115,27 @@ def pooled(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.DataFra
 def _estimate(cells: Cells) -> dict[str, object]:
     """A row of fool_rates without its key."""
     n, k = int(cells.n.sum()), int(cells.k.sum())
-    subjects, images = cells.subjects, cells.images
     rate = k / n if n else math.nan
-    row: dict[str, object] = {"n": n, "k": k, "subjects": subjects, "images": images, "fool_rate": rate}
-    row |= dict.fromkeys(["se", "ci_low", "ci_high", "p_50", "design_effect"], math.nan)
-    row |= {"hyper_real": False, "note": why_not_estimable(subjects, images)}
+    row: dict[str, object] = {"n": n, "k": k, "subjects": cells.subjects, "images": cells.images, "fool_rate": rate}
+    row |= dict.fromkeys(["se", "ci_low", "ci_high", "p_50", "df", "design_effect"], math.nan)
+    row |= {"groups": cells.groups, "hyper_real": False, "note": why_not_estimable(cells)}
     if row["note"]:
         return row
+    if k in (0, n):
+        return row | _tested(rate, n, 1.0, cells.df) | {"note": "; ".join(filter(None, [NO_VARIATION, caution(cells)]))}
     v = variances(cells, (cells.k - rate * cells.n) / n)
-    variance = max(v.two_way, v.subject, v.image)
-    if k in (0, n) or variance < np.finfo(float).eps / n:
+    variance = max(v.two_way, v.subject, v.group)
+    if variance < np.finfo(float).eps / n:
         return row | {"note": "not estimable: no variation"}
-    se = math.sqrt(variance)
-    test = t_test(rate, se, min(subjects, images) - 1, null=CHANCE)
-    low, high = max(test["ci_low"], 0.0), min(test["ci_high"], 1.0)
-    return row | {
-        "se": se,
-        "ci_low": low,
-        "ci_high": high,
-        "p_50": test["p"],
-        "hyper_real": low > CHANCE,
-        "design_effect": variance / (rate * (1 - rate) / n),
-        "note": caution(subjects, images),
-    }
+    tested = _tested(rate, n, variance / (rate * (1 - rate) / n), cells.df)
+    return row | tested | {"se": math.sqrt(variance), "note": caution(cells)}
+
+
+def _tested(rate: float, n: int, design_effect: float, df: float) -> dict[str, float]:
+    tested = ClusteredRates(np.array(rate), np.array(n), np.array(design_effect), np.array(df))
+    low, high = (float(end) for end in tested.interval())
+    row = {"ci_low": low, "ci_high": high, "p_50": float(tested.p_two_sided(CHANCE)), "hyper_real": low > CHANCE}
+    return row | {"df": df, "design_effect": design_effect}
 
 
 def _over_subjects(rates: np.ndarray) -> dict[str, object]:

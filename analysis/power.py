@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from analysis.clusters import count, groups, numbered, variances, why_not_estimable
+from analysis.clusters import IMAGE, count, groups, numbered, variances, why_not_estimable
 from analysis.errors import DataError
 from analysis.fool_rate import CONDITION, MARGIN
 
@@ -99,8 +99,8 @@ def spread_of(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.Data
     """
     rows = []
     for key, part in groups(numbered(responses, by), by):
-        cells = count(part)
-        note = why_not_estimable(cells.subjects, cells.images)
+        cells = count(part, cluster=IMAGE)
+        note = why_not_estimable(cells)
         if note:
             rows.append(key | {"note": note})
             continue
@@ -108,7 +108,7 @@ def spread_of(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.Data
         v = variances(cells, (cells.k - rate * cells.n) / n, correct_cells=False)
         subject, image = (
             np.sqrt(max(size * (variance - v.cell), 0.0))
-            for size, variance in ((cells.subjects, v.subject), (cells.images, v.image))
+            for size, variance in ((cells.subjects, v.subject), (cells.images, v.group))
         )
         rows.append(key | {"subject": subject, "image": image, "response": np.sqrt(rate * (1 - rate)), "note": ""})
     return pd.DataFrame(rows, columns=[*by, "subject", "image", "response", "note"])

@@ -24,6 +24,9 @@ def simulate(
     trials: int = 50,
     subject_sd: float = 0.5,
     image_sd: float = 0.8,
+    image_correlation: float = 1.0,
+    groups: int | None = None,
+    group_share: float = 0.5,
     exposures: Sequence[int] = (3000,),
     within: bool = False,
     task: int = 1,
@@ -39,23 +42,31 @@ def simulate(
     rates: by model, over new subjects and new images; a sequence has one for each of `exposures` (ms). subjects: of
     each condition (model and exposure), or of the study where `within` is set, in which case a subject's `trials` are
     shared among the conditions. Every image is seen about equally often, never twice by a subject. subject_sd,
-    image_sd: of normal deviations on the logit scale; an image's is the same under all models. catch, practice: trials
-    of those kinds. flagged: share of the trials whose timing failed. guessers: share of the subjects who answer at
-    random, fast, and fail catch trials. The same arguments give the same frame. DataError for what cannot be.
+    image_sd: of normal deviations on the logit scale. image_correlation: of an image's deviations under two models; at
+    1, the default, they are the same. groups: of images (photographs, say), of equal sizes, named in the column
+    `group`; group_share: of the images' variance, that between groups. catch, practice: trials of those kinds. flagged:
+    share of the trials whose timing failed. guessers: share of the subjects who answer at random, fast, and fail catch
+    trials. The same arguments give the same frame. DataError for what cannot be.
     """
     conditions = _conditions(rates, exposures)
     _check(conditions, subjects, images, trials, within)
     _check_spread(subject_sd=subject_sd, image_sd=image_sd)
-    _check_shares(flagged=flagged, guessers=guessers)
+    _check_shares(flagged=flagged, guessers=guessers, image_correlation=image_correlation, group_share=group_share)
+    if groups is not None and not 1 <= groups <= images:
+        raise DataError(f"{groups} groups of {images} images: must be from 1 to {images}")
     rng = np.random.default_rng(seed)
-    image_effect = rng.normal(0, image_sd, images)
+    image_effect = image_sd * _correlated(len(rates), images, image_correlation, rng)
+    if groups is not None:
+        group_effect = image_sd * _correlated(len(rates), groups, image_correlation, rng)
+        of_group = group_effect[:, np.arange(images) % groups]
+        image_effect = np.sqrt(1 - group_share) * image_effect + np.sqrt(group_share) * of_group
     people = subjects if within else subjects * len(conditions)
     seen = _allocate(people, images, trials, 1 if within else len(conditions), rng)
     subject = np.repeat(np.arange(people), trials)
     slot = np.tile(np.arange(trials), people)
     condition = (slot + subject) % len(conditions) if within else subject // subjects
     center = np.array([_center(rate, float(np.hypot(subject_sd, image_sd))) for *_, rate in conditions])
-    effect = rng.normal(0, subject_sd, people)[subject] + image_effect[seen.ravel()]
+    effect = rng.normal(0, subject_sd, people)[subject] + image_effect[condition // len(exposures), seen.ravel()]
     guesses = rng.permutation(people) < round(guessers * people)
     chance = np.where(guesses[subject], 0.5, special.expit(center[condition] + effect))
     tests = _trials(subject, slot, condition, chance, "test", [f"{i:04d}" for i in seen.ravel()], rng)
@@ -64,7 +75,19 @@ def simulate(
         for kind, number in (("practice", practice), ("catch", catch))
     ]
     table = pd.concat([tests, *extra], ignore_index=True)
-    return _finished(table, conditions, guesses, study, task, flagged, rng)
+    responses = _finished(table, conditions, guesses, study, task, flagged, rng)
+    if groups is None:
+        return responses
+    names = {f"{i:04d}": f"g{i % groups:04d}" for i in range(images)}
+    return responses.assign(group=responses["image_id"].map(names).fillna(""))
+
+
+def _correlated(models: int, size: int, correlation: float, rng: np.random.Generator) -> Array:
+    """Standard normal deviations [models, size], of which any two models' correlate."""
+    shared = rng.normal(0, 1, size)
+    if correlation == 1:
+        return np.tile(shared, (models, 1))
+    return np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * rng.normal(0, 1, (models, size))
 
 
 def _conditions(rates: Mapping[str, float | Sequence[float]], exposures: Sequence[int]) -> list[tuple[str, int, float]]:

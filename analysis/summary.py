@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis.bootstrap import RESAMPLES, pigeonhole
-from analysis.clusters import why_not_estimable
+from analysis.clusters import NO_RESPONSES
 from analysis.exclusions import Rules, exclude
 from analysis.fool_rate import CONDITION, FOOL_RATES, fool_rates, pooled, subject_summary
 from analysis.tables import judgements
@@ -62,11 +62,11 @@ def all_intervals(
 def _every_group(rates: pd.DataFrame, responses: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """The rates with a row for each group of test trials, also for those that left no response."""
     if not by:
-        return rates.assign(note=rates["note"].replace(why_not_estimable(0, 0), EXCLUDED))
+        return rates.assign(note=rates["note"].replace(NO_RESPONSES, EXCLUDED))
     everything = judgements(responses, by)[list(by)].drop_duplicates().sort_values(list(by))
     table = everything.merge(rates, on=list(by), how="left")
     gone = table["n"].isna()
-    counts = ["n", "k", "subjects", "images"]
+    counts = ["n", "k", "subjects", "images", "groups"]
     table[counts] = table[counts].fillna(0).astype("int64")
     table["hyper_real"] = table["hyper_real"].eq(True)
     return table.assign(note=table["note"].where(~gone, EXCLUDED))

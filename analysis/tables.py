@@ -3,10 +3,12 @@
 A frame that `load` or `validate` returned holds one row a response and these columns, in any order, with others after:
 study, condition, model, subject, image_id, excluded_reason (text); task, exposure_ms, trial_index (whole numbers);
 kind (test, practice or catch); real_side, choice_side (left or right); picked_model (1: the model's output was chosen),
-timing_ok, finished (0 or 1); rt_ms, exposure_actual_ms (ms, nan where not measured); received_at (UTC).
+timing_ok, finished (0 or 1); rt_ms, exposure_actual_ms (ms, nan where not measured); received_at (UTC). A column
+`group` is optional: the images that analyses draw together (the photograph a crop is from), "" for an image of its own.
 """
 
 import difflib
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -28,12 +30,15 @@ VALUES = {
 }
 WHOLE = ("task", "exposure_ms", "trial_index", "picked_model", "timing_ok", "finished")
 MEASURED = ("rt_ms", "exposure_actual_ms")
+NUMBERS = (*WHOLE, *MEASURED, "value", "ci_low", "ci_high")
+LISTED = 8  # names in an error
 TEXT = ("study", "condition", "model", "subject", "image_id", "excluded_reason")
 COLUMNS = (
     *("study", "task", "condition", "model", "exposure_ms", "subject", "image_id", "kind", "trial_index"),
     *("real_side", "choice_side", "picked_model", "rt_ms", "exposure_actual_ms", "timing_ok", "finished"),
     *("excluded_reason", "received_at"),
 )
+TRUTHS = ("picked_model", "timing_ok", "finished")
 # What may occur once: a trial, and a picture of one model before one subject.
 TRIAL = ("study", "task", "condition", "subject", "kind", "trial_index")
 SHOWN = ("study", "task", "condition", "model", "subject", "image_id")
@@ -43,20 +48,48 @@ LARGEST = 2**53  # whole number of a float that is exact
 Paths = str | Path | Iterable[str | Path]
 
 
-def load(paths: Paths, models: Collection[str] | None = None) -> pd.DataFrame:
+def load(
+    paths: Paths, models: Collection[str] | str | None = None, groups: pd.DataFrame | Paths | None = None
+) -> pd.DataFrame:
     """The responses of one file or several, typed and checked, in the order of the files.
 
-    models: the names that may occur; without, any. Raises DataError, naming file and line, for a missing column, a
-    value outside its range, a response given twice, a model not in `models`, and files without responses.
+    models: the names that may occur; without, any. groups: the per_image.csv of the run whose pictures were judged, as
+    a file or as `load_scores` gives it; its images get their column `group`, by which analyses cluster (`with_groups`).
+    Files may be as Excel saves them: separated by semicolons or tabs, with decimal commas if they are, TRUE and FALSE
+    for 1 and 0. Spaces around names are removed with a UserWarning.
+
+    Raises DataError, naming file and line, for a missing column, a value outside its range, a response given twice, a
+    model not in `models`, an image not in `groups`, and files without responses.
     """
     files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     if not files:
         raise DataError("no file of responses is named")
-    responses = pd.concat([validate(_read(path), str(path)) for path in files], ignore_index=True)
+    frames = []
+    for path in files:  # no comprehension, whose frame warnings would count as a caller
+        frames.append(validate(_read(path, COLUMNS), str(path)))
+    responses = pd.concat(frames, ignore_index=True)
     _check_unique(responses, "the files together" if len(files) > 1 else str(files[0]))
     if models is not None:
-        check_names(responses.loc[responses["kind"] == "test", "model"], models, "model")
-    return responses
+        known = [models] if isinstance(models, str) else models
+        check_names(responses.loc[responses["kind"] == "test", "model"], known, "model")
+    if groups is None:
+        return responses
+    return with_groups(responses, groups if isinstance(groups, pd.DataFrame) else load_scores(groups))
+
+
+def with_groups(responses: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Responses with the `group` of each image as the scores of a run have it, rows of per_image.csv.
+
+    DataError for images of test trials that are not in the run, and for images of two groups.
+    """
+    require(scores, ("image_id", "group"), "scores")
+    pairs = scores[["image_id", "group"]].fillna("").drop_duplicates()
+    twice = pairs.loc[pairs.duplicated("image_id"), "image_id"]
+    if len(twice):
+        raise DataError(f'scores: image "{twice.iloc[0]}" is of two groups')
+    check_names(responses.loc[responses["kind"] == "test", "image_id"], set(pairs["image_id"]), "image")
+    group = pairs.set_index("image_id")["group"]
+    return responses.assign(group=responses["image_id"].map(group).fillna(""))
 
 
 def validate(frame: pd.DataFrame, name: str = "responses") -> pd.DataFrame:
@@ -65,8 +98,10 @@ def validate(frame: pd.DataFrame, name: str = "responses") -> pd.DataFrame:
     if frame.empty:
         raise DataError(f"{name}: holds no responses")
     typed = frame.reset_index(drop=True)
-    for column in TEXT:
-        typed[column] = typed[column].fillna("").astype(str)
+    for column in (column for column in (*TEXT, "group") if column in typed):
+        typed[column] = _names(typed[column], name)
+    for column in TRUTHS:
+        typed[column] = typed[column].map(_as_number)
     for column in WHOLE:
         typed[column] = _whole(typed[column], name)
     for column, allowed in VALUES.items():
@@ -116,16 +151,34 @@ def require(frame: pd.DataFrame, columns: Iterable[str], name: str) -> None:
 
 
 def check_names(names: Iterable[str], known: Collection[str], what: str) -> None:
-    """DataError for the first name that is not known, with the nearest that is."""
+    """DataError for the first name that is not known, with the nearest that is, or some that are."""
     for name in sorted(set(names) - set(known)):
         close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-        hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(sorted(known))}"
+        some = [*sorted(known)[:LISTED], *["…"] * (len(known) > LISTED)]
+        hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(some)}"
         raise DataError(f'unknown {what} "{name}"; {hint}')
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, columns: Collection[str]) -> pd.DataFrame:
+    """The cells of a CSV file as text; separated by semicolons or tabs only where that gives it all of the columns."""
+    header = _parsed(path, ",", rows=0).columns
+    other = next((separator for separator in "\t;" if len(header) == 1 and separator in header[0]), None)
+    if other is None:
+        return _parsed(path, ",")
+    frame = _parsed(path, other)
+    if not set(columns) <= set(frame.columns):
+        raise DataError(f"{path}: columns are not separated by commas; save it as CSV with commas")
+    return frame.assign(**{column: _decimal_points(frame[column]) for column in NUMBERS if column in frame})
+
+
+def _decimal_points(values: pd.Series) -> pd.Series:
+    """Decimal commas as points, unless the column has points, too: then either could separate thousands."""
+    return values if values.str.contains(".", regex=False).any() else values.str.replace(",", ".")
+
+
+def _parsed(path: Path, separator: str, rows: int | None = None) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)  # names like "NA" are names
+        frame = pd.read_csv(path, sep=separator, nrows=rows, dtype=str, keep_default_na=False)  # "NA" is a name
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except pd.errors.EmptyDataError:
@@ -133,8 +186,6 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # ValueError: pandas' parser errors and undecodable text
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: not a readable table ({reason})") from None
-    if len(frame.columns) == 1 and set(";\t") & set(frame.columns[0]):
-        raise DataError(f"{path}: columns are not separated by commas; save it as CSV with commas")
     return frame
 
 
@@ -142,15 +193,16 @@ def _load_table(paths: Paths, columns: Sequence[str]) -> pd.DataFrame:
     files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     frames = []
     for path in files:
-        frame = _read(path)
+        frame = _read(path, columns)
         require(frame, columns, str(path))
         numbers = pd.to_numeric(frame["value"].replace("", "nan"), errors="coerce")
         unread = numbers.isna() & ~frame["value"].str.lower().isin(["", "nan"])
         _refuse(unread, frame["value"], str(path), "must be a number")
         frame["value"] = numbers
         if "higher_is_better" in columns:
-            higher = frame["higher_is_better"]
-            _refuse(~higher.isin(["True", "False"]), higher, str(path), "must be True or False")
+            higher = frame["higher_is_better"].str.capitalize()  # Excel writes TRUE
+            _refuse(~higher.isin(["True", "False"]), frame["higher_is_better"], str(path), "must be True or False")
+            frame["higher_is_better"] = higher
         frames.append(frame)
     if not sum(map(len, frames)):
         raise DataError(f"{', '.join(map(str, files)) or 'no file named'}: holds no scores")
@@ -162,6 +214,22 @@ def _refuse(wrong: pd.Series, values: pd.Series, name: str, rule: str) -> None:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise DataError(f'{name}, line {row + 2}: {values.name} is "{values.iloc[row]}", {rule}')
+
+
+def _names(values: pd.Series, name: str) -> pd.Series:
+    """Text without spaces around it, which would make another name of the same."""
+    given = values.fillna("").astype(str)
+    stripped = given.str.strip()
+    spaced = sorted(set(stripped[stripped != given]))
+    if spaced:
+        some = ", ".join(f'"{one}"' for one in spaced[:LISTED]) + ", …" * (len(spaced) > LISTED)
+        warnings.warn(f"{name}: spaces around {values.name} {some} removed", UserWarning, stacklevel=4)
+    return stripped
+
+
+def _as_number(value: object) -> object:
+    """1 and 0 for true and false, however a program wrote them; anything else as it is."""
+    return {"true": 1, "false": 0}.get(str(value).strip().lower(), value)
 
 
 def _whole(values: pd.Series, name: str) -> pd.Series:

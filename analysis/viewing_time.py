@@ -27,18 +27,18 @@ def viewing_time_slopes(responses: pd.DataFrame, by: Sequence[str] = CONDITION) 
 def _slope(trials: pd.DataFrame) -> dict[str, object]:
     exposures, level = np.unique(trials["exposure_ms"], return_inverse=True)
     cells = count(trials, level)
-    subjects, images = cells.subjects, cells.images
-    row: dict[str, object] = {"n": len(trials), "subjects": subjects, "images": images, "times": len(exposures)}
-    note = why_not_estimable(subjects, images) or ("not estimable: one exposure" if len(exposures) == 1 else "")
+    row: dict[str, object] = {"n": len(trials), "subjects": cells.subjects, "images": cells.images}
+    row["times"] = len(exposures)
+    note = why_not_estimable(cells) or ("not estimable: one exposure" if len(exposures) == 1 else "")
     if note:
         return row | {"note": note}
     slope, influence = _least_squares(cells, np.log2(exposures)[cells.level])
     v = variances(cells, influence)
-    variance = max(v.two_way, min(v.subject, v.image))
+    variance = max(v.two_way, min(v.subject, v.group))
     if variance < np.finfo(float).eps / len(trials):
         return row | {"slope": slope, "note": "not estimable: no variation"}
-    se, df = math.sqrt(variance), min(subjects, images) - 1
-    return row | {"slope": slope, "se": se, "df": df} | t_test(slope, se, df) | {"note": caution(subjects, images)}
+    se, df = math.sqrt(variance), cells.df
+    return row | {"slope": slope, "se": se, "df": df} | t_test(slope, se, df) | {"note": caution(cells)}
 
 
 def _least_squares(cells: Cells, x: np.ndarray) -> tuple[float, np.ndarray]:

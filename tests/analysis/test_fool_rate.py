@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from analysis.bootstrap import draws, pigeonhole
 from analysis.clusters import IMAGE, SUBJECT, numbered
@@ -100,8 +101,7 @@ def only(study: pd.DataFrame, **values: object) -> pd.DataFrame:
     [
         (lambda study: only(study, subject="s00000"), "one subject"),
         (lambda study: only(study, image_id="0003"), "one image"),
-        (lambda study: only(study).assign(picked_model=0), "no variation"),
-        (lambda study: only(study).assign(picked_model=1), "no variation"),
+        (lambda study: only(study).assign(group="photograph"), "one photograph"),
     ],
 )
 def test_what_cannot_be_estimated_says_so(study, part, note):
@@ -155,8 +155,59 @@ def test_the_variance_is_at_least_that_over_subjects():
 
 
 def test_intervals_stay_between_0_and_1():
-    ends = fool_rates(simulate({"never": 0.03, "nearly always": 0.97}, subjects=4, images=30, trials=15, seed=1))
-    assert ends["ci_high"].tolist()[0] == 1 and ends["ci_low"].tolist()[1] == 0
+    rates = fool_rates(simulate({"never": 0.03, "nearly always": 0.97}, subjects=4, images=30, trials=15, seed=1))
+    low, rate, high = (rates[column].to_numpy() for column in ("ci_low", "fool_rate", "ci_high"))
+    assert ((low >= 0) & (low < rate) & (rate < high) & (high <= 1)).all()
+
+
+@pytest.mark.parametrize("picked", [0, 1])
+def test_extremes_have_an_interval_and_tests(study, picked):
+    """0 of n is as likely as 2.5 % where the rate is at the end of the interval of n independent responses, or a little
+    further in for the degrees of freedom."""
+    same = only(study).assign(picked_model=picked)
+    rates = fool_rates(same)
+    rate = rates.iloc[0]
+    ends = [rate["ci_low"], rate["ci_high"]] if picked == 0 else [1 - rate["ci_high"], 1 - rate["ci_low"]]
+    n = rate["n"] * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, rate["df"])) ** 2
+    assert ends == pytest.approx([0, stats.beta.ppf(0.975, 0.5, n + 0.5)], rel=1e-9)
+    assert rate["p_50"] < 1e-9 and rate["hyper_real"] == (picked == 1) and np.isnan(rate["se"])
+    assert rate["note"].startswith("no variation: interval as of independent responses")
+    tested = equivalence(rates, margin=0.1).iloc[0]
+    assert tested["p_equivalence"] == pytest.approx(1) and not tested["equivalent"]
+    assert compare(pd.concat([same, same.assign(model="twin")]))["note"].eq("not estimable: no variation").all()
+
+
+def test_p_and_interval_agree_beyond_the_middle():
+    """Below 1/3 as within it, the interval excludes 50 % where p < 5 %, and TOST shows what the 90 % interval does."""
+    design = {"subjects": 6, "images": 12, "trials": 6, "catch": 0, "practice": 0}
+    rates = pd.concat([fool_rates(simulate({"m": 0.2}, seed=seed, **design)) for seed in range(60)])
+    excluded = (rates["ci_high"] < 0.5) | (rates["ci_low"] > 0.5)
+    assert (excluded == (rates["p_50"] < 0.05)).all() and 10 < excluded.sum() < 50
+    tested = equivalence(rates, margin=0.45)
+    inside = (tested["ci90_low"] > 0.05) & (tested["ci90_high"] < 0.95)
+    assert (inside == tested["equivalent"]).all() and 10 < inside.sum() < 50
+
+
+def test_images_cluster_by_their_group(study):
+    """As if each group was one image seen several times; that these are few is said beside the interval."""
+    tests = only(study)[only(study)["kind"] == "test"]
+    group = "g" + (tests["image_id"].astype(int) % 11).clip(upper=7).astype(str)  # the last is the largest
+    grouped = fool_rates(tests.assign(group=group)).iloc[0]
+    merged = fool_rates(tests.assign(image_id=group)).iloc[0]
+    assert (grouped["images"], grouped["groups"]) == (tests["image_id"].nunique(), 8) and merged["groups"] == 8
+    assert grouped["se"] == pytest.approx(merged["se"], rel=1e-12)
+    shares = group.value_counts(normalize=True)
+    assert grouped["df"] == pytest.approx(1 / (shares**2).sum() - 1) and grouped["df"] < merged["df"] == 7
+    assert grouped["note"] == "few photographs: 8 groups of images"
+    alone = fool_rates(tests.assign(group=tests["image_id"]))
+    pd.testing.assert_frame_equal(alone, fool_rates(tests), check_exact=True)
+    pd.testing.assert_frame_equal(fool_rates(tests.assign(group="")), fool_rates(tests), check_exact=True)
+
+
+def test_groups_of_two_studies_are_two(study):
+    tests = study.assign(group="g" + study["image_id"].str[-1:])
+    both = fool_rates(pd.concat([tests, tests.assign(study="second")]), ["model"])
+    assert (both["groups"] == 2 * fool_rates(tests, ["model"])["groups"]).all()
 
 
 def test_few_clusters_are_noted():

@@ -43,12 +43,12 @@ def test_round_trip(study, written):
     pd.testing.assert_frame_equal(fool_rate.fool_rates(loaded, by), fool_rate.fool_rates(study, by), check_exact=True)
 
 
-def test_several_files_are_one_table_and_their_subjects_differ(written):
+def test_several_files_are_one_table_and_their_subjects_and_images_differ(written):
     first = written(name="one.csv")
     second = written(lambda frame: frame.assign(study="other"), name="two.csv")
     together = tables.load([first, second])
     one, two = fool_rate.fool_rates(tables.load(first)), fool_rate.fool_rates(together)
-    assert (two["subjects"] == 2 * one["subjects"]).all() and (two["images"] == one["images"]).all()
+    assert (two["subjects"] == 2 * one["subjects"]).all() and (two["images"] == 2 * one["images"]).all()
     with pytest.raises(DataError, match="the files together: .* responses are there twice"):
         tables.load([first, first])
 
@@ -142,6 +142,75 @@ def test_files_that_other_programs_saved_are_the_same(written, change):
 def test_frames_that_nobody_validated_lose_nothing_without_a_word(study, column, value, message):
     with pytest.raises(DataError, match=message):
         tables.judgements(put(column, value, row=1)(study), ["model"])
+
+
+def test_one_model_may_be_named_alone(written):
+    path = written(lambda frame: frame[frame["model"] == "sr3"])
+    assert set(tables.load(path, models="sr3")["model"]) == {"sr3"}
+    with pytest.raises(DataError, match='unknown model "sr3"; did you mean "sr4"?'):
+        tables.load(path, models="sr4")
+
+
+def test_spaces_around_names_are_removed_and_said(study, written):
+    path = written(lambda frame: frame.assign(model=frame["model"].where(frame.index % 2 == 0, frame["model"] + " ")))
+    with pytest.warns(UserWarning, match='responses.csv: spaces around model "fsrgan", "pulse", "sr3" removed') as said:
+        loaded = tables.load(path)
+    assert len(said) == 1 and said[0].filename == __file__
+    pd.testing.assert_series_equal(loaded["model"], study["model"], check_dtype=False)
+
+
+def excel(path, separator: str, comma: bool = True) -> str:
+    """The file as spreadsheets save it in countries with decimal commas."""
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for column in ("picked_model", "timing_ok", "finished"):
+        frame[column] = frame[column].map({"1": "TRUE", "0": "FALSE"})
+    if comma:
+        frame["rt_ms"] = frame["rt_ms"].str.replace(".", ",")
+    return frame.to_csv(sep=separator, index=False)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("comma", [True, False])
+def test_what_a_spreadsheet_saved_is_the_same(written, separator, comma):
+    path = written()
+    expected = tables.load(path)
+    path.write_text("\ufeff" + excel(path, separator, comma), encoding="utf-8")
+    pd.testing.assert_frame_equal(tables.load(path), expected)
+
+
+def test_numbers_that_could_be_read_in_two_ways_are_refused(written):
+    path = written(put("rt_ms", "1.234,5"))
+    path.write_text(excel(path, ";", comma=False), encoding="utf-8")
+    with pytest.raises(DataError, match='line 7: rt_ms is "1.234,5", must be ms'):
+        tables.load(path)
+    with pytest.raises(DataError, match='line 7: rt_ms is "812,5", must be ms'):  # or 812 500 / 1000?
+        tables.load(written(put("rt_ms", "812,5")))
+
+
+def test_results_that_a_spreadsheet_saved(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("task;method;metric;value;higher_is_better\nt;m;lpips;0,125;FALSE\nt;m;psnr;20;TRUE\n")
+    results = tables.load_results(path)
+    assert results["value"].tolist() == [0.125, 20.0] and results["higher_is_better"].tolist() == [False, True]
+
+
+def test_groups_come_from_the_run_that_was_judged(study, written, tmp_path):
+    tests = study["kind"] == "test"
+    names = sorted(study.loc[tests, "image_id"].unique())
+    run = pd.DataFrame({"task": "t", "method": "m", "image_id": names, "metric": "psnr", "value": 1.0})
+    run["group"] = [f"photograph {int(name) % 8}" for name in names]
+    run.to_csv(tmp_path / "per_image.csv", index=False)
+    loaded = tables.load(written(), groups=tmp_path / "per_image.csv")
+    assert set(loaded.loc[loaded["kind"] != "test", "group"]) == {""}
+    of = loaded.loc[tests, "image_id"].astype(int) % 8
+    assert (loaded.loc[tests, "group"] == "photograph " + of.astype(str)).all()
+    pd.testing.assert_frame_equal(tables.load(written(), groups=run), loaded)
+    with pytest.raises(DataError, match=f'unknown image "{names[3]}"; did you mean'):
+        tables.load(written(), groups=run[run["image_id"] != names[3]])
+    with pytest.raises(DataError, match=f'scores: image "{names[0]}" is of two groups'):
+        tables.with_groups(study, pd.concat([run, run.assign(group="all")]))
+    path = written(lambda frame: frame.assign(group=loaded["group"]))
+    assert (tables.load(path)["group"] == loaded["group"]).all()
 
 
 def test_unknown_models_are_named(written):
