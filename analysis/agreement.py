@@ -9,18 +9,20 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.bootstrap import check_resamples, draws, rates_drawn
-from analysis.clusters import SUBJECT, Cells, count, groups, numbered
+from analysis.clusters import CLUSTER, FEW, SUBJECT, Cells, codes, count, few_photographs, groups, numbered
+from analysis.comparisons import holm
 from analysis.errors import DataError
 from analysis.fool_rate import CONDITION, fool_rates
 from analysis.intervals import LEVEL
 from analysis.tables import judgements, require
 
 Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
 
 RESAMPLES = 1000
 FEWEST_METHODS, FEWEST_IMAGES = 3, 5
 FEW_METHODS = 6
-CORRELATIONS = ["kendall", "kendall_low", "kendall_high", "spearman", "spearman_low", "spearman_high", "p"]
+CORRELATIONS = ["kendall", "kendall_low", "kendall_high", "spearman", "spearman_low", "spearman_high", "p", "p_holm"]
 
 
 def method_points(
@@ -33,8 +35,8 @@ def method_points(
     it is not known). Models without scores, and methods that nobody judged, are left out. DataError where no image, or
     no method, is in both.
     """
-    scores, known = _matched(responses, scores, results)
-    rates = fool_rates(responses, [*by, "model"]).rename(columns={"model": "method"})
+    trials, scores, known = _matched(responses, scores, results)
+    rates = fool_rates(trials, [*by, "model"]).rename(columns={"model": "method"})
     finite = scores[np.isfinite(scores["value"])]
     values = finite.groupby(["metric", "method"], sort=False)["value"].mean().reset_index()
     if results is not None:
@@ -57,24 +59,25 @@ def over_methods(
     """Rank correlation of each metric with the fool rate over methods, the best metric first.
 
     Columns: `by`, metric, higher_is_better, methods, kendall (tau b) and spearman with 95 % intervals, p (Kendall,
-    two-sided), note. Positive: what the metric calls better fools people more; where the metric's direction is not
-    known, the sign is that of the raw values. Intervals are percentiles of a bootstrap that draws subjects and images
-    again, the same for all methods, and so say nothing about other methods; p, of methods drawn at random, does.
+    two-sided), p_holm (adjusted for the number of metrics), note. Positive: what the metric calls better fools people
+    more; where the metric's direction is not known, the sign is that of the raw values. Intervals are percentiles of a
+    bootstrap that draws subjects and images (or groups of images) again, the same for all methods, and so say nothing
+    about other methods; p, of methods drawn at random, does.
     Metrics that only whole sets have keep their values in all resamples: their own error is not in the interval.
     Arguments as for `method_points`.
     """
     check_resamples(resamples)
     points = method_points(responses, scores, results, by)
-    matched, known = _matched(responses, scores, results)
+    trials, matched, known = _matched(responses, scores, results)
     rows = []
-    for key, part in groups(numbered(responses, [*by, "model"]), by):
+    for key, part in groups(numbered(trials, [*by, "model"]), by):
         here = _having(points, key)
         sample = _resampled_methods(part, matched, here, resamples, seed)
         for metric, group in here.groupby("metric"):
             row = {"metric": metric, "higher_is_better": known.get(str(metric)), "methods": len(group)}
             rows.append(key | row | _over_methods(group, known.get(str(metric)), *sample[str(metric)]))
     columns = [*by, "metric", "higher_is_better", "methods", *CORRELATIONS, "note"]
-    return _best_first(pd.DataFrame(rows, columns=columns), by)
+    return _ranked(pd.DataFrame(rows, columns=columns), by)
 
 
 def over_images(
@@ -87,22 +90,23 @@ def over_images(
 ) -> pd.DataFrame:
     """Rank correlation of each metric with the fool rate over the images of a method, the best metric first.
 
-    Columns as of `over_methods`, with images for methods. Intervals draw images again, or all images of a group where
-    scores have groups. Rates of images are noisy: with n views each, correlations are weaker than those of true rates.
+    Columns as of `over_methods`, with images for methods. Where images are grouped, intervals draw all images of a
+    group again, and p is that of Spearman's rho under permutations of the groups, and of the images within groups.
+    Rates of images are noisy: with n views each, correlations are weaker than those of true rates.
     """
     check_resamples(resamples)
     if "model" not in by:
         raise DataError("by: must have model, since a metric is compared over the images of one model")
-    scores, known = _matched(responses, scores, results)
+    trials, scores, known = _matched(responses, scores, results)
     rows = []
-    for key, part in groups(judgements(responses, by), by):
-        rates = part.groupby("image_id")["picked_model"].mean().rename("fool_rate").reset_index()
+    for key, part in groups(judgements(trials, by), by):
+        rates = part.groupby(["image_id", CLUSTER])["picked_model"].mean().rename("fool_rate").reset_index()
         own = scores[scores["method"] == key["model"]].merge(rates, on="image_id").dropna(subset=["value"])
         for metric, group in own.groupby("metric"):
             row = {"metric": metric, "higher_is_better": known.get(str(metric)), "images": len(group)}
             rows.append(key | row | _over_images(group, known.get(str(metric)), resamples, seed))
     columns = [*by, "metric", "higher_is_better", "images", *CORRELATIONS, "note"]
-    return _best_first(pd.DataFrame(rows, columns=columns), by)
+    return _ranked(pd.DataFrame(rows, columns=columns), by)
 
 
 def rank_correlations(x: Array, y: Array, weights: Array) -> tuple[Array, Array]:
@@ -135,8 +139,8 @@ def _signs(values: Array) -> Array:
 
 def _matched(
     responses: pd.DataFrame, scores: pd.DataFrame, results: pd.DataFrame | None
-) -> tuple[pd.DataFrame, dict[str, bool]]:
-    """(scores of the judged models' judged images, higher_is_better by metric)."""
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, bool]]:
+    """(test trials with CLUSTER, scores of the judged models' judged images, higher_is_better by metric)."""
     trials = judgements(responses, ["model"])
     require(scores, ("task", "method", "image_id", "metric", "value"), "scores")
     known = {}
@@ -153,7 +157,17 @@ def _matched(
     if len(twice):
         first = ", ".join(twice.iloc[0][["method", "metric", "image_id"]].astype(str))
         raise DataError(f"{len(twice)} scores are there twice, first {first}: of two runs of a method, choose one")
-    return scores, known
+    return _clustered(trials, scores), scores, known
+
+
+def _clustered(trials: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """The trials with the groups of the scores, if these have any, and CLUSTER: of one run, equal ids are one image."""
+    if "group" in scores:
+        group = scores.drop_duplicates("image_id").set_index("image_id")["group"]
+        trials = trials.assign(group=trials["image_id"].map(group).fillna(""))
+    group = trials["group"].fillna("") if "group" in trials else pd.Series("", trials.index)
+    image = codes(trials["image_id"])
+    return trials.assign(**{CLUSTER: codes(group, np.where(group == "", image, -1))})
 
 
 def _having(frame: pd.DataFrame, key: dict[str, object]) -> pd.DataFrame:
@@ -166,13 +180,14 @@ def _resampled_methods(
     trials: pd.DataFrame, scores: pd.DataFrame, points: pd.DataFrame, resamples: int, seed: int
 ) -> dict[str, tuple[Array, Array]]:
     """By metric: its values and the fool rates of the methods in `points`' order, each [resamples, methods]."""
-    trials = numbered(trials, ["model"])
-    images = np.sort(trials["image_id"].unique())
+    clusters = codes(trials[CLUSTER])
+    trials = numbered(trials, ["model"]).assign(**{CLUSTER: clusters})
+    shown = trials.drop_duplicates("image_id").sort_values("image_id")
     methods = sorted(points["method"].unique())
     cells: list[Cells] = [count(trials[trials["model"] == method]) for method in methods]
-    batches = list(draws(trials[SUBJECT].max() + 1, len(images), resamples, np.random.default_rng(seed)))
+    batches = list(draws(trials[SUBJECT].max() + 1, clusters.max() + 1, resamples, np.random.default_rng(seed)))
     rates = np.concatenate([np.column_stack([rates_drawn(of, *weights) for of in cells]) for weights in batches])
-    by_image = np.concatenate([weights[1] for weights in batches])
+    by_image = np.concatenate([weights[1] for weights in batches])[:, shown[CLUSTER]]
     sample = {}
     for metric, group in points.groupby("metric"):
         table = scores[scores["metric"] == metric].pivot(index="image_id", columns="method", values="value")
@@ -180,7 +195,7 @@ def _resampled_methods(
         if table.empty:
             values = np.broadcast_to(group["value"].to_numpy(float), (resamples, len(group)))
         else:
-            values = _means(table.reindex(index=images, columns=group["method"]).to_numpy(float), by_image)
+            values = _means(table.reindex(index=shown["image_id"], columns=group["method"]).to_numpy(float), by_image)
         sample[str(metric)] = values, rates[:, columns]
     return sample
 
@@ -207,12 +222,38 @@ def _over_images(group: pd.DataFrame, higher: bool | None, resamples: int, seed:
     group = group.sort_values("image_id")
     if len(group) < FEWEST_IMAGES:
         return {"note": f"not estimable: {len(group)} images"}
-    clusters = group["group"] if "group" in group and group["group"].nunique() > 1 else group["image_id"]
-    codes = pd.factorize(clusters, sort=True)[0]
-    rng, size = np.random.default_rng(seed), int(codes.max()) + 1
-    weights = rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(float)[:, codes]
+    cluster = codes(group[CLUSTER])
+    rng, size = np.random.default_rng(seed), int(cluster.max()) + 1
+    weights = rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(float)[:, cluster]
     x, y = group["value"].to_numpy(float), group["fool_rate"].to_numpy(float)
-    return _correlated(x, y, higher, weights, x, y)
+    row = _correlated(x, y, higher, weights, x, y)
+    if size == len(group) or "p" not in row:
+        return row
+    few = few_photographs(size) if size < FEW else ""
+    return row | {
+        "p": _grouped_p(stats.rankdata(x), stats.rankdata(y), cluster, resamples, rng),
+        "note": "; ".join(filter(None, [str(row["note"]), few])),
+    }
+
+
+def _grouped_p(x: Array, y: Array, cluster: Codes, resamples: int, rng: np.random.Generator) -> float:
+    """Two-sided p of a correlation of two grouped variables that have nothing to do with each other.
+
+    The groups' means of y are permuted among the groups, and what is left among the images of each group: for groups of
+    one size, whole groups and then their images, which changes no probability. Source: Winkler et al. 2015,
+    "Multi-level block permutation".
+    """
+    means = np.bincount(cluster, weights=y) / np.bincount(cluster)
+    order = np.argsort(cluster, kind="stable")
+    within = np.argsort(cluster + rng.random((resamples, len(y))), axis=1)  # by group, at random inside it
+    permuted = np.empty((resamples, len(y)))
+    permuted[:, order] = (y - means[cluster])[within]
+    permuted += rng.permuted(np.tile(means, (resamples, 1)), axis=1)[:, cluster]
+    centered = x - x.mean()
+    spread = permuted.std(axis=1)
+    sampled = np.divide(permuted @ centered, spread, out=np.zeros(resamples), where=spread > 0)
+    extreme = np.abs(sampled) >= abs(y @ centered) / y.std() * (1 - 1e-9)
+    return float((1 + extreme.sum()) / (1 + resamples))
 
 
 def _correlated(
@@ -232,6 +273,9 @@ def _correlated(
     return row | {"note": "direction unknown: sign of the raw values" if higher is None else ""}
 
 
-def _best_first(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def _ranked(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """The best metric first, with p_holm over the metrics of each group."""
+    for _, part in groups(table, by):
+        table.loc[part.index, "p_holm"] = holm(part["p"].astype(float))
     ordered = table.sort_values([*by, "kendall", "metric"], ascending=[True] * len(by) + [False, True])
     return ordered.reset_index(drop=True)

@@ -78,9 +78,9 @@ class Variances:
 def numbered(responses: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Test trials with SUBJECT, IMAGE and CLUSTER; those of two studies are two, whatever their names."""
     trials = judgements(responses, by)
-    image = _codes(trials["study"], trials["image_id"])
+    image = codes(trials["study"], trials["image_id"])
     return trials.assign(
-        **{SUBJECT: _codes(trials["study"], trials["subject"]), IMAGE: image, CLUSTER: _clusters(trials, image)}
+        **{SUBJECT: codes(trials["study"], trials["subject"]), IMAGE: image, CLUSTER: _clusters(trials, image)}
     )
 
 
@@ -89,10 +89,10 @@ def _clusters(trials: pd.DataFrame, image: Codes) -> Codes:
     if "group" not in trials:
         return image
     group = trials["group"].fillna("").astype(str)
-    return _codes(trials["study"], group, np.where(group == "", image, -1))
+    return codes(trials["study"], group, np.where(group == "", image, -1))
 
 
-def _codes(*columns: pd.Series | Codes) -> Codes:
+def codes(*columns: pd.Series | Codes) -> Codes:
     """A number for each combination of values, in their order."""
     codes = np.zeros(len(columns[0]), np.int64)
     for column in columns:
@@ -160,5 +160,8 @@ def caution(*parts: Cells) -> str:
     grouped = any(cells.groups < cells.images for cells in parts)
     scarce = [f"{subjects} subjects"] * (subjects < FEW) + [f"{images} images"] * (images < FEW and not grouped)
     notes = [f"few clusters: {' and '.join(scarce)}"] * bool(scarce)
-    notes += [f"few photographs: {groups} groups of images"] * (grouped and groups < FEW)
-    return "; ".join(notes)
+    return "; ".join([*notes, *[few_photographs(groups)] * (grouped and groups < FEW)])
+
+
+def few_photographs(groups: int) -> str:
+    return f"few photographs: {groups} groups of images"

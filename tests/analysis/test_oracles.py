@@ -103,7 +103,30 @@ def test_side_bias_of_who_likes_the_left(between):
     chosen = between["choice_side"].mask(liked, "left")
     bias = side_bias(between.assign(choice_side=chosen), by=[]).iloc[0]
     assert bias["criterion"] < -0.1 and bias["left_share"] == (chosen == "left").mean()
-    assert bias["left_p"] == pytest.approx(stats.binomtest(int((chosen == "left").sum()), len(chosen)).pvalue, rel=1e-6)
+    shares = (chosen == "left").groupby(between["subject"]).mean()
+    assert bias["left_p"] == pytest.approx(stats.ttest_1samp(shares, 0.5).pvalue, rel=1e-9)
+
+
+def test_standard_errors_of_discrimination(study):
+    """The sandwich of a probit of "left" on the real side: intercept z(F), slope z(H) - z(F)."""
+    model = study[(study["model"] == "sr3") & (study["kind"] == "test")]
+    left, real = ((model[column] == "left").to_numpy(float) for column in ("choice_side", "real_side"))
+    fit = sm.Probit(left, np.column_stack([np.ones(len(real)), real])).fit(disp=0)
+    subject, image = (model[column].astype("category").cat.codes.to_numpy() for column in ("subject", "image_id"))
+    covariance = cov_cluster_2groups(fit, subject, image, use_correction=True)[0] * (len(real) - 2) / (len(real) - 1)
+    bias = side_bias(model, by=[], log_linear=False).iloc[0]
+    assert bias["d_prime"] == pytest.approx(fit.params[1] / np.sqrt(2), rel=1e-6)
+    assert bias["criterion"] == pytest.approx(-(2 * fit.params[0] + fit.params[1]) / np.sqrt(8), rel=1e-6)
+    assert bias["d_prime_se"] == pytest.approx(np.sqrt(covariance[1, 1] / 2), rel=1e-3)
+    middle = np.array([2, 1]) @ covariance @ np.array([2, 1])
+    assert bias["criterion_se"] == pytest.approx(np.sqrt(middle / 8), rel=1e-3)
+
+
+def test_who_always_chooses_one_side_is_found_and_one_subject_is_not_tested(between):
+    assert side_bias(between.assign(choice_side="left"), by=[])["left_p"][0] < 1e-9
+    one = side_bias(between[between["subject"] == "A0"], by=[]).iloc[0]
+    assert np.isnan(one[["left_p", "d_prime_se", "criterion_se"]].astype(float)).all()
+    assert one["note"] == "not estimable: one subject" and np.isfinite(one["d_prime"])
 
 
 def test_equivalence_is_two_one_sided_tests(between):
