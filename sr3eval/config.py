@@ -29,7 +29,7 @@ def resolve_path(path: str) -> Path:
 def read_toml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a TOML file and apply `a.b=value` overrides, whose values are TOML (a bare word is a string)."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -154,3 +154,14 @@ def large_enough(paths: dict[str, Path], side: int) -> tuple[dict[str, Path], li
     """Split into the images whose short side is at least `side` pixels and the ids of those left out."""
     kept = {image_id: path for image_id, path in paths.items() if min(header_size(path)) >= side}
     return kept, [image_id for image_id in paths if image_id not in kept]
+
+
+def unreadable(ids: Iterable[str], read: Callable[[str], object]) -> dict[str, str]:
+    """The images that `read` cannot read, with the reason."""
+    found = {}
+    for image_id in ids:
+        try:
+            read(image_id)
+        except UserError as error:
+            found[image_id] = str(error)
+    return found

@@ -15,3 +15,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if close:
         return f'did you mean "{close[0]}"?'
     return f"valid: {', '.join(names)}" if names else "none is available"
+
+
+def number(count: int, noun: str) -> str:
+    """A count with its noun: "1 image", "2 images"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

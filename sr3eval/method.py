@@ -13,6 +13,7 @@ from torch import Tensor
 
 import sr3eval
 from sr3eval.data import by_id, pictures, zipped_pictures
+from sr3eval.device import threads
 from sr3eval.errors import UserError
 from sr3eval.files import digest_of
 from sr3eval.images import bicubic_up, header_size, load, resize_square
@@ -35,7 +36,10 @@ class Method(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the weights and of every setting that changes outputs; names the cache entry."""
+        """Hash of the weights and of every setting that changes outputs. With the code and the device, it names the
+        cache entry. A method from somebody's own file may go without: that file, what it imports and the files that its
+        options name are hashed anyway.
+        """
 
     @property
     def scale(self) -> int | None:
@@ -46,7 +50,8 @@ class Method(Protocol):
 
     # Optional: lr_size, the side of the only inputs that it takes; upscale_noted(lr, seeds) -> (Tensor, Notes), where
     # there is something to say of an image; upscale_steps(lr, seeds) -> Work, where a batch takes long; one_by_one,
-    # True where it makes the images of a batch one after the other, so that none need wait for the others.
+    # True where it makes the images of a batch one after the other, so that none need wait for the others;
+    # device, where its network runs, by default the first GPU if there is one.
 
 
 def work(method: Method, lr: Tensor, seeds: Sequence[int]) -> Work:
@@ -87,6 +92,10 @@ OVERSHOOT = 1e-3  # how far beyond [0, 1] an output may lie before its range is 
 
 def check_outputs(outputs: Tensor, shape: tuple[int, ...], where: str) -> None:
     """Raise UserError unless `outputs` are float32 of `shape`, finite and in [0, 1]."""
+    if not isinstance(outputs, Tensor):
+        kind = type(outputs)
+        what = "a numpy array" if kind.__module__ == "numpy" else f"{kind.__module__}.{kind.__name__}"
+        raise UserError(f"{where}: gave {what.removeprefix('builtins.')}, not a tensor")
     if tuple(outputs.shape) != shape or outputs.dtype != torch.float32:
         raise UserError(f"{where}: gave {outputs.dtype} {tuple(outputs.shape)}, not float32 {shape}")
     if not bool(outputs.isfinite().all()):
@@ -100,6 +109,7 @@ class Bicubic:
     """Keys' cubic with a = -0.5, clamped: the baseline of every table, and the example of a Method."""
 
     name = "bicubic"
+    device = torch.device("cpu")
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
@@ -108,7 +118,8 @@ class Bicubic:
     def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
         """[N, 3, h, w] to [N, 3, h * scale, w * scale] in [0, 1]; deterministic, seeds are not used."""
         height, width = lr.shape[-2:]
-        return bicubic_up(lr, (height * self.scale, width * self.scale)).clamp(0, 1)
+        with threads(1):
+            return bicubic_up(lr, (height * self.scale, width * self.scale)).clamp(0, 1)
 
 
 class Precomputed:

@@ -42,7 +42,9 @@ class Task:
         """Make the HR target of a photograph [3, H, W] in [0, 1]: largest central square, area resize, 8-bit grid."""
         if min(image.shape[-2:]) < self.smallest:
             raise UserError(f"the short side is below {self.smallest} pixels, the target of {self.name}")
-        square = area_down(center_square(image), (self.smallest, self.smallest))
+        square = center_square(image)
+        if square.shape[-1] != self.smallest:
+            square = area_down(square, (self.smallest, self.smallest))
         return round_to_8bit(center_square(square, self.hr_size))
 
     def degrade(self, hr: Tensor) -> Tensor:

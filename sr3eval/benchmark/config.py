@@ -10,6 +10,8 @@ from sr3eval.benchmark.layout import REFERENCE
 from sr3eval.config import check_keys, convert, from_dict, to_dict
 from sr3eval.errors import UserError
 
+OnError = Literal["stop", "skip"]
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -34,32 +36,54 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """One contender: its name in the tables, a kind, the options of that kind, and the path (see `method.Composed`)."""
+    """One contender: its name in the tables, a kind, the options of that kind, and the path (see `method.Composed`).
+
+    seeds: each makes a set of pictures of its own, and one row of the table is their mean; none: the run's seed.
+    """
 
     name: str
     kind: str
     options: dict[str, Any]
     path: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f'method "{self.name}": seeds = {list(self.seeds)}: one is there twice')
+        if self.seeds and self.kind in (REFERENCE, "precomputed"):
+            raise UserError(f'method "{self.name}": {self.kind} takes no seeds; it draws nothing')
+
+    @property
+    def slugs(self) -> list[str]:
+        """Its folders below images/: one, or one a seed."""
+        name = re.sub(r"[^a-z0-9._]+", "-", self.name.lower()).strip("-._") or "method"
+        return [f"{name}-seed-{seed}" for seed in self.seeds] or [name]
 
     @property
     def slug(self) -> str:
-        """Its folder below images/."""
-        return re.sub(r"[^a-z0-9._]+", "-", self.name.lower()).strip("-._") or "method"
+        """The folder of the pictures that are shown: those of the first seed."""
+        return self.slugs[0]
 
     def plain(self) -> dict[str, Any]:
         """The [[method]] table."""
-        return {"name": self.name, "kind": self.kind, **self.options} | ({"path": list(self.path)} if self.path else {})
+        ours = {"path": list(self.path), "seeds": list(self.seeds)}
+        return {"name": self.name, "kind": self.kind, **self.options} | {key: v for key, v in ours.items() if v}
 
     @property
     def settings(self) -> str:
-        """Kind, options and path as text, for tables."""
+        """Kind, options, path and seeds as text, for tables."""
         options = [f"{key} = {value}" for key, value in self.options.items()]
-        return ", ".join([self.kind, *options, *([" > ".join(self.path)] if self.path else [])])
+        path = [" > ".join(self.path)] if self.path else []
+        seeds = [f"seeds {', '.join(map(str, self.seeds))}"] if self.seeds else []
+        return ", ".join([self.kind, *options, *path, *seeds])
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole run. `metric` holds (name, options); `batch_size` is also what every batch is padded to."""
+    """A whole run. `metrics` holds (name, options); `batch_size` is also what every batch is padded to.
+
+    on_error: "stop" at an image that cannot be read, or "skip" it: no method gets it, and the results count it.
+    """
 
     task: str
     data: DataConfig
@@ -67,6 +91,7 @@ class RunConfig:
     metrics: tuple[tuple[str, dict[str, Any]], ...]
     seed: int = 0
     batch_size: int = 16
+    on_error: OnError = "stop"
 
     def __post_init__(self) -> None:
         tasks.get(self.task)
@@ -77,17 +102,22 @@ class RunConfig:
         for method in self.method:
             if (method.name == REFERENCE) != (method.kind == REFERENCE):
                 raise UserError(f'method "{method.name}": kind and name "{REFERENCE}" go together')
-        slugs = [method.slug for method in self.method]
+        folders = [slug for method in self.method for slug in method.slugs]
+        names = [method.name for method in self.method]
         for method in self.method:
-            if slugs.count(method.slug) > 1:
-                raise UserError(
-                    f'method "{method.name}": another one has this name, or the same folder "{method.slug}"'
-                )
+            twice = [slug for slug in method.slugs if folders.count(slug) > 1]
+            if twice or names.count(method.name) > 1:
+                folder = (twice or [method.slug])[0]
+                raise UserError(f'method "{method.name}": another one has this name, or the same folder "{folder}"')
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> "RunConfig":
         """Read a run's TOML. Raises UserError that names the unknown, missing or mistyped key."""
-        check_keys(data, ("task", "seed", "batch_size", "metrics", "data", "method"), "")
+        check_keys(data, ("task", "seed", "batch_size", "on_error", "metrics", "data", "method"), "")
+        if isinstance(data.get("method"), dict):
+            raise UserError("[method]: write [[method]], in double brackets: it is one of a list")
+        if isinstance(data.get("data"), list):
+            raise UserError("[[data]]: write [data], in single brackets: a run has one")
         for key in ("task", "data", "metrics"):
             if key not in data:
                 raise UserError(f'missing key "{key}"')
@@ -98,6 +128,7 @@ class RunConfig:
             metrics=tuple(map(_metric, convert(tuple[str | dict[str, Any], ...], data["metrics"], "metrics"))),
             seed=convert(int, data.get("seed", 0), "seed"),
             batch_size=convert(int, data.get("batch_size", 16), "batch_size"),
+            on_error=convert(OnError, data.get("on_error", "stop"), "on_error"),
         )
 
     def plain(self) -> dict[str, Any]:
@@ -106,6 +137,7 @@ class RunConfig:
             "task": self.task,
             "seed": self.seed,
             "batch_size": self.batch_size,
+            **({"on_error": self.on_error} if self.on_error != "stop" else {}),
             "metrics": [{"name": name, **options} if options else name for name, options in self.metrics],
             "data": to_dict(self.data),
             "method": [method.plain() for method in self.method],
@@ -122,7 +154,8 @@ def _method(table: dict[str, Any]) -> MethodConfig:
     kind = convert(str, options.pop("kind"), "method.kind")
     name = convert(str, options.pop("name", kind), "method.name")
     path = convert(tuple[str, ...], options.pop("path", ()), f'method "{name}".path')
-    return MethodConfig(name, kind, options, path)
+    seeds = convert(tuple[int, ...], options.pop("seeds", ()), f'method "{name}".seeds')
+    return MethodConfig(name, kind, options, path, seeds)
 
 
 def _metric(entry: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:

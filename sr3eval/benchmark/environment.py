@@ -1,19 +1,19 @@
 """What a run was made with, as far as it could matter to its numbers."""
 
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
 import sr3eval
 
-PACKAGES = ("torch", "numpy", "pandas", "pillow")
+PACKAGES = ("torch", "numpy", "pandas", "pillow", "scipy", "torchvision", "timm", "lpips", "torch-fidelity", "spandrel")
 
 
 def describe() -> dict[str, object]:
     """Versions, device and threads: the same for every run on one installation."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})"
-    versions = {name: version(name) for name in PACKAGES}
+    versions = {name: found for name in PACKAGES if (found := _version(name))}
     return {
         "sr3eval": sr3eval.__version__,
         "python": platform.python_version(),
@@ -22,3 +22,10 @@ def describe() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         **versions,
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

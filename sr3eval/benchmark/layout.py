@@ -6,6 +6,8 @@ from pathlib import Path
 PER_IMAGE_COLUMNS = ["task", "method", "image_id", "metric", "value", "group"]
 # Metrics of whole sets: the value, with left_out empty, and the values without each jackknife block.
 SET_COLUMNS = ["task", "method", "metric", "left_out", "value", "n"]
+# Of methods with several seeds, whose rows in the other two tables are means over these.
+SEED_COLUMNS = ["task", "method", "metric", "seed", "value"]
 REFERENCE = "reference"  # the method's name, and kind, that stands for the HR images: no other may have it
 HR, LR = "_hr", "_lr"  # folders below images/ that are no method's: slugs do not start with "_"
 
@@ -38,6 +40,21 @@ class RunFolder:
         return self.path / "images.sha256"
 
     @property
+    def begun(self) -> Path:
+        """The same, while HR and LR images are being made."""
+        return self.path / "images.sha256.partial"
+
+    @property
+    def fingerprints(self) -> Path:
+        """What each method's pictures were made by: they may only be continued by the same."""
+        return self.path / "fingerprints.json"
+
+    @property
+    def history(self) -> Path:
+        """Configs that the run had before metrics or methods were added."""
+        return self.path / "history"
+
+    @property
     def environment(self) -> Path:
         return self.path / "environment.json"
 
@@ -52,3 +69,12 @@ class RunFolder:
     @property
     def set_scores(self) -> Path:
         return self.path / "set_scores.csv"
+
+    @property
+    def seed_scores(self) -> Path:
+        return self.path / "seed_scores.csv"
+
+    @property
+    def scored(self) -> Path:
+        """By method and metric, what its scores are of: equal ones need not be computed again."""
+        return self.path / "scored.json"

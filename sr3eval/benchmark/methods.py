@@ -2,8 +2,11 @@
 
 import importlib.util
 import inspect
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -12,15 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import sr3eval
 from sr3eval.benchmark.config import MethodConfig
+from sr3eval.benchmark.sources import code_behind, code_of, digest, installed, local_modules, named_by, named_in
 from sr3eval.config import check_call, defaults, resolve_path
+from sr3eval.device import default_device
 from sr3eval.errors import UserError, nearest
-from sr3eval.files import digest_of
+from sr3eval.images import to_uint8
 from sr3eval.method import Bicubic, Composed, Method, Precomputed, Reference, Work, fingerprint, finish, work
 from sr3eval.tasks import Task
 
 Contender = Method | Precomputed | Reference
 Builder = Callable[..., Contender]
+OURS = frozenset({"sr3eval", "baselines", "analysis", "study_app", "benchmark"})
+SHARE_OF_PIXELS = 1e-3  # that may differ by a level between batches: convolutions differ in their last bits
+LONGEST = 400  # characters of somebody's error message: PyTorch lists every key of a checkpoint
 
 
 def bicubic(*, task: Task) -> Contender:
@@ -36,13 +45,19 @@ def reference() -> Contender:
 
 
 class Own:
-    """Somebody's own method. Its file is part of the fingerprint, so that an edited one is not found in the cache."""
+    """Somebody's own method, watched: its mistakes are one line, and its fingerprint holds all that it is made of.
 
-    def __init__(self, method: Method, file: Path) -> None:
-        self.method, self.name, self.scale = method, method.name, method.scale
+    Its first batch is made twice, the second time beside other images: who drops units at random, normalises by the
+    batch or draws noise from elsewhere than the seeds is refused, unless `deterministic` is False.
+    """
+
+    def __init__(self, method: Any, file: Path, options: str, made_of: dict[str, str], deterministic: bool) -> None:
+        self.method, self.file, self.name, self.scale = method, file, str(method.name), method.scale
         self.lr_size, self.one_by_one = getattr(method, "lr_size", None), getattr(method, "one_by_one", False)
-        self.checksums = {file.name: digest_of({file.name: file})} | getattr(method, "checksums", {})
-        self.fingerprint = fingerprint(method.fingerprint, self.checksums[file.name])
+        self.device = getattr(method, "device", default_device())
+        self.checksums = made_of | getattr(method, "checksums", {})
+        self.fingerprint = fingerprint(getattr(method, "fingerprint", ""), options, *sorted(self.checksums.items()))
+        self.unchecked = deterministic
 
     def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
         """The method's own."""
@@ -51,11 +66,54 @@ class Own:
     @torch.inference_mode()
     def upscale_steps(self, lr: Tensor, seeds: Sequence[int]) -> Work:
         """The method's own images and notes."""
-        return (yield from work(self.method, lr, seeds))
+        with one_line(self.file):
+            images, notes = yield from work(self.method, lr.clone(), seeds)
+            if self.unchecked and isinstance(images, Tensor) and len(images) == len(seeds):
+                self.unchecked = False
+                self._check_repeats(images, lr, seeds)
+        return images, notes
+
+    def _check_repeats(self, images: Tensor, lr: Tensor, seeds: Sequence[int]) -> None:
+        """Raise UserError unless the first half of the batch, twice in a batch, gives what it gave in the whole."""
+        rows = [row // 2 for row in range(len(seeds))]
+        again, _ = finish(work(self.method, lr[rows], [seeds[row] for row in rows]))
+        levels = (to_uint8(again).int() - to_uint8(images[rows]).int()).abs()
+        if levels.max() > 1 or (levels > 0).float().mean() > SHARE_OF_PIXELS:
+            raise UserError(
+                f"{self.file}: made twice, an image differs by up to {int(levels.max())} of 255 levels: call .eval() "
+                "on the network, and draw noise from each image's seed alone; or set deterministic = false"
+            )
+
+
+@contextmanager
+def one_line(file: Path) -> Iterator[None]:
+    """Tell an exception of somebody's own code in one line: where in their files, and what."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{_where(error, file)}: {what[:LONGEST]}") from None
+
+
+def _where(error: Exception, file: Path) -> str:
+    """The last line of the traceback that lies beside `file`, with its text."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    ours, theirs = Path(sr3eval.__file__).parent, file.resolve().parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename).resolve()
+        if path.is_relative_to(theirs) and not path.is_relative_to(ours):
+            return f"{path if path != file.resolve() else file}, line {frame.lineno} ({frame.line})"
+    return str(file)
 
 
 def import_file(path: Path) -> ModuleType:
-    """Import a file as a module; files beside it can be imported by it."""
+    """Import a file as a module; files beside it can be imported by it, and are read anew."""
+    own = local_modules(path).keys() - OURS
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+        del sys.modules[name]
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -65,19 +123,42 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
-def python(*, python: str, **options: Any) -> Contender:
+def check_modules(file: Path) -> None:
+    """UserError where an import of somebody's file finds another module than the one beside it."""
+    for name, own in local_modules(file).items():
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve() if spec and spec.origin else own
+        if found != own.resolve():
+            raise UserError(f'{file}: "import {name}" finds {found}, not {own}: rename it')
+
+
+def python(*, python: str, deterministic: bool | None = None, **options: Any) -> Contender:
     """Call `build(**options)` of somebody's own file, given as "file.py:build"."""
     file, colon, function = python.rpartition(":")
     path = resolve_path(file)
     if not colon or not path.is_file():
         raise UserError(f'python = "{python}": write it as "file.py:build", with a file that exists')
-    build = getattr(import_file(path), function, None)
+    with one_line(path):
+        build = getattr(import_file(path), function, None)
+        check_modules(path)
     if build is None:
         raise UserError(f"{path}: has no function {function}")
-    method = build(**check_call(build, options, function))
-    if not isinstance(method, Method):
-        raise UserError(f"{path}: what {function}() returns needs name, fingerprint, scale and upscale(lr, seeds)")
-    return Own(method, path)
+    called = check_call(build, options, function)
+    with one_line(path):
+        method = build(**called)
+    if not all(hasattr(method, member) for member in ("name", "scale", "upscale")):
+        raise UserError(f"{path}: what {function}() returns needs name, scale and upscale(lr, seeds)")
+    wanted = getattr(method, "deterministic", True) if deterministic is None else deterministic
+    everything = defaults(build) | options
+    return Own(method, path, f"{function} {sorted(everything.items())}", made_of(path, everything), bool(wanted))
+
+
+def made_of(file: Path, options: dict[str, Any]) -> dict[str, str]:
+    """Checksums of somebody's code and of the files that code and options name, and the versions of its packages."""
+    code = code_of(file, file.parent)
+    named = named_in(options) | named_by(code, file.parent)
+    versions = {f"version of {name}": installed(name) for name in sorted(code.packages)}
+    return {name: digest(path) for name, path in (code.files | named).items()} | versions
 
 
 def regression() -> Builder:
@@ -142,3 +223,22 @@ def build(config: MethodConfig, task: Task, kinds: Kinds) -> Contender:
             f'"method" and resizes goes around that, e.g. path = ["method", "bicubic {task.hr_size}"]'
         )
     return contender
+
+
+def identity(contender: Contender) -> str:
+    """Names all that a contender's images depend on besides the inputs and seeds: settings, files, code, device."""
+    if not isinstance(contender, Method):
+        return fingerprint(contender.name, *sorted(getattr(contender, "checksums", {}).values()))
+    method = contender
+    while isinstance(method, Composed):
+        method = method.method
+    code = None if isinstance(method, Own) else code_behind(type(method))
+    return fingerprint(contender.fingerprint, code.digest if code else "", computed_on(method))
+
+
+def computed_on(method: Method) -> str:
+    """The type of device that a method runs on, and how a GPU rounds there: its images differ from the CPU's."""
+    kind = torch.device(getattr(method, "device", default_device())).type
+    backends = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+    override = os.environ.get("NVIDIA_TF32_OVERRIDE", "")
+    return kind if kind != "cuda" else f"cuda, TF32 {backends} {override}"

@@ -25,7 +25,7 @@ def add_fool_rates(results: pd.DataFrame, rates: pd.DataFrame, comparisons: pd.D
         row for task, part in rates.groupby("task") for row in _rows(part, comparisons[comparisons["task"] == task])
     ]
     methods = results.drop_duplicates("method").set_index("method")
-    kept = ["method_settings", "method_notes", "n_too_small"]
+    kept = ["method_settings", "method_notes", "method_warning", "n_too_small", "n_unreadable"]
     added = pd.DataFrame(rows).assign(task=tasks[0]).join(methods[kept], on="method")
     return pd.concat([results, added[[column for column in results if column in added]]], ignore_index=True)
 
@@ -47,6 +47,7 @@ def _rows(rates: pd.DataFrame, comparisons: pd.DataFrame) -> list[dict[str, obje
             "settings": SETTINGS.format(task=task, subjects=subjects, images=images),
             "n_groups": row.subjects,
             "n_infinite": 0,
+            "n_left_out": 0,
             "best": row.model == best,
             "interval": INTERVAL,
         }

@@ -41,6 +41,8 @@ HTML = Style(
     '<span class="direction" title="higher is better">↑</span>',
     '<span class="direction" title="lower is better">↓</span>',
     '<sup title="not significantly different from the best at 5 %">†</sup>',
+    '<sup title="some images equal HR">‡</sup>',
+    " ± ",
 )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.layout import PER_IMAGE_COLUMNS, SET_COLUMNS, RunFolder
+from sr3eval.benchmark.config import MethodConfig, RunConfig
+from sr3eval.benchmark.layout import PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS, RunFolder
 from sr3eval.config import read_toml
 from sr3eval.errors import UserError
 
@@ -21,14 +21,15 @@ Conventions = Mapping[str, tuple[bool, str]]
 
 @dataclass(frozen=True)
 class Scores:
-    """per_image.csv and set_scores.csv of one or several runs.
+    """per_image.csv, set_scores.csv and seed_scores.csv of one or several runs; seeds is empty where no method has any.
 
-    methods: task, method, method_settings, method_notes (what the method said of its images, counted), n_too_small
-    (images that the run left out), images (their sha256).
+    methods: task, method, method_settings, method_notes (what the method said of its images, counted), method_warning,
+    n_too_small and n_unreadable (images that the run left out), images (their sha256).
     """
 
     per_image: pd.DataFrame
     sets: pd.DataFrame
+    seeds: pd.DataFrame
     methods: pd.DataFrame
 
 
@@ -36,11 +37,26 @@ def read_run(folder: Path) -> Scores:
     """per_image.csv and set_scores.csv of a run, with the methods of its config."""
     run = RunFolder(folder)
     per_image, sets = _read_csv(run.per_image, PER_IMAGE_COLUMNS), _read_csv(run.set_scores, SET_COLUMNS)
+    several = run.seed_scores.exists()
+    seeds = _read_csv(run.seed_scores, SEED_COLUMNS) if several else pd.DataFrame(columns=SEED_COLUMNS)
     config = RunConfig.parse(read_toml(run.config))
-    images = _read_environment(run)
-    methods = [(config.task, m.name, m.settings, notes_text(_read_notes(run, m.slug)), *images) for m in config.method]
-    columns = ["task", "method", "method_settings", "method_notes", "n_too_small", "images"]
-    return Scores(per_image, sets, pd.DataFrame(methods, columns=columns))
+    environment = _read_environment(run)
+    methods = [_described(run, config.task, method, environment) for method in config.method]
+    return Scores(per_image, sets, seeds, pd.DataFrame(methods))
+
+
+def _described(run: RunFolder, task: str, method: MethodConfig, environment: Mapping[str, Any]) -> dict[str, object]:
+    """The row of a method in `Scores.methods`."""
+    return {
+        "task": task,
+        "method": method.name,
+        "method_settings": method.settings,
+        "method_notes": notes_text([note for slug in method.slugs for note in _read_notes(run, slug)]),
+        "method_warning": environment.get("warnings", {}).get(method.name, ""),
+        "n_too_small": environment["left_out_too_small"],
+        "n_unreadable": environment.get("left_out_unreadable", 0),
+        "images": environment["images_sha256"],
+    }
 
 
 def _read_notes(run: RunFolder, slug: str) -> list[dict[str, Any]]:
@@ -66,11 +82,11 @@ def notes_text(notes: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(parts)
 
 
-def _read_environment(run: RunFolder) -> tuple[int, str]:
-    """(number of images left out, sha256 of the others)."""
+def _read_environment(run: RunFolder) -> dict[str, Any]:
+    """environment.json, with the number of images left out and the sha256 of the others in it."""
     try:
-        environment = json.loads(run.environment.read_text(encoding="utf-8"))
-        return environment["left_out_too_small"], environment["images_sha256"]
+        environment: dict[str, Any] = json.loads(run.environment.read_text(encoding="utf-8"))
+        return environment | {key: environment[key] for key in ("left_out_too_small", "images_sha256")}
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{run.environment}: not that of a finished run ({type(error).__name__}: {error})") from None
 
@@ -114,7 +130,7 @@ def _labelled(runs: Sequence[Scores], folders: Sequence[Path]) -> Scores:
         frames = [label(getattr(run, part), name) for run, name in zip(runs, names, strict=True)]
         return pd.concat(frames, ignore_index=True)
 
-    return Scores(joined("per_image"), joined("sets"), joined("methods"))
+    return Scores(joined("per_image"), joined("sets"), joined("seeds"), joined("methods"))
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:

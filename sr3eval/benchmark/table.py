@@ -21,8 +21,9 @@ from sr3eval.benchmark.intervals import (
 from sr3eval.benchmark.layout import REFERENCE
 from sr3eval.benchmark.people import INTERVAL
 from sr3eval.benchmark.scores import Conventions, Scores
-from sr3eval.errors import UserError
+from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write
+from sr3eval.metrics import ceiling
 
 FEW_GROUPS = 20
 SMALL_N = 10_000  # below it, set metrics are biased by more than methods usually differ
@@ -59,11 +60,12 @@ def printed(metric: str) -> tuple[str, int]:
 def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
     """results.csv from a run's scores: a row for each task, metric and method, in the order of the conventions.
 
-    value: mean over the images with finite scores, or the metric of the whole set. ci: bootstrap over groups, or
-    jackknife over blocks. best, delta_to_best and its interval compare with the best method, on the images that both
-    have; p_value is of a sign-flip test, or a t test on the jackknife, Holm-adjusted over the methods of the metric;
-    testable is false where so few groups cannot bring it below 5 %, whatever the scores. The reference
-    (HR itself) takes no part in comparisons.
+    value: mean over images (see `_comparable`), or the metric of the whole set. ci: bootstrap over groups, or jackknife
+    over blocks. best, delta_to_best and its interval compare with the best method, over the same images; p_value is of
+    a sign-flip test, or a t test on the jackknife, Holm-adjusted over the methods of the metric; testable is false
+    where so few groups cannot bring it below 5 %, whatever the scores. n_infinite counts images equal to HR, n_left_out
+    those without a finite score in some method. seed_sd is the standard deviation over n_seeds seeds, of whose values
+    `value` is the mean. The reference (HR itself) takes no part in comparisons.
     """
     known = {*scores.per_image["metric"], *scores.sets["metric"]}
     for metric in sorted(known - set(conventions)):
@@ -73,11 +75,33 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
         for metric, convention in conventions.items():
             for frame, kind in ((scores.per_image, _MEAN), (scores.sets, _SET)):
                 part = frame[(frame["task"] == task) & (frame["metric"] == metric)]
+                part = _comparable(part, metric) if kind is _MEAN else part
                 rows += [{"task": task, "metric": metric} | row for row in _compared(part, kind, convention)]
     columns = ["task", "method", "metric", "value", "ci_low", "ci_high", "n", "higher_is_better", "settings"]
     deltas = ["delta_to_best", "delta_ci_low", "delta_ci_high", "p_value", "testable"]
-    results = pd.DataFrame(rows, columns=[*columns, "n_groups", "n_infinite", "best", *deltas, "interval"])
+    counts = ["n_groups", "n_infinite", "n_left_out"]
+    results = pd.DataFrame(rows, columns=[*columns, *counts, "best", *deltas, "interval"])
+    results = results.merge(_over_seeds(scores.seeds), on=["task", "method", "metric"], how="left")
     return results.merge(scores.methods.drop(columns="images"), on=["task", "method"], how="left")
+
+
+def _over_seeds(seeds: pd.DataFrame) -> pd.DataFrame:
+    """n_seeds and seed_sd by task, method and metric."""
+    values = seeds.groupby(["task", "method", "metric"], sort=False)["value"]
+    return values.agg(n_seeds="size", seed_sd="std").reset_index()
+
+
+def _comparable(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One metric's scores of images as means and tests take them, the same images for every method.
+
+    Scores above the metric's ceiling count as that. Images that then have no finite score in one of the methods are
+    left out of all, and counted in the column left_out. Those of the reference stay as they are.
+    """
+    own = ~scores["method"].map(is_reference)
+    capped = scores["value"].where(~own, scores["value"].clip(upper=ceiling(metric)))
+    without = set(scores["image_id"][own & ~np.isfinite(capped)])
+    marked = scores.assign(value=capped, infinite=np.isposinf(scores["value"]), left_out=len(without))
+    return marked[~marked["image_id"].isin(without)]
 
 
 def is_reference(method: str) -> bool:
@@ -101,9 +125,10 @@ def _compared(scores: pd.DataFrame, kind: _Kind, convention: tuple[bool, str]) -
     higher, settings = convention
     by_method = {str(name): part for name, part in scores.groupby("method", sort=False)}
     summaries = {name: kind.summary(part) for name, part in by_method.items()}
-    values = {name: summary["value"] for name, summary in summaries.items() if not is_reference(name)}
+    values = {n: s["value"] for n, s in summaries.items() if not is_reference(n) and not math.isnan(s["value"])}
     best = (max if higher else min)(values, key=lambda name: values[name]) if values else ""
-    paired = {name: kind.paired(by_method[name], by_method[best]) for name in values if name != best}
+    compared = {name: kind.paired(by_method[name], by_method[best]) for name in values if name != best}
+    paired = {name: comparison for name, comparison in compared.items() if comparison}
     adjusted = holm([comparison["p_value"] for comparison in paired.values()])
     for comparison, p in zip(paired.values(), adjusted, strict=True):
         comparison |= {"p_value": p, "testable": len(paired) * comparison.pop("smallest_p") < 1 - LEVEL}
@@ -119,21 +144,20 @@ def _compared(scores: pd.DataFrame, kind: _Kind, convention: tuple[bool, str]) -
 
 def _summary(scores: pd.DataFrame) -> dict[str, float]:
     finite = scores[np.isfinite(scores["value"])]
-    summary = {"value": math.inf, "ci_low": math.nan, "ci_high": math.nan, "n": 0, "n_groups": 0}
+    summary = {"value": math.inf, "ci_low": math.nan, "ci_high": math.nan, "n": 0, "n_groups": 0}  # of the reference
     if not finite.empty:
         values, groups = finite["value"].to_numpy(float), finite["group"].to_numpy(object)
         low, high = bootstrap_interval(values, groups)
         value = math.fsum(values) / len(values)
         summary = {"value": value, "ci_low": low, "ci_high": high, "n": len(values), "n_groups": len(set(groups))}
-    return summary | {"n_infinite": len(scores) - len(finite)}
+    return summary | {"n_infinite": int(scores["infinite"].sum()), "n_left_out": int(scores["left_out"].iloc[0])}
 
 
 def _paired(scores: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
-    """Mean of (method - best) over the images finite in both, its interval, an unadjusted p, the smallest possible."""
+    """Mean of (method - best) over the images, its interval, an unadjusted p, the smallest possible."""
     both = scores.merge(best[["image_id", "value"]], on="image_id", suffixes=("", "_best"))
-    both = both[np.isfinite(both["value"]) & np.isfinite(both["value_best"])]
     if both.empty:
-        return dict(_NO_COMPARISON)
+        return {}
     differences = (both["value"] - both["value_best"]).to_numpy(float)
     groups = both["group"].to_numpy(object)
     low, high = bootstrap_interval(differences, groups)
@@ -152,7 +176,8 @@ def _set_summary(scores: pd.DataFrame) -> dict[str, float]:
     value, n = float(blocks.loc["", "value"]), int(blocks.loc["", "n"])
     without = blocks.drop(index="")
     low, high = _jackknife(value, n, without)[1:] if len(without) > 1 else (math.nan, math.nan)
-    return {"value": value, "ci_low": low, "ci_high": high, "n": n, "n_groups": len(without), "n_infinite": 0}
+    counts = {"n": n, "n_groups": len(without), "n_infinite": 0, "n_left_out": 0}
+    return {"value": value, "ci_low": low, "ci_high": high} | counts
 
 
 def _jackknife(value: float, n: int, without: pd.DataFrame) -> tuple[float, float, float]:
@@ -190,10 +215,19 @@ class Style:
     up: str
     down: str
     similar: str  # mark of values that do not differ from the best one
+    identical: str  # mark of means over images of which some equal HR
+    plus_minus: str
 
 
 MARKDOWN = Style(
-    lambda text: text.replace("|", "\\|"), lambda text: f"**{text}**", lambda a, b: f" [{a}, {b}]", "↑", "↓", "†"
+    lambda text: text.replace("|", "\\|"),
+    lambda text: f"**{text}**",
+    lambda a, b: f" [{a}, {b}]",
+    "↑",
+    "↓",
+    "†",
+    "‡",
+    " ± ",
 )
 _LATEX_SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -207,6 +241,8 @@ LATEX = Style(
     r"$\uparrow$",
     r"$\downarrow$",
     r"$^\dagger$",
+    r"$^\ddagger$",
+    r" $\pm$ ",
 )
 
 
@@ -237,13 +273,25 @@ def _cell(result: Any, decimals: int, style: Style) -> str:
     if math.isnan(result.value):
         return "–"
 
-    def number(value: float) -> str:
+    def printed_number(value: float) -> str:
         return f"{value:.{decimals}f}"
 
-    text = style.bold(number(result.value)) if result.best else number(result.value)
+    text = style.bold(printed_number(result.value)) if result.best else printed_number(result.value)
+    if result.n_seeds > 1:
+        text += style.plus_minus + printed_number(result.seed_sd)
     if is_similar(result):
         text += style.similar
-    return text if math.isnan(result.ci_low) else text + style.interval(number(result.ci_low), number(result.ci_high))
+    if _has_identical(result):
+        text += style.identical
+    return (
+        text
+        if math.isnan(result.ci_low)
+        else text + style.interval(printed_number(result.ci_low), printed_number(result.ci_high))
+    )
+
+
+def _has_identical(result: Any) -> bool:
+    return result.n_infinite > 0 and not is_reference(result.method) and math.isfinite(ceiling(result.metric))
 
 
 def notes(results: pd.DataFrame) -> list[str]:
@@ -254,21 +302,19 @@ def notes(results: pd.DataFrame) -> list[str]:
         n, groups = int(means["n"].max()), int(means["n_groups"].max())
         unit = "images" if n == groups else f"groups of images ({groups} groups)"
         brackets = f"brackets: 95 % bootstrap intervals over {unit}" if groups > 1 else "no intervals, of one group"
-        left_out = int(means["n_too_small"].max())
-        lines.append(
-            f"{n} images{f' ({left_out} too small and left out)' if left_out else ''}; {brackets}; bold: best."
-        )
+        lines.append(f"{number(n, 'image')}{_left_out(means)}; {brackets}; bold: best.")
         if 1 < groups < FEW_GROUPS:
             what = "images" if n == groups else "groups"
             lines.append(f"{groups} {what} are few: the intervals tend to be too narrow.")
     if not sets.empty:
         names = ", ".join(dict.fromkeys(printed(str(metric))[0] for metric in sets["metric"]))
         n, blocks = int(sets["n"].max()), int(sets["n_groups"].max())
-        lines.append(
-            f"{names}: of {n} images as a set; brackets: 95 % jackknife intervals over {blocks} blocks of them."
-        )
+        brackets = f"brackets: 95 % jackknife intervals over {blocks} blocks of them" if blocks > 1 else "no intervals"
+        lines.append(f"{names}: of {number(n, 'image')} as a set{_left_out(sets)}; {brackets}.")
         if n < SMALL_N:
             lines.append(f"They are biased at small N: compare them at N = {n} and with the same images only.")
+    if (results["n_seeds"] > 1).any():
+        lines.append("±: standard deviation over a method's seeds; its value is their mean.")
     people = results[results["interval"] == INTERVAL]
     if not people.empty:
         lines.append("Fool rates: brackets are 95 % intervals for new subjects and new images.")
@@ -277,10 +323,15 @@ def notes(results: pd.DataFrame) -> list[str]:
         lines.append(f"†: not significantly different from the best at 5 % ({tests}, Holm-adjusted).")
     if (results["testable"] == False).any():  # noqa: E712 - NaN where nothing was compared
         lines.append("Too few groups for a test at 5 % with so many methods: no † there, whatever the difference.")
-    infinite = results[results["n_infinite"] > 0]
-    for row in infinite[~infinite["method"].map(is_reference)].itertuples():
-        what = f"{row.n_infinite} images equal their reference"
-        lines.append(f"{row.method}: {what} (infinite {printed(str(row.metric))[0]}, not in the mean).")
+    for metric, rows in results[[_has_identical(row) for row in results.itertuples()]].groupby("metric", sort=False):
+        counts = ", ".join(f"{row.n_infinite} of {row.method}" for row in rows.itertuples())
+        least = f"{ceiling(str(metric)):.2f} dB, an error of half a grey level"
+        lines.append(f"‡: images equal to HR count as {least}, in {printed(str(metric))[0]}: {counts}.")
+    for row in results[results["n_left_out"] > 0].drop_duplicates("metric").itertuples():
+        left_out = number(int(row.n_left_out), "image")
+        lines.append(
+            f"{printed(str(row.metric))[0]}: {left_out} without a finite score in some method, left out of all."
+        )
     for metric, settings in dict(zip(results["metric"], results["settings"], strict=True)).items():
         lines.append(f"{printed(metric)[0]}: {settings}.")
     for row in results.drop_duplicates("method").itertuples():
@@ -288,7 +339,16 @@ def notes(results: pd.DataFrame) -> list[str]:
             lines.append(f"{row.method}: {row.method_settings}.")
         if row.method_notes:
             lines.append(f"{row.method} says of its images: {row.method_notes}.")
+        if row.method_warning:
+            lines.append(f"{row.method}: {row.method_warning}.")
     return lines
+
+
+def _left_out(results: pd.DataFrame) -> str:
+    """How many images of the data no method got, and why."""
+    counts = {"too small": results["n_too_small"].max(), "unreadable": results["n_unreadable"].max()}
+    parts = [f"{int(count)} {why}" for why, count in counts.items() if count > 0]
+    return f" ({' and '.join(parts)} and left out)" if parts else ""
 
 
 def _tests(means: pd.DataFrame, sets: pd.DataFrame, people: pd.DataFrame) -> str:
@@ -321,7 +381,8 @@ def latex(results: pd.DataFrame) -> str:
     for task, part in results.groupby("task", sort=False):
         header, rows = cells(part, LATEX)
         body = [f"    {' & '.join(row)} \\\\" for row in rows]
-        remarks = [LATEX.escape(note).replace("†", LATEX.similar) for note in notes(part)]
+        marks = {"†": LATEX.similar, "‡": LATEX.identical, "±": r"$\pm$"}
+        remarks = ["".join(marks.get(c, c) for c in LATEX.escape(note)) for note in notes(part)]
         lines = [
             "% needs \\usepackage{booktabs,graphicx}",
             "\\begin{table}",

@@ -16,7 +16,15 @@ from sr3eval.data import stable_hash
 from sr3eval.errors import UserError, nearest
 from sr3eval.method import OVERSHOOT
 
+# By metric, what a score counts for at most in means and tests. PSNR: that of an error of half a grey level, the least
+# that 8-bit pictures can tell, in dB; identical pictures have it instead of infinity, and none is better than they are.
+CEILINGS = {"psnr": -20 * math.log10(0.5 / 255)}
 BLOCKS = 20  # of images, each left out in turn by the jackknife of set metrics
+
+
+def ceiling(metric: str) -> float:
+    """What a score of the metric of that id counts for at most in a mean; infinity for most metrics."""
+    return CEILINGS.get(metric.partition("_")[0], math.inf)
 
 
 def block_of(group: str) -> str:
@@ -111,7 +119,8 @@ class Metric(Protocol):
 class PerImage:
     """A Metric from a function that gives one score an image; its value is their mean.
 
-    Infinite scores (PSNR of identical images) stay in `per_image` and out of the mean.
+    Scores above the metric's `ceiling` (PSNR of identical images is infinite) count as that; `per_image` has them as
+    they are. Other scores that are not finite are left out of the mean.
     """
 
     def __init__(
@@ -156,7 +165,8 @@ class PerImage:
         """Mean over images, exact whatever their order. Raises UserError when there are none."""
         if not self.state:
             raise UserError(f"{self.name}: no images to score")
-        finite = [value for value in self.state.values() if math.isfinite(value)]
+        capped = [min(value, ceiling(self.name)) for value in self.state.values()]
+        finite = [value for value in capped if math.isfinite(value)]
         value = math.fsum(finite) / len(finite) if finite else math.inf
         return Result(value, len(finite), dict(sorted(self.state.items())))
 
@@ -197,3 +207,18 @@ def load(name: str, **options: Any) -> Metric:
     """Build a metric, e.g. `load("psnr", channel="y", border=4)`. UserError names the nearest name or option."""
     build = builder(name)
     return build(**check_call(build, options, name))
+
+
+def mean_over_seeds(metric: str, results: Sequence[Result]) -> Result:
+    """The mean of several results of one metric, image by image and block by block, all of the same images."""
+    if len(results) == 1:
+        return results[0]
+    per_image = {i: _mean([r.per_image[i] for r in results], ceiling(metric)) for i in results[0].per_image}
+    blocks = results[0].without
+    without = {b: Estimate(_mean([r.without[b].value for r in results]), blocks[b].n) for b in blocks}
+    return Result(_mean([r.value for r in results]), results[0].n, per_image, without)
+
+
+def _mean(values: Sequence[float], most: float = math.inf) -> float:
+    """Of values that count for `most` at most; infinite where all are."""
+    return math.fsum(values if min(values) == math.inf else (min(v, most) for v in values)) / len(values)

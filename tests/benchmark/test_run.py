@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from benchmark import kinds
-from sr3eval import metrics
+from sr3eval import metrics, tasks
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.runner import Run
 from sr3eval.benchmark.scores import notes_text, read_run
@@ -365,7 +366,7 @@ def test_a_kill_while_a_folder_is_claimed_leaves_it_usable(world, tmp_path):
     assert benchmark(tmp_path, config(world, metrics=["psnr"])).returncode == 0
 
 
-def test_identical_images_are_counted_and_left_out_of_the_mean(world, finished, tmp_path):
+def test_identical_images_are_counted_and_have_the_ceiling_in_the_mean(world, finished, tmp_path):
     run, _ = finished
     outputs = tmp_path / "outputs"
     shutil.copytree(run / "images" / "my-method", outputs)
@@ -375,9 +376,12 @@ def test_identical_images_are_counted_and_left_out_of_the_mean(world, finished, 
     scores = (tmp_path / "run" / "per_image.csv").read_text()
     assert "a/0,psnr,inf,a" in scores
     row = pd.read_csv(tmp_path / "run" / "results.csv").set_index("metric").loc["psnr"]
-    assert (row["n"], row["n_infinite"]) == (9, 1)
-    assert np.isfinite(row["value"])
-    assert "1 images equal their reference" in (tmp_path / "run" / "results.md").read_text()
+    assert (row["n"], row["n_infinite"]) == (10, 1)
+    finite = pd.read_csv(tmp_path / "run" / "per_image.csv").query("metric == 'psnr' and value < inf")["value"]
+    assert row["value"] == pytest.approx((finite.sum() + 20 * math.log10(510)) / 10, rel=1e-12)
+    said = (tmp_path / "run" / "results.md").read_text()
+    assert "images equal to HR count as 54.15 dB, an error of half a grey level, in PSNR: 1 of precomputed." in said
+    assert re.search(r"\*\*[0-9.]+\*\*‡ ", said)
 
 
 def test_the_reference_is_a_row_that_nothing_is_compared_with(world, tmp_path):
@@ -456,7 +460,7 @@ BAD = {
     "no outputs": (lambda w: config(w, method=[{"kind": "precomputed", "folder": "/none"}]), "/none: no such folder"),
     "no python file": (lambda w: config(w, method=[{"python": "no.py:build"}]), 'python = "no.py:build"'),
     "no such function": (lambda w: config(w, method=method(w, "biuld")), "has no function biuld"),
-    "not a method": (lambda w: config(w, method=method(w, "nothing")), "needs name, fingerprint, scale and upscale"),
+    "not a method": (lambda w: config(w, method=method(w, "nothing")), "needs name, scale and upscale"),
     "other scale": (lambda w: config(w, method=method(w, "other_scale")), "enlarges 8 times, but photos_16_64 needs 4"),
     "other size": (
         lambda w: config(w, method=method(w, "other_size")),
@@ -576,7 +580,9 @@ def test_configs_are_valid(path):
     settings = RunConfig.parse(read_toml(path))
     assert RunConfig.parse(settings.plain()) == settings
     for method in settings.method:
-        assert set(method.options) <= set(inspect.signature(kinds()[method.kind]()).parameters)
+        builder = kinds()[method.kind]()
+        given = {"task": tasks.get(settings.task)} if "task" in inspect.signature(builder).parameters else {}
+        check_call(builder, method.options | given, method.name)
     for name, options in settings.metrics:
         check_call(metrics.builder(name), options, name)
 
