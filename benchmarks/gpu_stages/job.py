@@ -1,6 +1,7 @@
 """The frame of the GPU job: its folder, its clock, and what every stage found."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from sr3eval.files import TEMPORARY, atomic_write
 SUMMARY = "summary.json"
 SCRIPT = Path(__file__).parents[1] / "gpu_job.py"
 LEAST_MEMORY = 20 * 2**30  # bytes of a GPU
-PATIENCE = 30.0  # seconds that a stage beside SR3 may take longer than its time
+PATIENCE = 300.0  # seconds that a stage in a process of its own may take
 Found = dict[str, Any]
 
 
@@ -44,7 +45,7 @@ class Job(Place):
             check_gpu()
         self.started, self.minutes = started, minutes
         self.found = found_in(out) | {"machine": machine()}
-        self.write()
+        self._write(self.found)
 
     def seconds(self) -> float:
         """Time since the start of the process."""
@@ -58,47 +59,52 @@ class Job(Place):
         left = 60 * self.minutes - self.seconds()
         seconds = left * shares[name] / sum(shares[n] for n in ahead if n not in self.found)
         click.echo(f"{self.seconds():6.1f} s: {name}, for {seconds:.0f} s", err=True)
-        if seconds > 0:
-            self._note(name, lambda: run(seconds))
+        if seconds > 0 or self.small:
+            began = self.seconds()
+            self._note(name, run(seconds), self.seconds() - began)
         else:
             click.echo(f"{name}: no time is left", err=True)
 
-    def beside(self, name: str, share: float, start: Path | None) -> Callable[[], None]:
-        """Start a stage in a process of its own, unless it is there; call what is returned to take in what it found."""
+    def beside(self, name: str) -> Callable[[], None]:
+        """Start a stage in a process of its own, unless it is there.
+
+        Call what is returned to wait for its end, for `PATIENCE` at most, and to take in what it found.
+        """
         if name in self.found:
             return lambda: None
         began = self.seconds()
-        seconds = share * (60 * self.minutes - began)
-        options = [f"--seconds={seconds:.1f}", f"--out={self.out}", *([f"--start={start}"] if start else [])]
-        process = subprocess.Popen([sys.executable, str(SCRIPT), "stage", name, *options], stdout=subprocess.PIPE)
+        command = [sys.executable, str(SCRIPT), "beside", name, f"--out={self.out}"]
+        environment = os.environ | {"OMP_NUM_THREADS": "2"}  # the stage in front compiles on the others
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
 
         def finish() -> None:
-            if name in self.found:
-                return
             try:
-                late = began + seconds + PATIENCE - self.seconds()
-                printed, _ = process.communicate(timeout=max(1.0, late))
+                printed, _ = process.communicate(timeout=max(1.0, began + PATIENCE - self.seconds()))
             except subprocess.TimeoutExpired:
                 process.kill()
-                click.echo(f"{name}: did not end in time", err=True)
-            else:
-                if process.returncode == 0:
-                    self._note(name, lambda: json.loads(printed.splitlines()[-1]))
+                click.echo(f"{name}: did not end within {PATIENCE:.0f} s", err=True)
+                return
+            if process.returncode == 0:
+                self._note(name, json.loads(printed.splitlines()[-1]), self.seconds() - began)
 
         return finish
 
-    def _note(self, name: str, run: Callable[[], Found]) -> None:
-        began = self.seconds()
-        self.found[name] = run() | {"ended_at_s": round(self.seconds(), 1), "took_s": round(self.seconds() - began, 1)}
-        self.write()
+    def note(self, name: str, found: Found) -> None:
+        """Keep what a stage found so far; `stage` and `beside` do so at its end."""
+        partial = self.found | {name: found}
+        self._write(partial)
 
-    def write(self) -> None:
-        atomic_write(self.out / SUMMARY, json.dumps(self.found, indent=1).encode())
-        atomic_write(self.out / "summary.md", self.markdown().encode())
+    def _note(self, name: str, found: Found, seconds: float) -> None:
+        self.found[name] = found | {"took_s": round(seconds, 1)}
+        self._write(self.found)
+
+    def _write(self, found: dict[str, Found]) -> None:
+        atomic_write(self.out / SUMMARY, json.dumps(found, indent=1).encode())
+        atomic_write(self.out / "summary.md", markdown(found).encode())
 
     def markdown(self) -> str:
         """Everything found, a section a stage."""
-        return "\n".join(line for name, found in self.found.items() for line in section(name, found))
+        return markdown(self.found)
 
 
 def check_gpu() -> None:
@@ -118,6 +124,10 @@ def found_in(out: Path) -> dict[str, Found]:
     if names and "machine" not in found:
         raise UserError(f"{out}: not empty, and not a folder of this job; give another folder")
     return found
+
+
+def markdown(found: Mapping[str, Found]) -> str:
+    return "\n".join(line for name, about in found.items() for line in section(name, about))
 
 
 def section(name: str, found: Found) -> list[str]:

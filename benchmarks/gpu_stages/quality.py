@@ -28,7 +28,9 @@ SHEET_ROWS = 24
 
 def run(place: Place) -> Found:
     """Score bicubic and what was trained; writes sheet.png: LR, bicubic, every method, HR, a row an image."""
-    config = run_config(place.out, small=place.small)
+    samplers = dict(list(SAMPLERS.items())[: 1 if place.small else None])
+    limit, batch_size = (8, 8) if place.small else (256, 64)
+    config = run_config(place.out, samplers, limit, batch_size)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         finished = finish(config, out)
@@ -50,21 +52,19 @@ def finish(config: RunConfig, out: Path) -> Run:
     return run
 
 
-def run_config(folder: Path, small: bool = False, samplers: dict[str, dict[str, Any]] = SAMPLERS) -> RunConfig:
-    """Bicubic, and the checkpoints of `folder` with each sampler."""
-    some = dict(list(samplers.items())[:1]) if small else samplers
-    sr3 = folder / "sr3.safetensors"
-    metrics = ["psnr", "ssim", "consistency", "fd_efficientnet_lite0"]
+def run_config(folder: Path, samplers: dict[str, dict[str, Any]], limit: int, batch_size: int) -> RunConfig:
+    """Bicubic, and the checkpoints of `folder`, SR3 with each sampler, on so many of the embedded crops."""
+    sr3 = str(folder / "sr3.safetensors")
     return RunConfig.parse(
         {
             "task": "photos_16_64",
-            "batch_size": 8 if small else 64,
-            "metrics": metrics,
-            "data": {"images": "sr3eval:assets/photos_16_64", "group": "parent", "limit": 8 if small else 256},
+            "batch_size": batch_size,
+            "metrics": ["psnr", "ssim", "consistency", "fd_efficientnet_lite0"],
+            "data": {"images": "sr3eval:assets/photos_16_64", "group": "parent", "limit": limit},
             "method": [
                 {"kind": "bicubic"},
                 {"kind": "regression", "checkpoint": str(folder / "regression.safetensors")},
-                *({"name": name, "kind": "sr3", "checkpoint": str(sr3), **options} for name, options in some.items()),
+                *({"name": name, "kind": "sr3", "checkpoint": sr3, **options} for name, options in samplers.items()),
             ],
         }
     )

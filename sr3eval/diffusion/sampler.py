@@ -44,7 +44,7 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise UserError(f"steps: {self.steps}; at least 1 is needed")
+            raise UserError(f"sampler: {self.steps} steps; at least 1 is needed")
         if self.eta is not None and (self.solver not in ("ddim", "dpmpp_2m_sde") or not 0 <= self.eta <= 1):
             raise UserError('eta: goes with solver = "ddim" or "dpmpp_2m_sde", and lies in [0, 1]')
         if self.variance != "beta" and self.solver != "ancestral":

@@ -135,7 +135,7 @@ class NormSiLU(nn.GroupNorm):
     def _factor_and_offset(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """What the norm of x + bias multiplies every channel of x by and then adds: [N, C] both."""
         sums, norms = self.channel_sums(x)
-        (n, c), positions, each = sums.shape, x.shape[-2] * x.shape[-1], self.num_channels // self.num_groups
+        n, positions, each = len(x), x.shape[-2] * x.shape[-1], self.num_channels // self.num_groups
         means, squares = sums / positions, norms.square() / positions
         if bias is not None:
             means, squares = means + bias, squares + bias * (2 * means + bias)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sr3eval.config import from_dict
+from sr3eval.config import check_call, from_dict
 from sr3eval.diffusion import regression, sr3
 from sr3eval.diffusion.sample import SampleConfig, sample_folder
+from sr3eval.diffusion.sampler import SamplerConfig
 from sr3eval.diffusion.train import train
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError
@@ -50,7 +51,7 @@ def inputs(tmp_path):
 
 
 def test_any_sizes_batched_with_several_samples(trained, inputs, tmp_path):
-    config = SampleConfig(trained["sr3"], steps=2, samples=2, batch_size=4)
+    config = SampleConfig(trained["sr3"], sampler=SamplerConfig(2), samples=2, batch_size=4)
     *_, (done, total) = sample_folder(config, inputs, tmp_path / "out")
     assert (done, total) == (10, 10)
     shapes = {name: load(tmp_path / "out" / "sample_1" / f"{name}.png").shape for name in ("a", "c/d", "wide", "tiny")}
@@ -61,7 +62,7 @@ def test_any_sizes_batched_with_several_samples(trained, inputs, tmp_path):
 
 def test_an_image_does_not_depend_on_its_company(trained, inputs, tmp_path):
     """Same seed, same image: whatever else is in the batch, and where."""
-    method = sr3.build(checkpoint=trained["sr3"], steps=3)
+    method = sr3.build(checkpoint=trained["sr3"], sampler=SamplerConfig(3))
     lr = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     together = method.upscale(lr, [1, 2, 3, 4])
     order = [2, 0, 3, 1]
@@ -73,7 +74,7 @@ def test_an_image_does_not_depend_on_its_company(trained, inputs, tmp_path):
 
 
 def test_interrupted_sampling_goes_on_with_the_same_bytes(trained, inputs, tmp_path):
-    config = SampleConfig(trained["sr3"], steps=2, batch_size=2)
+    config = SampleConfig(trained["sr3"], sampler=SamplerConfig(2), batch_size=2)
     *_, _ = sample_folder(config, inputs, tmp_path / "whole")
     running = sample_folder(config, inputs, tmp_path / "parts")
     next(done for done, _ in running if done > 2)
@@ -117,19 +118,27 @@ def test_regression_is_one_pass_and_starts_as_bicubic(trained, inputs):
     torch.testing.assert_close(method.upscale(lr, [0]), bicubic_up(lr, (64, 64)).clamp(0, 1), atol=1e-6, rtol=0)
 
 
+def built(options):
+    """As from a config, where the sampler's settings stand among the method's."""
+    return sr3.build(**check_call(sr3.build, options, "sr3"))
+
+
 def test_fingerprint_names_weights_and_settings(trained):
     fingerprints = {
-        sr3.build(checkpoint=trained["sr3"], **options).fingerprint
+        built(options | {"checkpoint": trained["sr3"]}).fingerprint
         for options in (
             {"steps": 2},
             {"steps": 3},
             {"steps": 2, "clip": True},
             {"steps": 2, "variance": "posterior"},
             {"steps": 2, "spacing": "linear"},
+            {"steps": 2, "jump": 0.0},
+            {"steps": 2, "solver": "ddim"},
+            {"steps": 2, "solver": "ddim", "eta": 0.5},
         )
     }
-    assert len(fingerprints) == 5
-    assert sr3.build(checkpoint=trained["sr3"], steps=2).fingerprint in fingerprints
+    assert len(fingerprints) == 8
+    assert built({"checkpoint": trained["sr3"], "steps": 2}).fingerprint in fingerprints
 
 
 def command(*arguments):
@@ -166,7 +175,7 @@ def test_bad_input_is_one_line(trained, inputs, tmp_path):
 
 
 def test_a_folder_of_other_inputs_is_refused(trained, inputs, tmp_path):
-    config = SampleConfig(trained["sr3"], steps=1)
+    config = SampleConfig(trained["sr3"], sampler=SamplerConfig(1))
     *_, _ = sample_folder(config, inputs, tmp_path / "out")
     before = (tmp_path / "out" / "a.png").read_bytes()
     save(inputs / "a.png", torch.rand(3, 16, 16))
@@ -177,8 +186,8 @@ def test_a_folder_of_other_inputs_is_refused(trained, inputs, tmp_path):
 
 def test_checkpoints_of_another_kind_are_refused(trained):
     with pytest.raises(UserError, match="a regression checkpoint, not sr3"):
-        sr3.build(checkpoint=trained["regression"])
+        built({"checkpoint": trained["regression"]})
     with pytest.raises(UserError, match="trained for photos_16_64, not faces_16_128"):
-        sr3.build(checkpoint=trained["sr3"], task=TASKS["faces_16_128"])
+        built({"checkpoint": trained["sr3"], "task": TASKS["faces_16_128"]})
     with pytest.raises(UserError, match="0 steps; at least 1"):
-        sr3.build(checkpoint=trained["sr3"], steps=0)
+        built({"checkpoint": trained["sr3"], "steps": 0})

@@ -1,10 +1,14 @@
 """Iterative refinement, where the right answer is known in closed form."""
 
+import itertools
+import math
+
 import pytest
 import torch
 
-from sr3eval.diffusion.sampler import NoisePerImage, refine
+from sr3eval.diffusion.sampler import NoisePerImage, SamplerConfig, refine
 from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.errors import UserError
 
 TRAINING = NoiseSchedule.linear(1e-6, 1e-2, 2000)
 MEAN, SD = 0.3, 0.2
@@ -89,3 +93,91 @@ def test_noise_of_an_image_depends_on_its_seed_alone():
     together, alone = NoisePerImage([7, 8, 9], like), NoisePerImage([8], like[:1])
     for _ in range(3):
         assert torch.equal(together()[1], alone()[0])
+
+
+def flow_of_the_gaussian(y, gamma):
+    """Where the probability-flow ODE takes y at gamma when y_0 ~ N(MEAN, SD^2): deviations keep their rank."""
+    return MEAN + SD * (y - math.sqrt(gamma) * MEAN) / math.sqrt(gamma * SD**2 + 1 - gamma)
+
+
+def error_of(solver, steps):
+    """Mean error of an ODE solver's output, all of whose noise is in its start."""
+    schedule = NoiseSchedule.log_snr(1 - 1e-9, 1e-3, steps)
+    y = torch.randn(1, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    *_, out = refine(gaussian_denoiser, torch.zeros_like(y), schedule, lambda: y, solver=solver)
+    return float((out - flow_of_the_gaussian(y, float(schedule.gammas[-1]))).abs().mean())
+
+
+@pytest.mark.parametrize(("solver", "order"), [("ddim", 1), ("dpmpp_2m", 2)])
+def test_solvers_converge_with_their_order(solver, order):
+    errors = [error_of(solver, steps) for steps in (64, 128, 256)]
+    assert errors[-1] < 1e-2
+    for coarse, fine in itertools.pairwise(errors):
+        assert math.log2(coarse / fine) == pytest.approx(order, abs=0.25)
+
+
+def steps_of(solver, eta, schedule, variance="beta", clip=False):
+    generator = torch.Generator().manual_seed(3)
+    draw = lambda: torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=generator)  # noqa: E731
+    return list(refine(gaussian_denoiser, draw(), schedule, draw, variance, clip, solver, eta))
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_ddim_with_all_noise_is_the_ancestral_step(clip):
+    schedule = NoiseSchedule.linear(0.02, 0.6, 6)
+    ours, ancestral = (
+        steps_of("ddim", 1.0, schedule, clip=clip),
+        steps_of("ancestral", None, schedule, "posterior", clip),
+    )
+    for a, b in zip(ours, ancestral, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_dpmpp_2m_is_k_diffusion_s(eta):
+    """Against the same solver in its other form: y / sqrt(gamma) over sigma = sqrt((1 - gamma) / gamma)."""
+    schedule = NoiseSchedule.inference(1e-3, 5)
+    gammas = schedule.gammas.flip(0)
+    generator = torch.Generator().manual_seed(3)
+    draw = lambda: torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=generator)  # noqa: E731
+    draw()  # the condition
+    z = draw() / gammas[0].sqrt()
+    sigmas = ((1 - gammas) / gammas).sqrt()
+    old, h_last = None, None
+    for i, (gamma, sigma) in enumerate(zip(gammas, sigmas, strict=True)):
+        eps = gaussian_denoiser(None, z * gamma.sqrt(), gamma.expand(2))
+        denoised = z - sigma * eps
+        if i == len(sigmas) - 1:
+            z = denoised
+            break
+        h = (sigma / sigmas[i + 1]).log()
+        z = sigmas[i + 1] / sigma * (-h * eta).exp() * z - (-h - h * eta).expm1() * denoised
+        if old is not None:
+            z = z - 0.5 * (-h - h * eta).expm1() * (h / h_last) * (denoised - old)
+        if eta:
+            z = z + draw() * sigmas[i + 1] * (-2 * h * eta).expm1().neg().sqrt()
+        old, h_last = denoised, h
+    torch.testing.assert_close(steps_of("dpmpp_2m_sde", eta, schedule)[-1], z)
+
+
+def test_the_sde_solver_keeps_the_distribution():
+    schedule = NoiseSchedule.log_snr(1 - 1e-6, 1e-3, 60)
+    x = torch.zeros(8, 3, 32, 32, dtype=torch.float64)
+    noise = NoisePerImage(range(8), x)
+    *_, y = refine(gaussian_denoiser, x, schedule, lambda: noise().double(), solver="dpmpp_2m_sde")
+    assert y.mean().item() == pytest.approx(MEAN, abs=0.005)
+    assert y.std().item() == pytest.approx(SD, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "sampler: 0 steps; at least 1 is needed"),
+        ({"solver": "dpmpp_2m", "eta": 0.5}, 'eta: goes with solver = "ddim" or "dpmpp_2m_sde"'),
+        ({"solver": "ddim", "eta": 1.5}, r"lies in \[0, 1\]"),
+        ({"solver": "ddim", "variance": "posterior"}, 'variance: goes with solver = "ancestral"'),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        SamplerConfig(**options)

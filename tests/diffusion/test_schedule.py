@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sr3eval.diffusion.schedule import NoiseSchedule
-from sr3eval.diffusion.train_config import ScheduleConfig
+from sr3eval.diffusion.train_config import LevelsConfig, ScheduleConfig
+from sr3eval.errors import UserError
 
 TRAINING = NoiseSchedule.linear(1e-6, 1e-2, 2000)
 
@@ -65,3 +66,22 @@ def test_training_levels_may_be_even_in_log_snr():
     torch.testing.assert_close(even.gammas[[0, -1]], linear.gammas[[0, -1]])
     log_snr = torch.logit(even.gammas)
     torch.testing.assert_close(log_snr[1000], log_snr[[0, -1]].mean(), atol=0.01, rtol=0)
+
+
+def test_the_first_step_may_jump():
+    gammas = NoiseSchedule.inference(1e-4, 9, jump=0.5).gammas
+    log_snr = torch.logit(gammas).flip(0)
+    expected = [np.log(1e-4 / (1 - 1e-4)), *np.linspace(0.5, np.log((1 - 1e-4) / 1e-4), 8)]
+    np.testing.assert_allclose(log_snr.numpy(), expected, atol=1e-9)
+    for jump in (-20.0, 12.0):
+        with pytest.raises(UserError, match="is not between the log SNR of the first and last step, -9.21 and 9.21"):
+            NoiseSchedule.inference(1e-4, 9, jump=jump)
+    assert len(NoiseSchedule.inference(1e-4, 1, jump=0.5)) == 1
+
+
+def test_levels_of_training_may_be_normal_in_log_snr():
+    levels = LevelsConfig(mean=5.0, deviation=2.0, normal=0.75, low=-10, high=14)
+    log_snr = torch.logit(levels.sample_gamma(20000, torch.Generator().manual_seed(0))).numpy()
+    assert log_snr.min() >= -10 - 1e-6 and log_snr.max() <= 14 + 1e-6
+    mixture = lambda v: 0.75 * stats.norm.cdf(v, 5, 2) + 0.25 * np.clip((v + 10) / 24, 0, 1)  # noqa: E731
+    assert stats.kstest(log_snr, mixture).pvalue > 0.01

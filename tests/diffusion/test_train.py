@@ -334,3 +334,77 @@ def test_presets_are_the_default_network():
     for model in ("sr3", "regression"):
         built = from_dict(TrainConfig, {"task": "faces_16_128", "model": model, "data": data, "optimiser": optimiser})
         assert built.network == replace(PRESETS["faces_16_128"], noise_level=model == "sr3")
+
+
+@pytest.fixture
+def in_memory(settings):
+    """The recipe of the embedded checkpoints in small."""
+    settings["data"] |= {"in_memory": True, "transpose": True, "gains": [0.9, 1.1]}
+    settings["unet"] |= {"residual_scale": 0.07}
+    return settings | {"training_levels": {"mean": 5.5, "deviation": 2.4}, "weighting": "output", "loss_norm": 2}
+
+
+def test_crops_in_memory_resume_bit_for_bit(in_memory, tmp_path):
+    run(in_memory, tmp_path / "whole")
+    run(in_memory, tmp_path / "parts", stop_after=3)
+    run(in_memory, tmp_path / "parts")
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_training_starts_from_a_checkpoint(in_memory, tmp_path):
+    run(in_memory, tmp_path / "first")
+    start = str(tmp_path / "first" / "model.safetensors")
+    trainer = Trainer(from_dict(TrainConfig, in_memory | {"start": start}), CPU)
+    loaded = checkpoint.load(start).weights
+    assert equal(trainer.network.state_dict(), loaded) and equal(trainer.ema.state_dict(), loaded)
+    other = in_memory | {"start": start, "unet": in_memory["unet"] | {"channels": 16}}
+    with pytest.raises(UserError, match=r"model.safetensors: \d+ weights do not fit its network"):
+        Trainer(from_dict(TrainConfig, other), CPU)
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_good_state(settings, tmp_path, monkeypatch):
+    original = Trainer._losses
+
+    def broken(self, hr, *rest):
+        loss = original(self, hr, *rest)
+        return loss * float("nan") if self.step == 5 else loss
+
+    monkeypatch.setattr(Trainer, "_losses", broken)
+    with pytest.raises(UserError, match="^step 5: the loss is nan"):
+        run(settings, tmp_path / "run")
+    monkeypatch.undo()
+    run(settings, tmp_path / "whole")
+    run(settings, tmp_path / "run")
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.gains": [0.0, 1.0]}, "data.gains: "),
+        ({"data.in_memory": False}, "data.transpose and data.gains: need data.in_memory"),
+        ({"data.crop": None}, "data.in_memory: needs data.crop|data.zoom_out"),
+        ({"training_levels.deviation": 0.0}, "training_levels: deviation must be positive"),
+        ({"model": "regression"}, "training_levels and weighting: Regression has no noise levels"),
+        ({"unet.residual_scale": 0.0}, 'weighting = "output": needs unet.residual_scale'),
+        ({"optimiser.beta2": 1.0}, "optimiser.beta2: 1.0 is not between 0 and 1"),
+    ],
+)
+def test_bad_settings_of_the_recipe_are_one_line(in_memory, changes, message):
+    for key, value in changes.items():
+        table = in_memory
+        *parents, last = key.split(".")
+        for parent in parents:
+            table = table[parent]
+        table[last] = value
+        if value is None:
+            del table[last]
+    with pytest.raises(UserError, match=message):
+        from_dict(TrainConfig, in_memory)
+
+
+def test_a_cuda_graph_needs_a_gpu(settings, tmp_path):
+    settings["optimiser"]["cuda_graph"] = True
+    with pytest.raises(UserError, match="optimiser.cuda_graph: there is no GPU here"):
+        run(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

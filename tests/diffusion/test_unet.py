@@ -13,7 +13,15 @@ from sr3eval.diffusion.loss import sr3_loss
 from sr3eval.diffusion.presets import PRESETS
 from sr3eval.diffusion.sampler import NoisePerImage, refine
 from sr3eval.diffusion.schedule import NoiseSchedule
-from sr3eval.diffusion.unet import NoiseLevelEmbedding, ResidualBlock, SelfAttention, UNet, UNetConfig, groups_of
+from sr3eval.diffusion.unet import (
+    NoiseLevelEmbedding,
+    NormSiLU,
+    ResidualBlock,
+    SelfAttention,
+    UNet,
+    UNetConfig,
+    groups_of,
+)
 from sr3eval.errors import UserError
 
 TABLE_1 = {"faces_16_128": 550e6, "faces_64_256": 625e6, "faces_64_512": 625e6, "faces_256_1024": 150e6}
@@ -156,3 +164,25 @@ def test_takes_any_size_its_levels_divide_and_refuses_others():
 def test_impossible_configs_are_refused(wrong):
     with pytest.raises(UserError, match="unet"):
         replace(UNetConfig(channels=8, multipliers=(1, 2), blocks=1, image_size=16), **wrong)
+
+
+@pytest.mark.parametrize("noise_level", [True, False])
+def test_norms_by_sums_are_the_same_network(noise_level):
+    """What GPUs compute, on the CPU: outputs and every gradient, biases that it moves elsewhere included."""
+    torch.manual_seed(0)
+    config = UNetConfig(16, (1, 3), 1, 16, attention=(8,), noise_level=noise_level, residual_scale=0.07)
+    network = UNet(config).to(memory_format=torch.channels_last)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    x, y = torch.randn(2, 2, 3, 16, 16)
+    found = []
+    for by_sums in (False, True):
+        for module in network.modules():
+            if isinstance(module, NormSiLU):
+                module.by_sums = by_sums
+        network.zero_grad()
+        out = network(x, y, torch.tensor([0.3, 0.99])) if noise_level else network(x)
+        out.square().mean().backward()
+        found.append([out.detach(), *(parameter.grad.clone() for parameter in network.parameters())])
+    for plain, sums in zip(*found, strict=True):
+        assert float((plain - sums).norm() / plain.norm().clamp(min=1e-9)) < 1e-5

@@ -1,0 +1,122 @@
+"""Checkpoints of a job beside the embedded ones: each is taken in where it is better."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import training_curve
+from embedded_quality import LINES, Row, rows
+from gpu_stages.quality import finish, run_config
+from gpu_stages.train import RECIPES
+
+from sr3eval import config as configs
+from sr3eval.config import resolve_path
+from sr3eval.diffusion import checkpoint
+from sr3eval.diffusion.train_config import TrainConfig
+from sr3eval.errors import UserError
+
+ASSETS = resolve_path("sr3eval:assets")
+MODELS = ("regression", "sr3")
+LARGEST = 16_000_000  # bytes of an embedded checkpoint
+# The sampler that the embedded SR3 is meant for: that of configs/quickstart.toml.
+SAMPLER = {"sr3": {"solver": "dpmpp_2m_sde", "steps": 16, "clip": True, "jump": 0.0}}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Regression and SR3 of one origin, with what all 256 crops say of them."""
+
+    folder: Path
+    quality: dict[str, Row]
+
+    def met(self, regression: Row) -> int:
+        """How many of the lines this SR3 meets beside a Regression."""
+        return sum(is_met(self.quality["sr3"], regression) for is_met in LINES.values())
+
+
+def run(folder: Path, limit: int = 256) -> Iterator[str]:
+    """Compare and take in; yields what is to be said. limit: how many of the embedded crops to compare on.
+
+    Regression: the one of higher PSNR. SR3: the one that meets more of `embedded_quality.LINES` beside that
+    Regression, and of two that meet as many the one of the lower Fréchet distance. Logs and summary go with them.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        embedded = scored(embedded_copies(Path(scratch) / "embedded"), limit)
+        given = scored(with_configs(folder, Path(scratch) / "given"), limit)
+        for pair, name in ((embedded, "embedded"), (given, str(folder))):
+            for model in MODELS:
+                values = ", ".join(f"{key} {value:.3f}" for key, value in pair.quality[model].items())
+                yield f"{name}, {model}: {values}"
+        best = max(embedded, given, key=lambda pair: pair.quality["regression"]["psnr"])
+        taken = [] if best is embedded else ["regression"]
+        regression = best.quality["regression"]
+        if rank(given, regression) > rank(embedded, regression):
+            taken.append("sr3")
+        for model in taken:
+            take(model, given.folder, folder)
+            yield f"{model}: adopted"
+        for model in MODELS:
+            if model not in taken:
+                yield f"{model}: the embedded one stays"
+        winner = given if "sr3" in taken else embedded
+        for line, is_met in LINES.items():
+            yield f"{'met' if is_met(winner.quality['sr3'], regression) else 'missed':8}{line}"
+    if taken:
+        logs = [path for model in MODELS if (path := log_of(model)).exists()]
+        training_curve.draw(ASSETS / "training" / "curves.png", logs)
+
+
+def rank(pair: Pair, regression: Row) -> tuple[int, float]:
+    return pair.met(regression), -pair.quality["sr3"]["fd"]
+
+
+def embedded_copies(out: Path) -> Path:
+    """The embedded checkpoints under a job's names."""
+    out.mkdir()
+    for model in MODELS:
+        shutil.copy(embedded(model), out / f"{model}.safetensors")
+    return out
+
+
+def with_configs(folder: Path, out: Path) -> Path:
+    """Copies of a job's checkpoints. Weights alone get the config of the recipe, whose network they must fit."""
+    out.mkdir()
+    for model in MODELS:
+        path = folder / f"{model}.safetensors"
+        content, metadata = checkpoint.read(path)
+        if len(content) > LARGEST:
+            raise UserError(f"{path}: {len(content) / 1e6:.1f} MB; an embedded checkpoint has at most 16")
+        target = out / path.name
+        if checkpoint.METADATA_KEY in metadata:
+            shutil.copy(path, target)
+        else:
+            recipe = configs.from_dict(TrainConfig, configs.read_toml(RECIPES / f"{model}_photos_16_64.toml"))
+            checkpoint.save(target, configs.to_dict(recipe.resolved()), 0, safetensors.torch.load(content))
+        checkpoint.load(str(target), model)
+    return out
+
+
+def scored(folder: Path, limit: int) -> Pair:
+    """Score the two checkpoints of a folder on the embedded crops."""
+    out = folder.with_name(f"{folder.name}_run")
+    finish(run_config(folder, SAMPLER, limit, batch_size=16), out)
+    return Pair(folder, rows(out))
+
+
+def take(model: str, scored_folder: Path, folder: Path) -> None:
+    """Embed a checkpoint, with its log and the job's summary."""
+    shutil.copy(scored_folder / f"{model}.safetensors", embedded(model))
+    for name, target in ((f"{model}.jsonl", log_of(model)), ("summary.md", ASSETS / "training" / "gpu_job.md")):
+        if (folder / name).exists():
+            shutil.copy(folder / name, target)
+
+
+def embedded(model: str) -> Path:
+    return ASSETS / f"{model}_photos_16_64.safetensors"
+
+
+def log_of(model: str) -> Path:
+    return ASSETS / "training" / f"{model}_photos_16_64.jsonl"

@@ -1,0 +1,48 @@
+"""Networks on a GPU beside the CPU, and a training step as a CUDA graph beside the plain one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sr3eval.config import from_dict
+from sr3eval.diffusion.train import Trainer
+from sr3eval.diffusion.train_config import TrainConfig
+from sr3eval.diffusion.unet import UNet, UNetConfig
+
+pytestmark = pytest.mark.gpu
+
+
+def randomised(network):
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.2)
+    return network.eval()
+
+
+@pytest.mark.parametrize("noise_level", [True, False], ids=["sr3", "regression"])
+def test_unet(noise_level, tf32, record_property):
+    network = randomised(UNet(UNetConfig(32, (1, 2, 4), 2, 64, noise_level=noise_level, residual_scale=0.07)))
+    x, y = torch.randn(2, 2, 3, 64, 64)
+    inputs = (x, y, torch.tensor([0.5, 0.999])) if noise_level else (x,)
+    with torch.inference_mode():
+        on_cpu = network(*inputs)
+        on_gpu = network.cuda()(*(tensor.cuda() for tensor in inputs)).cpu()
+    difference = float((on_gpu - on_cpu).norm() / on_cpu.norm())
+    record_property("difference", f"{difference:.2e}")
+    assert difference <= (5e-3 if tf32 else 1e-5)
+
+
+def test_a_graphed_step_is_the_plain_one(settings, record_property):
+    config = from_dict(TrainConfig, settings | {"unet": settings["unet"] | {"dropout": 0.0}})
+    hr = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8)
+    weights = []
+    for graph in (False, True):
+        optimiser = replace(config.optimiser, cuda_graph=graph, precision="float32")
+        trainer = Trainer(replace(config, optimiser=optimiser), torch.device("cuda"))
+        for _ in range(3):
+            trainer.train_step(hr)
+        weights.append(torch.cat([p.detach().flatten().cpu() for p in trainer.network.parameters()]))
+    difference = float((weights[0] - weights[1]).abs().max())
+    record_property("difference", f"{difference:.2e}")
+    assert difference <= 1e-5
