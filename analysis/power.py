@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from analysis.clusters import IMAGE, count, groups, numbered, variances, why_not_estimable
+from analysis.clusters import IMAGE, SUBJECT, count, groups, numbered, variances, why_not_estimable
 from analysis.errors import DataError
 from analysis.fool_rate import CONDITION, MARGIN
 
@@ -28,7 +28,8 @@ class Spread:
 
     subject, image: between the true rates of subjects and of images. response: of a single response, all causes
     together (0.5 at a rate of 50 %). subject_correlation, image_correlation: between a subject's, or an image's,
-    deviations under two models; at 1 they cancel in the difference of two models that share subjects, or images.
+    deviations under two models. At 1, the default, they cancel in the difference of two models that share subjects, or
+    images; models that fail on different images have less, and need more images. `spread_of` estimates all of them.
     """
 
     subject: float = 0.103
@@ -79,7 +80,9 @@ def power(
     chance that a two-sided t test at 5 % with min(subjects, images) - 1 degrees of freedom finds a true difference of
     `effect` from 50 % or between two models; detectable, the difference that it finds with 80 %; power_equivalence, the
     chance that TOST with `margin` shows equivalence where there is no difference at all. Numbers of ideal subjects:
-    add those who will be excluded. DataError for designs that cannot be: no image is shown twice to one subject.
+    add those who will be excluded. Images are independent: of crops, count photographs. spread: how much subjects and
+    images differ, and how alike they do under two models (by default wholly: Spread.image_correlation = 1). DataError
+    for designs that cannot be: no image is shown twice to one subject.
     """
     if comparison not in get_args(Comparison):
         raise DataError(f'comparison "{comparison}": must be one of {", ".join(get_args(Comparison))}')
@@ -93,12 +96,15 @@ def power(
 
 
 def spread_of(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.DataFrame:
-    """Spread as estimated from a pilot study, one row a group: `by`, subject, image, response, note.
+    """Spread as estimated from a pilot study, one row a group, with a note.
 
-    By moments: the variance between subjects is subjects * (V_s - V_0), that between images likewise, 0 where negative.
+    Columns: `by`, subject, image, response, subject_correlation, image_correlation, note. By moments: the variance
+    between subjects is subjects * (V_s - V_0), that between images likewise, 0 where negative. Correlations are with
+    the other models of the group, and nan where these share no subjects, or images, or do not differ between them.
     """
+    trials = numbered(responses, by)
     rows = []
-    for key, part in groups(numbered(responses, by), by):
+    for key, part in groups(trials, by):
         cells = count(part, cluster=IMAGE)
         note = why_not_estimable(cells)
         if note:
@@ -111,7 +117,26 @@ def spread_of(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.Data
             for size, variance in ((cells.subjects, v.subject), (cells.images, v.group))
         )
         rows.append(key | {"subject": subject, "image": image, "response": np.sqrt(rate * (1 - rate)), "note": ""})
-    return pd.DataFrame(rows, columns=[*by, "subject", "image", "response", "note"])
+    columns = [*by, "subject", "image", "response", "subject_correlation", "image_correlation", "note"]
+    spreads = pd.DataFrame(rows, columns=columns)
+    if "model" in by:
+        _correlate(spreads, trials, [column for column in by if column != "model"])
+    return spreads
+
+
+def _correlate(spreads: pd.DataFrame, trials: pd.DataFrame, family: Sequence[str]) -> None:
+    """Fill in the correlations of every model with the others of its family."""
+    for _, part in groups(spreads, family):
+        models = list(part["model"])
+        own = trials.merge(part[[*family, "model"]], on=[*family, "model"])
+        for name, unit in (("subject", SUBJECT), ("image", IMAGE)):
+            rates = own.pivot_table(index=unit, columns="model", values="picked_model", aggfunc="mean")
+            sd = part[name].to_numpy(float)
+            shared = rates[models].cov(min_periods=2).to_numpy()
+            product = np.where(np.isnan(shared) | np.eye(len(models), dtype=bool), np.nan, np.outer(sd, sd))
+            total, possible = np.nansum(np.where(np.isnan(product), np.nan, shared), axis=1), np.nansum(product, axis=1)
+            correlation = np.divide(total, possible, out=np.full(len(models), np.nan), where=possible > 0)
+            spreads.loc[part.index, f"{name}_correlation"] = np.clip(correlation, -1, 1)
 
 
 def _check(subjects: int, images: int, trials: int) -> None:
@@ -150,10 +175,19 @@ def _power(ncp: float, df: int) -> float:
 @click.option("--trials", multiple=True, type=int, default=[50], help="Test trials of a subject; several times.")
 @click.option("--effect", default=0.05, help="True difference of rates that is to be found.")
 @click.option("--comparison", type=click.Choice(get_args(Comparison)), default="chance")
-def main(subjects: list[int], images: list[int], trials: list[int], effect: float, comparison: Comparison) -> None:
+@click.option("--image-correlation", default=1.0, help="Of image effects under two models; 1: equally hard under both.")
+def main(
+    subjects: list[int],
+    images: list[int],
+    trials: list[int],
+    effect: float,
+    comparison: Comparison,
+    image_correlation: float,
+) -> None:
     """Print what designs can show: standard error, power, difference detectable with 80 % power."""
     try:
-        table = power(subjects, images, trials, effect, comparison)
+        spread = Spread(image_correlation=image_correlation)
+        table = power(subjects, images, trials, effect, comparison, spread)
     except DataError as error:
         raise click.ClickException(str(error)) from None
     click.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
