@@ -1,8 +1,10 @@
 """Score super-resolution methods: `python benchmark.py run CONFIG --out RUN`. The one file that joins the packages."""
 
 import functools
+import inspect
 import itertools
-from collections.abc import Generator, Sequence
+import sys
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,13 +29,18 @@ def main() -> None:
 
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; a started one goes on.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; a started one is resumed."
+)
 @click.option(
     "--cache", type=click.Path(path_type=Path), help="Folder of outputs shared by runs; OUT/../.cache by default."
 )
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
 def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...]) -> None:
-    """Make and score the images that CONFIG describes; the same command goes on after an interruption."""
+    """Make and score the images that CONFIG describes; the same command resumes after an interruption.
+
+    Metrics and methods may be added to the config of a run: only what is missing is computed.
+    """
     from sr3eval.benchmark import report, table
     from sr3eval.benchmark.config import RunConfig
     from sr3eval.benchmark.runner import Run
@@ -42,6 +49,8 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
 
     settings = RunConfig.parse(read_toml(config, overrides))
     current = Run(settings, out, cache or out.parent / ".cache", kinds())
+    for remark in current.remarks:
+        click.echo(remark, err=True)
     draw(current.images())
     draw(current.scores())
     scores = read_run(out)
@@ -73,7 +82,7 @@ def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...]
     scores, conventions = read_runs(runs)
     results = table.summarise(scores, conventions)
     if responses:
-        results = with_people(results, responses)
+        results = with_people(results, runs, responses)
     if out is not None:
         table.write(results, out)
         if len(runs) == 1:
@@ -82,20 +91,24 @@ def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...]
     click.echo(table.markdown(results))
 
 
-def with_people(results: "DataFrame", responses: Sequence[Path]) -> "DataFrame":
-    """The results and the fool rates of their methods; what counts is decided by analysis' rules."""
+def with_people(results: "DataFrame", runs: Sequence[Path], responses: Sequence[Path]) -> "DataFrame":
+    """The results and the fool rates of their methods, by viewing time; what counts is decided by analysis' rules."""
     from analysis.comparisons import compare
     from analysis.errors import DataError
     from analysis.exclusions import exclude
     from analysis.summary import PRIMARY, study_results
-    from analysis.tables import load
-    from sr3eval.benchmark.people import add_fool_rates
+    from analysis.tables import judgements, load
+    from sr3eval.benchmark.people import CONDITION, add_fool_rates, left_out, refuse_other_images
     from sr3eval.errors import UserError
 
     try:
         given = load(responses, models=list(dict.fromkeys(results["method"])))
-        rates, _ = study_results(given)
-        return add_fool_rates(results, rates[rates["analysis"] == PRIMARY], compare(exclude(given)[0]))
+        refuse_other_images(given, runs)
+        rates, log = study_results(given, by=[*CONDITION, "model"])
+        counted, _ = exclude(given)
+        comparisons = compare(counted, family=CONDITION)
+        rates = rates[rates["analysis"] == PRIMARY]
+        return add_fool_rates(results, rates, comparisons, left_out(judgements(given), counted, log))
     except DataError as error:
         raise UserError(str(error)) from None
 
@@ -127,12 +140,42 @@ def stimuli(folder: Path, out: Path, methods: tuple[str, ...], test: int, practi
 def statistics(
     images: Path, task: str, out: Path, network: "NetworkName", resize: "Resize", weights: str | None, batch_size: int
 ) -> None:
-    """Write feature statistics of the folder IMAGES, for `fid` with reference = "FILE.npz"; goes on if stopped."""
+    """Write feature statistics of the folder IMAGES, for `fid` with reference = "FILE.npz"; resumes if stopped."""
     from sr3eval.benchmark.statistics import load_network
     from sr3eval.benchmark.statistics import statistics as write
 
     draw(write(images, task, load_network(network, resize, weights), out, batch_size))
     click.echo(out)
+
+
+@main.command("list")
+@click.argument("what", type=click.Choice(["metrics", "methods", "tasks"]))
+def list_(what: str) -> None:
+    """Print the names that a config may use, each with what it is."""
+    from sr3eval import metrics, tasks
+
+    if what == "tasks":
+        found = {name: task.described for name, task in tasks.TASKS.items()}
+    elif what == "metrics":
+        found = {name: described(functools.partial(metrics.builder, name)) for name in metrics.available()}
+    else:
+        found = {name: described(builder) for name, builder in kinds().items()}
+    width = max(map(len, found))
+    for name, text in sorted(found.items()):
+        click.echo(f"{name:{width}}  {text}")
+
+
+def described(load: Callable[[], Callable[..., object]]) -> str:
+    """The first line of what a builder's file says of itself, or the builder where many share a file."""
+    from sr3eval.benchmark import methods
+
+    try:
+        builder = load()
+    except ImportError as error:
+        return f"cannot be loaded: {error}"
+    shared = builder.__module__ == methods.__name__
+    text = inspect.getdoc(builder if shared else sys.modules[builder.__module__]) or ""
+    return text.partition("\n")[0].rstrip(".")
 
 
 @main.command()

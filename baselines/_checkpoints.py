@@ -25,6 +25,10 @@ KEYS = {
     "FSRNet (cs-giung's port), kind fsrgan": r"csr_net\.",
     "FSRNet (cydiachen's port), kind fsrgan": r"coarse_SR_Encoder\.",
 }
+# Names below which training programs save a network's weights, those of its running mean first.
+WRAPPERS = ("params_ema", "params", "state_dict_ema", "state_dict", "state_dict_G", "model_state_dict", "model")
+# What stands before the keys of a network that was saved inside another: compiled, on several GPUs, in MMEditing's GAN.
+PREFIXES = ("_orig_mod.", "module.", "generator_ema.", "generator.", "netG.", "net_g.")
 ENHANCENET_MAGIC = bytes.fromhex("57fb808b247547db")  # of a LevelDB table, at the end of the file
 NCNN_MAGIC = bytes.fromhex("476b3001")  # fp16 weights of ncnn, at the start
 TORCH7_MAGIC = bytes.fromhex("040000000100000003000000") + b"V 1"  # a .t7 file that begins with an object of a class
@@ -36,7 +40,7 @@ class PickledCodeError(UserError):
 
 @dataclass(frozen=True)
 class Foreign:
-    """A file's state dict, by its own names without "module.", its path and its sha256."""
+    """A file's state dict, by its own names without `PREFIXES`, its path and its sha256."""
 
     weights: dict[str, Tensor]
     path: Path
@@ -60,7 +64,7 @@ def read_bytes(path: str) -> tuple[Path, bytes, str]:
 
 
 def read(path: str, method: str) -> Foreign:
-    """Read a PyTorch checkpoint: a state dict, or one below "params_ema", "params", "state_dict" or "state_dict_G".
+    """Read a PyTorch checkpoint: a state dict, or one below `WRAPPERS`; of a GAN's the generator's part.
 
     Raises UserError for a missing, truncated or foreign file, and for a pickle that holds code, which is not run.
     """
@@ -70,13 +74,30 @@ def read(path: str, method: str) -> Foreign:
     except Exception as error:  # the reader of pickles raises nearly anything for a file that is none
         problem = PickledCodeError if _holds_code(content, error) else UserError
         raise problem(f"{file}: {_unreadable(content, error)}; sha256 {sha256}") from None
-    for name in ("params_ema", "params", "state_dict", "state_dict_G"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
-            loaded = loaded[name]
+    loaded = _unwrapped(loaded)
     if not isinstance(loaded, dict) or not all(map(_is_entry, loaded.keys(), loaded.values())):
         hint = "; it is an optimiser's, the network is in the *_gen.pth beside it" if _is_optimiser(loaded) else ""
         raise UserError(f"{file}: holds no state dict, so no weights of {method}{hint}; sha256 {sha256}")
-    return Foreign({key.removeprefix("module."): value for key, value in loaded.items()}, file, sha256)
+    return Foreign(without_prefixes(loaded), file, sha256)
+
+
+def _unwrapped(loaded: Any) -> Any:
+    """What lies below the names of `WRAPPERS`, in any order of nesting."""
+    while isinstance(loaded, dict):
+        inner = [loaded[name] for name in WRAPPERS if isinstance(loaded.get(name), dict)]
+        if not inner:
+            break
+        loaded = inner[0]
+    return loaded
+
+
+def without_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights below the prefixes, without them: a GAN's discriminator and losses stand beside its generator."""
+    for prefix in PREFIXES:
+        inner = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        if inner:
+            return without_prefixes(inner)
+    return weights
 
 
 def _is_entry(key: Any, value: Any) -> bool:

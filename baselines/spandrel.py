@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from baselines._checkpoints import Foreign, options_text, read, read_bytes
+from baselines._checkpoints import Foreign, options_text, read, read_bytes, without_prefixes
 from baselines._pixels import Quantize, check_tiles, on_official_grid, tiled
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
@@ -84,7 +84,7 @@ def released(weights: str) -> Foreign:
         return read(weights, "spandrel")
     path, content, sha256 = read_bytes(weights)
     try:
-        return Foreign(safetensors.torch.load(content), path, sha256)
+        return Foreign(without_prefixes(safetensors.torch.load(content)), path, sha256)
     except safetensors.SafetensorError as error:
         raise UserError(f"{path}: not a safetensors file, or truncated ({error}); sha256 {sha256}") from None
 

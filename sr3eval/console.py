@@ -3,9 +3,11 @@
 import errno
 import signal
 import sys
+import threading
+import time
 from collections.abc import Generator, Iterator
-from types import FrameType
-from typing import Any, TypeVar
+from types import FrameType, TracebackType
+from typing import Any, ClassVar, TypeVar
 
 import click
 from tqdm import tqdm
@@ -24,22 +26,76 @@ class Group(click.Group):
         except UserError as error:
             raise click.ClickException(str(error)) from None
         except KeyboardInterrupt:
-            click.echo("Stopped. The same command goes on from here.", err=True)
+            click.echo("Stopped. The same command resumes from here.", err=True)
             ctx.exit(130)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{where}{error.strerror}. Mend that; the same command goes on.") from None
+            raise click.ClickException(f"{where}{error.strerror}. Mend that; the same command resumes.") from None
 
 
 # tqdm's own, but with n rounded: it may be parts of an image.
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.7g}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
 
 
-def progress(description: str, total: int | None = None) -> "tqdm[Any]":
-    """A progress bar with ETA on stderr; silent where that is not a terminal."""
-    return tqdm(total=total, desc=description, bar_format=BAR, dynamic_ncols=True, disable=not sys.stderr.isatty())
+EVERY = 30.0  # seconds between two lines
+
+
+class Lines:
+    """Progress with ETA as a line every 30 s, for files and logs; the interface is that of a bar of tqdm.
+
+    A thread writes them, so that there is one during a long step, too. Stages share the clock: a line comes 30 s after
+    the last one, whatever stage that was of.
+    """
+
+    told: ClassVar[float] = time.monotonic()
+
+    def __init__(self, description: str, total: int | None) -> None:
+        self.description, self.total, self.n = description, total, 0.0
+        self.postfix: dict[str, Any] = {}
+        self.begun, self.over = time.monotonic(), threading.Event()
+        self.thread = threading.Thread(target=self._tell, daemon=True)
+
+    def update(self, n: float) -> None:
+        """So much more is done."""
+        self.n += n
+
+    def set_postfix(self, values: dict[str, Any]) -> None:
+        """What stands behind the time left."""
+        self.postfix = values
+
+    def __enter__(self) -> "Lines":
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.over.set()
+        self.thread.join()
+
+    def _tell(self) -> None:
+        done, since = self.n, self.begun
+        while not self.over.wait(max(0.0, Lines.told + EVERY - time.monotonic())):
+            Lines.told = now = time.monotonic()
+            # By the pace since the last line: what was found done at the beginning took no time.
+            left = (self.total or 0) - self.n
+            eta = left * (now - since) / (self.n - done) if self.n > done else None
+            click.echo(self._line(now - self.begun, eta), err=True)
+            if self.n > done:
+                done, since = self.n, now
+
+    def _line(self, elapsed: float, eta: float | None) -> str:
+        left = "time left unknown" if eta is None else f"about {tqdm.format_interval(eta)} left"
+        postfix = "".join(f", {key} {value}" for key, value in self.postfix.items())
+        total = "?" if self.total is None else self.total
+        return f"{self.description}: {self.n:.7g} of {total}, {tqdm.format_interval(elapsed)} gone, {left}{postfix}"
+
+
+def progress(description: str, total: int | None = None) -> "tqdm[Any] | Lines":
+    """Progress with ETA on stderr: a bar on a terminal, elsewhere a line every 30 s."""
+    if not sys.stderr.isatty():
+        return Lines(description, total)
+    return tqdm(total=total, desc=description, bar_format=BAR, dynamic_ncols=True)
 
 
 def interruptible(events: Generator[T, None, None]) -> Iterator[T]:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -31,16 +31,16 @@ def find_images(folder: Path) -> dict[str, Path]:
     return found
 
 
-def pictures(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(path below `folder` without suffix, with `/`; file) of every image, as `find_images` finds them."""
+def pictures(folder: Path, suffixes: Set[str] = SUFFIXES) -> Iterator[tuple[str, Path]]:
+    """(path below `folder` without suffix, with `/`; file) of every file of these suffixes, as `find_images` does."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     for path in sorted(_files(folder, frozenset({folder.resolve()}))):
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in suffixes:
             yield _image_id(path.relative_to(folder), folder), path
 
 
-def zipped_pictures(path: Path) -> Iterator[tuple[str, zipfile.Path]]:
+def zipped_pictures(path: Path, suffixes: Set[str] = SUFFIXES) -> Iterator[tuple[str, zipfile.Path]]:
     """(path inside without suffix, with `/`; member) of every image in a zip file, of which nothing is unpacked.
 
     Hidden files and folders are passed over, and so are absolute paths and those with `..`. Raises UserError for a
@@ -56,7 +56,7 @@ def zipped_pictures(path: Path) -> Iterator[tuple[str, zipfile.Path]]:
     for info in archive.infolist():
         inside = PurePosixPath(info.filename.replace("\\", "/"))
         hidden = inside.is_absolute() or any(part.startswith(".") for part in inside.parts)
-        if info.is_dir() or hidden or inside.suffix.lower() not in SUFFIXES:
+        if info.is_dir() or hidden or inside.suffix.lower() not in suffixes:
             continue
         if reason := _unreadable(info):
             raise UserError(f"{path}: {info.filename} {reason}")

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 import sr3eval
+from sr3eval import arrays
+from sr3eval.arrays import OVERSHOOT
 from sr3eval.data import by_id, pictures, zipped_pictures
 from sr3eval.device import threads
-from sr3eval.errors import UserError
+from sr3eval.errors import UserError, number
 from sr3eval.files import digest_of
-from sr3eval.images import bicubic_up, header_size, load, resize_square
+from sr3eval.images import SUFFIXES, bicubic_up, header_size, load, resize_square
 from sr3eval.tasks import Task
 
 Picture = Path | zipfile.Path
@@ -87,9 +89,6 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(map(str, (sr3eval.__version__, *parts))).encode()).hexdigest()
 
 
-OVERSHOOT = 1e-3  # how far beyond [0, 1] an output may lie before its range is taken to be another one
-
-
 def check_outputs(outputs: Tensor, shape: tuple[int, ...], where: str) -> None:
     """Raise UserError unless `outputs` are float32 of `shape`, finite and in [0, 1]."""
     if not isinstance(outputs, Tensor):
@@ -125,10 +124,13 @@ class Bicubic:
 class Precomputed:
     """Outputs that somebody else made: a folder or a zip file whose image ids are those of the data.
 
+    Pictures, and arrays in .npy and .pt files (see `sr3eval.arrays`).
     pattern: a regular expression with a group `id`, for other names: it must match all of a file's path inside,
-    without suffix, and files that it does not match are passed over. An id that is none of the data's stands for the
-    image of that file name, e.g. `(?P<id>.+)_x4_SR` finds the output of "animals/0801" in "0801_x4_SR.png".
-    checksums: sha256 over ids and contents of what is used, from `check` on.
+    without suffix, or where it matches none of the paths, the files' names. Files that it does not match are passed
+    over. An id that is none of the data's stands for the image of that file name: `(?P<id>.+)_x4_SR` finds the output
+    of "animals/0801" in "0801_x4_SR.png" and in "0801/0801_x4_SR.png".
+    checksums: sha256 over ids and contents of what is used; warning: what a reader of its scores must know, or nothing;
+    both from `check` on.
 
     No Method, since it cannot upscale: `check` before the run, then `read` each image.
     """
@@ -138,13 +140,15 @@ class Precomputed:
     def __init__(self, folder: Path, pattern: str | None = None) -> None:
         self.folder, self.pattern = folder, pattern
         packed = folder.suffix.lower() == ".zip" and not folder.is_dir()
-        files: list[tuple[str, Picture]] = list(zipped_pictures(folder) if packed else pictures(folder))
-        named = list(_named(files, pattern)) if pattern is not None else files
+        kinds = SUFFIXES | arrays.SUFFIXES
+        files: list[tuple[str, Picture]] = list(zipped_pictures(folder, kinds) if packed else pictures(folder, kinds))
+        named = _named(files, pattern) if pattern is not None else files
         if not named:
-            found = f"none of its {len(files)} images matches {pattern}" if files else "no images in it"
+            found = f"none of its {number(len(files), 'image')} matches {pattern}" if files else "no images in it"
             raise UserError(f"{folder}: {found}")
         self.paths = by_id(folder, named)
         self.checksums: dict[str, str] = {}
+        self.warning = ""
 
     def check(self, ids: Sequence[str], known: Iterable[str], size: int) -> None:
         """Refuse the folder unless it has every one of `ids` at `size` x `size`, and nothing beyond the ids `known`.
@@ -154,7 +158,7 @@ class Precomputed:
         known = set(known)
         if self.pattern is not None:
             self.paths = by_id(self.folder, self._placed(known))
-        wrong = [i for i in ids if i in self.paths and header_size(self.paths[i]) != (size, size)]
+        wrong = [i for i in ids if i in self.paths and _size(self.paths[i]) != (size, size)]
         problems = {
             "missing": [i for i in ids if i not in self.paths],
             "unknown": sorted(self.paths.keys() - known),
@@ -167,6 +171,9 @@ class Precomputed:
             self.checksums = {self.folder.name: digest_of({i: self.paths[i] for i in ids})}
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise UserError(f"{self.folder}: damaged ({error})") from None
+        lossy = sum(_is_jpeg(self.paths[i]) for i in ids)
+        if lossy:
+            self.warning = f"{lossy} of its {number(len(ids), 'output')} saved as JPEG, whose losses are scored with it"
 
     def _placed(self, known: set[str]) -> Iterator[tuple[str, Picture]]:
         """Files by the ids `known`: an id that is none of them stands for the one that has it as its file name."""
@@ -174,27 +181,51 @@ class Precomputed:
         for image_id in sorted(known):
             by_name.setdefault(PurePosixPath(image_id).name, []).append(image_id)
         for own, file in self.paths.items():
-            meant = [own] if own in known else by_name.get(own, [own])
+            path = PurePosixPath(own)
+            meant = [own] if own in known else by_name.get(path.name, [own])
+            if len(meant) > 1:  # its folders may say which
+                meant = [i for i in meant if set(PurePosixPath(i).parts) <= set(path.parts)] or meant
             if len(meant) > 1:
                 raise UserError(f'{self.folder}: "{own}" may be {" or ".join(meant[:2])}; keep folders in the id')
             yield meant[0], file
 
     def read(self, image_id: str) -> Tensor:
         """The output [3, H, W] in [0, 1]."""
-        return load(self.paths[image_id])
+        path = self.paths[image_id]
+        return arrays.load(path) if _is_array(path) else load(path)
 
 
-def _named(files: Iterable[tuple[str, Picture]], pattern: str) -> Iterator[tuple[str, Picture]]:
-    """The files whose names match, by the pattern's group `id`."""
+def _is_array(path: Picture) -> bool:
+    return path.suffix.lower() in arrays.SUFFIXES
+
+
+def _is_jpeg(path: Picture) -> bool:
+    with path.open("rb") as file:
+        return bool(file.read(3) == b"\xff\xd8\xff")
+
+
+def _size(path: Picture) -> tuple[int, int]:
+    """(height, width) in pixels."""
+    if not _is_array(path):
+        return header_size(path)
+    _, height, width = arrays.load(path).shape
+    return height, width
+
+
+def _named(files: Iterable[tuple[str, Picture]], pattern: str) -> list[tuple[str, Picture]]:
+    """The files whose paths match, or else those whose names match, by the pattern's group `id`."""
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise UserError(f'pattern = "{pattern}": not a regular expression ({error})') from None
     if "id" not in expression.groupindex:
         raise UserError(f'pattern = "{pattern}": has no group (?P<id>...)')
-    for name, file in files:
-        if (match := expression.fullmatch(name)) and match["id"]:
-            yield match["id"], file
+    whole = [(expression.fullmatch(path), file) for path, file in files]
+    names = [(expression.fullmatch(PurePosixPath(path).name), file) for path, file in files]
+    for matches in (whole, names):
+        if found := [(match["id"], file) for match, file in matches if match and match["id"]]:
+            return found
+    return []
 
 
 class Reference:

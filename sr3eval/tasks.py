@@ -28,6 +28,11 @@ class Task:
         return self.hr_size // self.lr_size
 
     @property
+    def described(self) -> str:
+        """The task in a line."""
+        return f"{self.lr_size}x{self.lr_size} to {self.hr_size}x{self.hr_size} pixels, {self.dataset}"
+
+    @property
     def smallest(self) -> int:
         """Short side, in pixels, below which photographs are left out."""
         return self.crop_from or self.hr_size

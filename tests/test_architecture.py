@@ -16,13 +16,21 @@ ROOT = Path(__file__).parent.parent
 INTERNAL = {"sr3eval", "baselines", "analysis", "study_app", "benchmark"}
 BASICS = {"sr3eval", "sr3eval.errors"}
 FILES = BASICS | {"sr3eval.config", "sr3eval.files"}
-IMAGES = FILES | {"sr3eval.images", "sr3eval.tasks", "sr3eval.data", "sr3eval.method", "sr3eval.device"}
+IMAGES = FILES | {
+    "sr3eval.arrays",
+    "sr3eval.images",
+    "sr3eval.tasks",
+    "sr3eval.data",
+    "sr3eval.method",
+    "sr3eval.device",
+}
 # By folder or file, what of ours it may import. The longest matching path counts.
 ALLOWED = {
     "sr3eval/errors.py": set(),
     "sr3eval/config.py": BASICS,
     "sr3eval/files.py": BASICS,
     "sr3eval/console.py": BASICS,
+    "sr3eval/arrays.py": BASICS | {"sr3eval.images"},
     "sr3eval": IMAGES,
     "sr3eval/metrics": IMAGES | {"sr3eval.metrics"},
     "sr3eval/diffusion": IMAGES | {"sr3eval.diffusion", "sr3eval.metrics"},

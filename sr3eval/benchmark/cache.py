@@ -9,7 +9,6 @@ from sr3eval.files import atomic_write
 from sr3eval.images import load
 from sr3eval.method import fingerprint
 
-
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk, with its checksum; decoders do not miss it
 
 

@@ -49,7 +49,7 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f'method "{self.name}": seeds = {list(self.seeds)}: one is there twice')
+            raise UserError(f'method "{self.name}": seeds = {list(self.seeds)} names one twice')
         if self.seeds and self.kind in (REFERENCE, "precomputed"):
             raise UserError(f'method "{self.name}": {self.kind} takes no seeds; it draws nothing')
 

@@ -43,7 +43,7 @@ def _read_csv(path: Path) -> dict[str, str]:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         twice = table["image_id"][table["image_id"].duplicated()]
         if len(twice):
-            raise UserError(f"data.labels: {path}: {twice.iloc[0]} is there twice")
+            raise UserError(f"data.labels: {path}: {twice.iloc[0]} is listed twice")
         return dict(zip(table["image_id"], table["label"], strict=True))
     except FileNotFoundError:
         raise UserError(f'data.labels: {path}: no such file; write "folders" or the path of a CSV') from None

@@ -33,14 +33,17 @@ LONGEST = 400  # characters of somebody's error message: PyTorch lists every key
 
 
 def bicubic(*, task: Task) -> Contender:
+    """Bicubic interpolation (Keys, a = -0.5), the baseline of every table."""
     return Bicubic(task.scale)
 
 
 def precomputed(*, folder: str, pattern: str | None = None) -> Contender:
+    """Outputs that were made elsewhere: a folder or a zip file, named as the images are or by a pattern."""
     return Precomputed(resolve_path(folder), pattern)
 
 
 def reference() -> Contender:
+    """The HR images themselves: the row "Reference" or "Baseline" of papers."""
     return Reference()
 
 
@@ -133,7 +136,7 @@ def check_modules(file: Path) -> None:
 
 
 def python(*, python: str, deterministic: bool | None = None, **options: Any) -> Contender:
-    """Call `build(**options)` of somebody's own file, given as "file.py:build"."""
+    """Your own method: python = "file.py:build", with the options of your build."""
     file, colon, function = python.rpartition(":")
     path = resolve_path(file)
     if not colon or not path.is_file():
@@ -207,8 +210,7 @@ def build(config: MethodConfig, task: Task, kinds: Kinds) -> Contender:
     parameters = inspect.signature(builder).parameters
     takes_task = "task" in parameters and (not config.path or parameters["task"].default is inspect.Parameter.empty)
     given = {"task": task} if takes_task else {}
-    if "task" in config.options:
-        raise UserError(f'method "{config.name}": unknown key "task"; the run has one task')
+    _refuse_the_tasks(config, parameters, task)
     contender = builder(**check_call(builder, config.options | given, f'method "{config.name}"'))
     if config.path:
         if not isinstance(contender, Method):
@@ -223,6 +225,22 @@ def build(config: MethodConfig, task: Task, kinds: Kinds) -> Contender:
             f'"method" and resizes goes around that, e.g. path = ["method", "bicubic {task.hr_size}"]'
         )
     return contender
+
+
+def _refuse_the_tasks(config: MethodConfig, parameters: Mapping[str, inspect.Parameter], task: Task) -> None:
+    """Raise UserError for options that are not the method's but the run's, where its builder does not take them."""
+    if "task" in config.options:
+        raise UserError(f'method "{config.name}": unknown key "task"; the run has one task')
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if "scale" in config.options and "scale" not in parameters and not takes_any:
+        raise UserError(
+            f'method "{config.name}": {config.kind} has no option "scale"; the scale is the task\'s, {task.scale} of '
+            f"{task.name}"
+        )
+    if not takes_any and parameters.keys() <= {"task"} and config.options:
+        raise UserError(
+            f'method "{config.name}": unknown key "{next(iter(config.options))}"; {config.kind} has no options'
+        )
 
 
 def identity(contender: Contender) -> str:

@@ -1,50 +1,91 @@
 """Fool rates of a human study as rows of a results table, beside the metrics of the same methods."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import pandas as pd
 
-from sr3eval.errors import UserError
+from sr3eval.benchmark.layout import HR, RunFolder
+from sr3eval.data import find_images
+from sr3eval.errors import UserError, number
 
 INTERVAL = "two-way"  # how `interval` calls the intervals of these rows
 SETTINGS = (
-    "share of test trials on which people picked the output, Task-{task} of the paper; 50 is indistinguishable; "
-    "two-way clustered by subject and image; of a method, {subjects} subjects and {images} images"
+    "share of test trials on which people picked the output, Task-{task} of the paper, shown for {seconds:g} s; 50 is "
+    "indistinguishable; two-way clustered by subject and image; of a method, {subjects} subjects and {images} images"
+    "{rest}"
 )
+CONDITION = ["task", "exposure_ms"]  # what is never pooled
+TRIAL = ["study", "task", "condition", "subject", "trial_index"]
+LeftOut = Mapping[tuple[int, int], str]
 
 
-def add_fool_rates(results: pd.DataFrame, rates: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
+def refuse_other_images(responses: pd.DataFrame, runs: Sequence[Path]) -> None:
+    """Raise UserError for test trials of images that none of the runs has."""
+    known = {image_id for run in runs for image_id in find_images(RunFolder(run).images / HR)}
+    judged = responses.loc[responses["kind"] == "test", "image_id"]
+    other = sorted(set(judged) - known)
+    if other:
+        where = " and ".join(map(str, runs))
+        raise UserError(f'responses to {number(len(other), "image")} that {where} does not have, first "{other[0]}"')
+
+
+def left_out(tested: pd.DataFrame, counted: pd.DataFrame, log: pd.DataFrame) -> dict[tuple[int, int], str]:
+    """By task and viewing time, how many of the test trials do not count, and by which rules of the log."""
+    rules = log[log["n"] > 0].drop_duplicates(["study", "subject"])[["study", "subject", "rule"]]
+    kept = counted[TRIAL].assign(kept=True)
+    trials = tested.merge(kept, on=TRIAL, how="left").merge(rules, on=["study", "subject"], how="left")
+    found = {}
+    for (task, exposure), part in trials.groupby(CONDITION):
+        rule = part["rule"][part["kept"].isna()]
+        reasons = ", ".join(f"{name} {count}" for name, count in rule.value_counts().items())
+        if len(rule):
+            found[task, exposure] = f"; {len(rule)} of {len(part)} test trials left out: {reasons}"
+    return found
+
+
+def add_fool_rates(
+    results: pd.DataFrame, rates: pd.DataFrame, comparisons: pd.DataFrame, left_out: LeftOut
+) -> pd.DataFrame:
     """`results` with a row for each fool rate, in per cent: metrics fool_rate_task1 and fool_rate_task2.
 
-    results: of `table.summarise`, of one task. rates: `task` (1 or 2), model (a method's name), n, subjects, images,
-    fool_rate, ci_low, ci_high. comparisons: task, model_a, model_b, difference (a - b), ci_low, ci_high, p_holm.
-    Raises UserError for results of several tasks.
+    Where a task was judged at several viewing times, each has a metric: fool_rate_task1_3s, fool_rate_task1_6s.
+    results: of `table.summarise`, of one task. rates: `task` (1 or 2), exposure_ms, model (a method's name), n,
+    subjects, images, fool_rate, ci_low, ci_high. comparisons: task, exposure_ms, model_a, model_b, difference (a - b),
+    ci_low, ci_high, p_holm. left_out: what to say of the trials that do not count. Raises UserError for results of
+    several tasks.
     """
     tasks = list(dict.fromkeys(results["task"]))
     if len(tasks) > 1:
         raise UserError(f"responses belong to the pictures of one task, not of {', '.join(tasks)}")
-    rows = [
-        row for task, part in rates.groupby("task") for row in _rows(part, comparisons[comparisons["task"] == task])
-    ]
+    rows = []
+    for (task, exposure), part in rates.groupby(CONDITION):
+        pairs = comparisons[(comparisons["task"] == task) & (comparisons["exposure_ms"] == exposure)]
+        several = rates.loc[rates["task"] == task, "exposure_ms"].nunique() > 1
+        metric = f"fool_rate_task{task}" + (f"_{exposure / 1000:g}s" if several else "")
+        rows += _rows(metric, part, pairs, left_out.get((task, exposure), ""))
     methods = results.drop_duplicates("method").set_index("method")
     kept = ["method_settings", "method_notes", "method_warning", "n_too_small", "n_unreadable"]
     added = pd.DataFrame(rows).assign(task=tasks[0]).join(methods[kept], on="method")
     return pd.concat([results, added[[column for column in results if column in added]]], ignore_index=True)
 
 
-def _rows(rates: pd.DataFrame, comparisons: pd.DataFrame) -> list[dict[str, object]]:
-    """Rows of the study's Task-1 or Task-2; the best is the highest rate."""
+def _rows(metric: str, rates: pd.DataFrame, comparisons: pd.DataFrame, rest: str) -> list[dict[str, object]]:
+    """Rows of the study's Task-1 or Task-2 at one viewing time; the best is the highest rate."""
     best = rates.loc[rates["fool_rate"].idxmax(), "model"] if rates["fool_rate"].notna().any() else None
     subjects, images = (_range(rates[column]) for column in ("subjects", "images"))
-    task = int(rates["task"].iloc[0])
+    condition = {"task": int(rates["task"].iloc[0]), "seconds": rates["exposure_ms"].iloc[0] / 1000}
+    settings = SETTINGS.format(**condition, subjects=subjects, images=images, rest=rest)
     return [
         {
             "method": row.model,
-            "metric": f"fool_rate_task{task}",
+            "metric": metric,
             "value": 100 * row.fool_rate,
             "ci_low": 100 * row.ci_low,
             "ci_high": 100 * row.ci_high,
             "n": row.n,
             "higher_is_better": True,
-            "settings": SETTINGS.format(task=task, subjects=subjects, images=images),
+            "settings": settings,
             "n_groups": row.subjects,
             "n_infinite": 0,
             "n_left_out": 0,

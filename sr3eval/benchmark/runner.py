@@ -346,7 +346,7 @@ def load_metrics(config: RunConfig) -> list[Metric]:
     names = [metric.name for metric in loaded]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f'metrics: "{name}" is there twice')
+            raise UserError(f'metrics: "{name}" is listed twice')
     return loaded
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from sr3eval import tasks
 from sr3eval.benchmark.runner import Progress, ahead, chunks
 from sr3eval.data import Folder, find_images, large_enough
-from sr3eval.errors import UserError
+from sr3eval.errors import UserError, number
 from sr3eval.metrics._moments import Moments
 from sr3eval.metrics._networks import Network, Resize, efficientnet_lite0, inception
 from sr3eval.metrics._statistics import Source, load_sums, save_statistics, save_sums
@@ -38,7 +38,9 @@ def statistics(
     task = tasks.get(task_name)
     paths, too_small = large_enough(find_images(images), task.smallest)
     if len(paths) < 2:
-        raise UserError(f"{images}: {len(paths)} images; at least 2 are needed ({len(too_small)} are too small)")
+        raise UserError(
+            f"{images}: {number(len(paths), 'image')}; at least 2 are needed ({len(too_small)} are too small)"
+        )
     folder, ids = Folder(paths, task), sorted(paths)
     files = hashlib.sha256("\n".join(ids).encode()).hexdigest()
     source = Source(network.identity, f"{images.name} as {task.name}", len(ids), files)

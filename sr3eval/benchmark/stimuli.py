@@ -12,7 +12,7 @@ from sr3eval.benchmark.layout import HR, LR, REFERENCE, RunFolder
 from sr3eval.benchmark.runner import Progress
 from sr3eval.config import read_toml
 from sr3eval.data import find_images, stable_hash
-from sr3eval.errors import UserError
+from sr3eval.errors import UserError, number
 from sr3eval.files import TEMPORARY, atomic_write
 from sr3eval.images import header_size
 
@@ -33,7 +33,7 @@ def stimuli(
     if not run.results.exists():
         raise UserError(f"{folder}: has no results.csv; finish this run first")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is there already; give another folder")
+        raise UserError(f"{out}: already exists; give another folder")
     names = _slugs(config, methods)
     kinds = _kinds(list(find_images(run.images / HR)), test, practice, catch, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,9 @@ def _slugs(config: RunConfig, methods: Sequence[str]) -> dict[str, str]:
 def _kinds(ids: Sequence[str], test: int, practice: int, catch: int, seed: int) -> dict[str, str]:
     """{image_id: kind} in the order of the seeded choice."""
     if len(ids) <= practice + catch:
-        raise UserError(f"{len(ids)} images leave none to test beside {practice} for practice and {catch} for catch")
+        raise UserError(
+            f"{number(len(ids), 'image')} would leave none to test beside {practice} for practice and {catch} for catch"
+        )
     order = sorted(ids, key=lambda image_id: stable_hash("stimuli", seed, image_id))
     kinds = ["practice"] * practice + ["catch"] * catch + ["test"] * test
     return dict(zip(order, kinds, strict=False))

@@ -11,10 +11,10 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from sr3eval.arrays import OVERSHOOT
 from sr3eval.config import check_call
 from sr3eval.data import stable_hash
-from sr3eval.errors import UserError, nearest
-from sr3eval.method import OVERSHOOT
+from sr3eval.errors import UserError, nearest, number
 
 # By metric, what a score counts for at most in means and tests. PSNR: that of an error of half a grey level, the least
 # that 8-bit pictures can tell, in dB; identical pictures have it instead of infinity, and none is better than they are.
@@ -52,14 +52,16 @@ class Batch:
         n = len(self.ids)
         shapes = ", ".join(str(tuple(t.shape)) for t in (self.lr, self.hr, self.sr))
         if self.sr.shape != self.hr.shape or any(t.ndim != 4 or t.shape[:2] != (n, 3) for t in (self.lr, self.sr)):
-            raise UserError(f"{n} images, but lr, hr and sr are {shapes}: wanted [N, 3, h, w] and twice [N, 3, H, W]")
+            raise UserError(
+                f"{number(n, 'image')}, but lr, hr and sr are {shapes}: wanted [N, 3, h, w] and twice [N, 3, H, W]"
+            )
         for what, images in (("output", self.sr), ("HR image", self.hr)):
             _check_pixels(self.ids, what, images)
         refuse_twice("batch", set(), self.ids)
         if not self.blocks:
             object.__setattr__(self, "blocks", [block_of(image_id) for image_id in self.ids])
         if len(self.blocks) != n or (self.labels is not None and len(self.labels) != n):
-            raise UserError(f"{n} images, but {len(self.blocks)} blocks and {len(self.labels or [])} labels")
+            raise UserError(f"{number(n, 'image')}, but {len(self.blocks)} blocks and {len(self.labels or [])} labels")
 
 
 def _check_pixels(ids: Sequence[str], what: str, images: Tensor) -> None:

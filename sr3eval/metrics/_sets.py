@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from torch import Tensor
 
-from sr3eval.errors import UserError
+from sr3eval.errors import UserError, number
 from sr3eval.metrics import Batch, Estimate, Result, refuse_twice
 
 
@@ -90,7 +90,7 @@ class SetMetric:
     def check(self, n: int, labelled: bool) -> None:
         """Refuse a run of too few images."""
         if n < self.minimum:
-            raise UserError(f"{self.name}: {n} images; at least {self.minimum} are needed")
+            raise UserError(f"{self.name}: {number(n, 'image')}; at least {self.minimum} are needed")
 
     def fresh(self) -> "SetMetric":
         """The same metric for other outputs: the reference's pool is shared, so HR images are looked at once."""

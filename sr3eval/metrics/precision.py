@@ -1,4 +1,4 @@
-"""Improved precision: see `_manifold`."""
+"""Improved precision (Kynkäänniemi et al. 2019): the share of outputs that look like some HR image."""
 
 from sr3eval.metrics._manifold import build_share
 from sr3eval.metrics._networks import Resize

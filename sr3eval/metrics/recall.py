@@ -1,4 +1,4 @@
-"""Improved recall: see `_manifold`."""
+"""Improved recall (Kynkäänniemi et al. 2019): the share of HR images that look like some output."""
 
 from sr3eval.metrics._manifold import build_share
 from sr3eval.metrics._networks import Resize

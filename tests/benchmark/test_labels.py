@@ -30,7 +30,7 @@ def test_classes_come_from_synsets_and_from_tables(tmp_path):
         ("image_id,label\n" + IDS[0] + ",0\n", "val/n15075141/b is not in"),
         (f"image_id,label\n{IDS[0]},0\n{IDS[1]},1000\n", '"1000" of val/n15075141/b is neither a class from 0 to 999'),
         (f"image_id,label\n{IDS[0]},0\n{IDS[1]},tench\n", '"tench" of val/n15075141/b is neither'),
-        (f"image_id,label\n{IDS[0]},0\n{IDS[0]},1\n", "val/n01440764/a is there twice"),
+        (f"image_id,label\n{IDS[0]},0\n{IDS[0]},1\n", "val/n01440764/a is listed twice"),
         (f"image,label\n{IDS[0]},0\n", "has no column 'image_id'"),
         ("", "not a readable table"),
     ],

@@ -20,7 +20,7 @@ RATES = {"bicubic": 0.1, "mine": 0.48, "theirs": 0.4}
 @pytest.fixture(scope="module")
 def run(finish_run, tmp_path_factory):
     methods = [{"kind": "bicubic", "name": name} for name in (*RATES, "unseen")] + [{"kind": "reference"}]
-    return finish_run(tmp_path_factory.mktemp("world"), "0123", methods)
+    return finish_run(tmp_path_factory.mktemp("world"), [f"{index:04d}" for index in range(20)], methods)
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +76,32 @@ def test_results_of_several_tasks_are_refused(responses):
     rates = fool_rates(responses)
     results = pd.DataFrame({"task": ["faces", "birds"], "method": "mine"})
     with pytest.raises(UserError, match="of one task, not of faces, birds"):
-        add_fool_rates(results, rates, compare(responses))
+        add_fool_rates(results, rates, compare(responses), {})
+
+
+def test_viewing_times_are_columns_of_their_own(run, tmp_path):
+    """Rates of 10 % at 3 s and 60 % at 6 s must not come out as 35 %."""
+    parts = [
+        simulate(dict.fromkeys(RATES, rate), subjects=20, images=20, trials=12, exposures=[ms], seed=ms, study=f"s{ms}")
+        for ms, rate in ((3000, 0.1), (6000, 0.6))
+    ]
+    responses = pd.concat(parts, ignore_index=True)
+    responses.to_csv(tmp_path / "responses.csv", index=False)
+    result = make_table(run, "--responses", tmp_path / "responses.csv", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    results = pd.read_csv(tmp_path / "out" / "results.csv").set_index(["metric", "method"])["value"]
+    counted, _ = exclude(responses)
+    for ms, metric in ((3000, "fool_rate_task1_3s"), (6000, "fool_rate_task1_6s")):
+        for model, part in counted[counted["exposure_ms"] == ms].groupby("model"):
+            assert results[metric, model] == pytest.approx(100 * part["picked_model"].mean())
+    assert "Fool rate, Task-1, % (3s)" in result.stdout and "shown for 6 s" in result.stdout
 
 
 BAD = {
+    "other images": (
+        lambda r: r.assign(image_id=r["image_id"].replace("0003", "elsewhere/3")),
+        'does not have, first "elsewhere/3"',
+    ),
     "unknown model": (
         lambda r: r.assign(model=r["model"].replace("mine", "mein")),
         'unknown model "mein"; did you mean',
@@ -103,10 +125,21 @@ def test_bad_responses_are_one_line(run, responses, tmp_path, case):
 
 def test_all_excluded_is_marked_and_no_number(run, responses, tmp_path):
     responses.assign(finished=0, excluded_reason="withdrawn").to_csv(tmp_path / "responses.csv", index=False)
+    tested = int(((responses["task"] == 1) & (responses["kind"] == "test")).sum())
     result = make_table(run, "--responses", tmp_path / "responses.csv", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     results = pd.read_csv(tmp_path / "out" / "results.csv")
     rows = results[results["metric"] == "fool_rate_task1"]
     assert rows["value"].isna().all() and (rows["n"] == 0).all()
+    assert f"{tested} of {tested} test trials left out: study: withdrawn {tested}" in result.stdout
     assert "nan" not in (tmp_path / "out" / "results.md").read_text()
     assert not re.search(r"\bnan\b", re.sub('"data:[^"]*"', "", (tmp_path / "out" / "report.html").read_text()))
+
+
+def test_flagged_trials_are_counted_beside_the_table(run, tmp_path):
+    responses = simulate(RATES, subjects=6, images=20, trials=10, seed=3)
+    responses.assign(timing_ok=0).to_csv(tmp_path / "responses.csv", index=False)
+    result = make_table(run, "--responses", tmp_path / "responses.csv")
+    assert result.exit_code == 0, result.stderr
+    count = int((responses["kind"] == "test").sum())
+    assert f"; {count} of {count} test trials left out: timing {count}." in result.stdout

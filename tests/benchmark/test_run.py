@@ -227,7 +227,7 @@ def test_interrupted_run_says_one_line_and_goes_on(world, finished, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.strip().splitlines() == ["Stopped. The same command goes on from here."]
+    assert errors.strip().splitlines() == ["Stopped. The same command resumes from here."]
     assert benchmark(tmp_path, config(world)).returncode == 0
     assert files(tmp_path / "run") == files(finished[0])
 
@@ -437,7 +437,7 @@ BAD = {
         lambda w: config(w, metrics=[{"name": "psnr", "border": 32}]),
         "border 32 leaves nothing of 64x64 images",
     ),
-    "metric twice": (lambda w: config(w, metrics=["psnr", "psnr"]), '"psnr" is there twice'),
+    "metric twice": (lambda w: config(w, metrics=["psnr", "psnr"]), '"psnr" is listed twice'),
     "unknown kind": (
         lambda w: config(w, method=[{"kind": "bicubik"}]),
         'unknown kind "bicubik": did you mean "bicubic"',
@@ -568,7 +568,7 @@ def test_a_full_disk_is_one_line(world, tmp_path):
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
-    assert "same command goes on" in result.stderr
+    assert "same command resumes" in result.stderr
     for path in (tmp_path / "run" / "images").rglob("*"):
         assert path.is_dir() or to_uint8(load(path)).shape[0] == 3  # nothing half-written
     assert benchmark(tmp_path, config(world)).returncode == 0

@@ -70,7 +70,7 @@ def test_bad_requests_write_nothing(run, tmp_path, options, message):
 def test_runs_that_cannot_be_packed(run, tmp_path):
     with pytest.raises(UserError, match="no such file"):
         pack(tmp_path / "none", tmp_path / "pack")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         pack(run, run)
     broken = tmp_path / "broken"
     broken.mkdir()
