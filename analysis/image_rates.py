@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 
 # Bounds of the fit, of log(a / b) and log(a + b): at the upper one, images do not differ beyond chance.
 BOUNDS = ((-12.0, 12.0), (np.log(1e-2), np.log(1e6)))
+# The grid of the posterior: of the mean, in steps on the logit scale; of the intraclass correlation's square root.
+MEANS, ROOTS = np.linspace(-4, 4, 41), (np.arange(100) + 0.5) / 100
 RESULTS = [
     *("image_id", "n", "k", "fool_rate", "wilson_low", "wilson_high"),
     *("shrunk", "shrunk_low", "shrunk_high", "a", "b", "note"),
@@ -26,14 +28,16 @@ RESULTS = [
 def image_rates(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.DataFrame:
     """The fool rate of each image in each group of test trials, from the lowest to the highest shrunk one.
 
-    Columns: `by`, image_id, n, k, fool_rate = k / n with its Wilson interval; shrunk = (k + a) / (n + a + b), with the
-    95 % interval of Beta(k + a, n - k + b), where Beta(a, b) is the distribution of rates over images that makes the
-    counts most likely (empirical Bayes: the interval takes a and b as known); a, b; note. Ties are in order of ids.
+    Columns: `by`, study (images of two studies are two), image_id, n, k, fool_rate = k / n with its Wilson interval;
+    shrunk = (k + a) / (n + a + b), where Beta(a, b) is the distribution of rates over images that makes the counts most
+    likely, with a 95 % interval that does not take a and b as known (`posterior_interval`); a, b; note. Ties are in
+    order of ids.
     """
     trials = judgements(responses, by)
+    columns = list(dict.fromkeys([*by, "study", *RESULTS]))
     parts = [_shrunk(part).assign(**key) for key, part in groups(trials, by) if len(part)]
-    rates = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*by, *RESULTS])
-    return rates[[*by, *RESULTS]]
+    rates = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    return rates[columns]
 
 
 def beta_binomial(k: ArrayLike, n: ArrayLike) -> tuple[float, float]:
@@ -69,6 +73,31 @@ def beta_binomial(k: ArrayLike, n: ArrayLike) -> tuple[float, float]:
     return _from_logs(min(fits, key=lambda fit: fit.fun).x)
 
 
+def posterior_interval(k: ArrayLike, n: ArrayLike) -> tuple[Array, Array]:
+    """(low, high) of the rate of each image at 95 %, given k of n of all of them.
+
+    The rates are of a Beta distribution whose mean and intraclass correlation 1 / (a + b + 1) are any, all equally
+    likely beforehand; the interval is that of the Beta with the posterior's mean and variance of an image's rate. With
+    few views, images could differ much where they seem not to: then it covers more than 95 %, where they are alike.
+    """
+    pairs, index = np.unique(np.column_stack([k, n]).astype(float), axis=0, return_inverse=True)
+    picked, shown = pairs[:, :1], pairs[:, 1:]
+    images = np.bincount(index.ravel())
+    overall = (picked.T @ images / (shown.T @ images)).item()
+    mean = special.expit(special.logit(overall) + MEANS / np.sqrt(overall * (1 - overall) * images.sum()))
+    total = 1 / ROOTS**2 - 1
+    a, b = np.outer(mean, total).ravel(), np.outer(1 - mean, total).ravel()
+    likelihood = images @ (special.betaln(picked + a, shown - picked + b) - special.betaln(a, b))
+    weights = np.outer(mean * (1 - mean), ROOTS).ravel() * np.exp(likelihood - likelihood.max())
+    weights /= weights.sum()
+    given = (picked + a) / (shown + a + b)
+    center = given @ weights
+    variance = (given**2 + given * (1 - given) / (shown + a + b + 1)) @ weights - center**2
+    size = center * (1 - center) / variance - 1
+    low, high = beta_interval(center * size, (1 - center) * size)
+    return low[index.ravel()], high[index.ravel()]
+
+
 def extremes(rates: pd.DataFrame, count: int = 2, by: Sequence[str] = CONDITION) -> pd.DataFrame:
     """The `count` lowest and highest rows of image_rates in each group, by shrunk rate; adds end and rank (1 = most).
 
@@ -97,7 +126,7 @@ def _from_logs(x: Array) -> tuple[float, float]:
 
 def _shrunk(trials: pd.DataFrame) -> pd.DataFrame:
     """The rows of one group without its key."""
-    rates = trials.groupby("image_id")["picked_model"].agg(n="size", k="sum").reset_index()
+    rates = trials.groupby(["study", "image_id"])["picked_model"].agg(n="size", k="sum").reset_index()
     low, high = wilson(rates["k"], rates["n"])
     rates = rates.assign(fool_rate=rates["k"] / rates["n"], wilson_low=low, wilson_high=high)
     try:
@@ -105,8 +134,8 @@ def _shrunk(trials: pd.DataFrame) -> pd.DataFrame:
     except DataError as error:
         nothing = dict.fromkeys(["shrunk", "shrunk_low", "shrunk_high", "a", "b"], np.nan)
         return rates.assign(**nothing, note=f"not estimable: {error}")
-    low, high = beta_interval(rates["k"] + a, rates["n"] - rates["k"] + b)
+    low, high = posterior_interval(rates["k"], rates["n"])
     note = "images differ no more than by chance" if a + b > 1e5 else ""
     shrunk = (rates["k"] + a) / (rates["n"] + a + b)
     rates = rates.assign(shrunk=shrunk, shrunk_low=low, shrunk_high=high, a=a, b=b, note=note)
-    return rates.sort_values(["shrunk", "image_id"], kind="stable", ignore_index=True)
+    return rates.sort_values(["shrunk", "image_id", "study"], kind="stable", ignore_index=True)

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import training_curve
@@ -13,6 +14,7 @@ from gpu_stages.quality import finish, run_config
 from gpu_stages.train import RECIPES
 
 from sr3eval import config as configs
+from sr3eval.benchmark.config import RunConfig
 from sr3eval.config import resolve_path
 from sr3eval.diffusion import checkpoint
 from sr3eval.diffusion.train_config import TrainConfig
@@ -21,8 +23,7 @@ from sr3eval.errors import UserError
 ASSETS = resolve_path("sr3eval:assets")
 MODELS = ("regression", "sr3")
 LARGEST = 16_000_000  # bytes of an embedded checkpoint
-# The sampler that the embedded SR3 is meant for: that of configs/quickstart.toml.
-SAMPLER = {"sr3": {"solver": "dpmpp_2m_sde", "steps": 16, "clip": True, "jump": 0.0}}
+QUICKSTART = Path("configs/quickstart.toml")
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,15 @@ def with_configs(folder: Path, out: Path) -> Path:
 def scored(folder: Path, limit: int) -> Pair:
     """Score the two checkpoints of a folder on the embedded crops."""
     out = folder.with_name(f"{folder.name}_run")
-    finish(run_config(folder, SAMPLER, limit, batch_size=16), out)
+    finish(run_config(folder, {"sr3": quickstart_sampler()}, limit, batch_size=16), out)
     return Pair(folder, rows(out))
+
+
+def quickstart_sampler() -> dict[str, Any]:
+    """The options of the quickstart's SR3: the sampler that the embedded one is meant for."""
+    methods = RunConfig.parse(configs.read_toml(QUICKSTART)).method
+    options = next(method.options for method in methods if method.kind == "sr3")
+    return {key: value for key, value in options.items() if key != "checkpoint"}
 
 
 def take(model: str, scored_folder: Path, folder: Path) -> None:
