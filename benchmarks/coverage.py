@@ -4,19 +4,20 @@ Each line is a design with the shares that were measured. --studies sets the num
 standard error of 95 % to 0.2 points), --only chooses lines by their first word.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
 import click
 import numpy as np
 import pandas as pd
-from scipy import special
+from scipy import special, stats
 
 from analysis.agreement import over_images
 from analysis.comparisons import compare
 from analysis.fool_rate import fool_rates
 from analysis.image_rates import image_rates
-from analysis.power import Spread, power, spread_of
+from analysis.power import Spread, power
 from analysis.signal_detection import side_bias
 from analysis.simulation import _center, simulate
 
@@ -70,135 +71,145 @@ def many(
     return pd.concat([analyse(redrawn(studies=size, rng=rng, **setting)) for size in sizes], ignore_index=True)
 
 
-def tails(rows: pd.DataFrame, truth: float) -> str:
-    below, above = (truth < rows["ci_low"]).mean(), (truth > rows["ci_high"]).mean()
+def misses(rows: pd.DataFrame, truth: float) -> tuple[float, float]:
+    """Shares of the intervals that are wholly above the truth, and wholly below."""
+    return float((truth < rows["ci_low"]).mean()), float((truth > rows["ci_high"]).mean())
+
+
+def said(rows: pd.DataFrame, truth: float) -> str:
+    below, above = misses(rows, truth)
     return f"covers {100 * (1 - below - above):5.1f} %, truth below {100 * below:4.1f} %, above {100 * above:4.1f} %"
 
 
-def rates_of(studies: int) -> None:
-    designs = {
-        "50 subjects, 100 images, 50 trials": {"subjects": 50, "images": 100, "trials": 50},
-        "25 subjects, 100 images, 10 trials": {"subjects": 25, "images": 100, "trials": 10},
-        "50 subjects, 64 images of 7 groups, 32 trials": {"subjects": 50, "images": 64, "trials": 32, "groups": 7},
-        "50 subjects, 64 images of 16 groups, 32 trials": {"subjects": 50, "images": 64, "trials": 32, "groups": 16},
-    }
-    for name, design in designs.items():
-        plan = simulate({"m": 0.5}, **design, **QUIET)
-        for rate in (0.02, 0.05, 0.3, 0.5, 0.98):
-            rows = many(lambda table: fool_rates(table, ["replication"]), studies, plan=plan, rates={"m": rate})
-            click.echo(f"rates  {rate:.2f}, {name}: {tails(rows, rate)}, no interval {rows['ci_low'].isna().sum()}")
+def rate_studies(rate: float, studies: int, **design: int) -> pd.DataFrame:
+    plan = simulate({"m": 0.5}, **design, **QUIET)
+    return many(lambda table: fool_rates(table, ["replication"]), studies, plan=plan, rates={"m": rate})
 
 
-def differences(studies: int) -> None:
-    for groups in (None, 7):
-        for within in (False, True):
-            design = {"subjects": 50, "images": 64, "trials": 32, "groups": groups, "within": within}
-            plan = simulate({"a": 0.5, "b": 0.5}, **design, **QUIET)
-            for correlation in (1.0, 0.5):
-                setting = {"plan": plan, "rates": {"a": 0.45, "b": 0.35}, "correlation": correlation}
-                rows = many(lambda table: compare(table, family=["replication"]), studies, **setting)
-                where = f"{groups or 64} groups, {'within' if within else 'between'}, correlation {correlation}"
-                click.echo(f"differences  {where}: {tails(rows, 0.1)}")
+def differences_of(plan: pd.DataFrame, rates: dict[str, float], studies: int, correlation: float) -> pd.DataFrame:
+    setting = {"plan": plan, "rates": rates, "correlation": correlation}
+    return many(lambda table: compare(table, family=["replication"]), studies, **setting)
 
 
-def promises(studies: int) -> None:
-    plan = simulate({"a": 0.5, "b": 0.5}, **QUIET)
-    for correlation in (0.0, 0.5, 1.0):
-        spread = replace(SPREAD, image_correlation=correlation)
-        effect = power(50, 100, 50, comparison="between", spread=spread)["detectable"][0]
-        rates = {"a": 0.5 + effect / 2, "b": 0.5 - effect / 2}
-        setting = {"plan": plan, "rates": rates, "correlation": correlation}
-        rows = many(lambda table: compare(table, family=["replication"]), studies, **setting)
-        said = many(lambda table: spread_of(table, ["replication", "model"]), min(studies, CHUNK), **setting)
-        estimated = said["image_correlation"].mean()
-        share = f"promised 80.0 %, found {100 * (rows['p'] < 0.05).mean():.1f} %"
-        click.echo(f"power  correlation {correlation}: {share}; spread_of: {estimated:.2f} on average")
+def promised(correlation: float, studies: int) -> pd.DataFrame:
+    """Comparisons between subjects of models whose difference is found in 80 % of studies, as power says."""
+    spread = replace(SPREAD, image_correlation=correlation)
+    effect = power(50, 100, 50, comparison="between", spread=spread)["detectable"][0]
+    rates = {"a": 0.5 + effect / 2, "b": 0.5 - effect / 2}
+    return differences_of(simulate({"a": 0.5, "b": 0.5}, **QUIET), rates, studies, correlation)
 
 
-def sides(studies: int) -> None:
-    """Subjects prefer sides by logit SD 0.5, mean 0; d' is 0."""
-    plan = simulate({"m": 0.5}, **QUIET)
-    rng = np.random.default_rng(0)
+def side_studies(studies: int) -> pd.DataFrame:
+    """Side bias where subjects prefer sides by logit SD 0.5, mean 0, and d' is 0."""
+    plan, rng = simulate({"m": 0.5}, **QUIET), np.random.default_rng(0)
 
-    def analyse(table: pd.DataFrame) -> pd.DataFrame:
+    def answered(table: pd.DataFrame) -> pd.DataFrame:
         subject = pd.factorize(table["replication"].astype(str) + table["subject"])[0]
-        liking = rng.normal(0, 0.5, subject.max() + 1)[subject]
-        real_left = table["real_side"] == "left"
-        logit = (
-            liking
-            + np.where(real_left, 1, -1)
-            * rng.normal(0, 0.8, (CHUNK, 100))[table["replication"], table["image_id"].astype(int)]
-        )
-        left = rng.random(len(table)) < special.expit(logit)
-        table = table.assign(choice_side=np.where(left, "left", "right"), picked_model=(left != real_left).astype(int))
-        return side_bias(table, ["replication"])
+        image = pd.factorize(table["replication"].astype(str) + table["image_id"])[0]
+        real_left = (table["real_side"] == "left").to_numpy()
+        fooled = IMAGE_SD * rng.normal(size=image.max() + 1)[image]
+        liking = 0.5 * rng.normal(size=subject.max() + 1)[subject]
+        left = rng.random(len(table)) < special.expit(liking + np.where(real_left, -fooled, fooled))
+        answers = {"choice_side": np.where(left, "left", "right"), "picked_model": (left != real_left).astype(int)}
+        return side_bias(table.assign(**answers), ["replication"])
 
-    rows = many(analyse, studies, plan=plan, rates={"m": 0.5})
+    return many(answered, studies, plan=plan, rates={"m": 0.5})
+
+
+def unrelated(groups: int | None, studies: int, resamples: int = 199) -> pd.DataFrame:
+    """Agreement over 64 images of 5 scores and answers that share their groups and nothing else."""
+    plan = simulate({"m": 0.5}, subjects=50, images=64, trials=32, groups=groups, **QUIET)
+    rng = np.random.default_rng(1)
+
+    def compared(table: pd.DataFrame) -> pd.DataFrame:
+        shown = table.drop_duplicates("image_id")
+        group = shown["group"] if groups else shown["image_id"]
+        code = pd.factorize(group)[0]
+        values = np.sqrt(0.5) * rng.normal(size=(5, code.max() + 1))[:, code] + np.sqrt(0.5) * rng.normal(size=(5, 64))
+        base = pd.DataFrame({"task": "t", "method": "m", "image_id": shown["image_id"], "group": group})
+        scores = pd.concat([base.assign(metric=f"m{i}", value=value) for i, value in enumerate(values)])
+        return over_images(table.assign(task=1), scores, resamples=resamples)
+
+    def each(tables: pd.DataFrame) -> pd.DataFrame:
+        return pd.concat([compared(table).assign(study=i) for i, table in tables.groupby("replication")])
+
+    return pd.concat(
+        [
+            many(each, min(CHUNK, studies - start), seed=start, plan=plan, rates={"m": 0.4}).assign(chunk=start)
+            for start in range(0, studies, CHUNK)
+        ]
+    )
+
+
+def images_covered(studies: int, subjects: int, images: int, trials: int, image_sd: float) -> float:
+    """Share of the shrunk intervals that hold an image's rate over all people, whose SD is 0.5."""
+    nodes, weights = special.roots_hermitenorm(64)
+    center, covered = _center(0.3, float(np.hypot(SUBJECT_SD, image_sd))), []
+    for seed in range(studies):
+        design = {"subjects": subjects, "images": images, "trials": trials, "image_sd": image_sd}
+        rows = image_rates(simulate({"m": 0.3}, seed=seed, **design, **QUIET))
+        effect = image_sd * np.random.default_rng(seed).normal(size=images)  # as `simulate` draws it
+        truth = special.expit(center + effect[:, None] + SUBJECT_SD * nodes) @ weights / weights.sum()
+        truth = truth[rows["image_id"].astype(int)]
+        covered.append(((rows["shrunk_low"] <= truth) & (truth <= rows["shrunk_high"])).mean())
+    return float(np.mean(covered))
+
+
+def print_rates(studies: int) -> None:
+    designs = [
+        {"subjects": 50, "images": 100, "trials": 50},
+        {"subjects": 25, "images": 100, "trials": 10},
+        {"subjects": 50, "images": 64, "trials": 32, "groups": 7},
+        {"subjects": 50, "images": 64, "trials": 32, "groups": 16},
+    ]
+    for design in designs:
+        for rate in (0.02, 0.05, 0.3, 0.5, 0.98):
+            click.echo(f"rates  {rate:.2f} {design}: {said(rate_studies(rate, studies, **design), rate)}")
+
+
+def print_differences(studies: int) -> None:
+    for groups, within, correlation in itertools.product((None, 7), (False, True), (1.0, 0.5)):
+        design = {"subjects": 50, "images": 64, "trials": 32, "groups": groups, "within": within}
+        plan = simulate({"a": 0.5, "b": 0.5}, **design, **QUIET)
+        rows = differences_of(plan, {"a": 0.45, "b": 0.35}, studies, correlation)
+        click.echo(f"differences  {design}, correlation {correlation}: {said(rows, 0.1)}")
+
+
+def print_power(studies: int) -> None:
+    for correlation in (0.0, 0.5, 1.0):
+        found = (promised(correlation, studies)["p"] < 0.05).mean()
+        click.echo(f"power  between, correlation {correlation}: promised 80.0 %, found {100 * found:.1f} %")
+
+
+def print_sides(studies: int) -> None:
+    rows = side_studies(studies)
     click.echo(f"sides  left_p < 5 % in {100 * (rows['left_p'] < 0.05).mean():.1f} % of studies")
     for name in ("d_prime", "criterion"):
-        covered = (rows[name].abs() < 2.01 * rows[f"{name}_se"]).mean()
-        click.echo(f"sides  {name} ± 2.01 standard errors covers 0 in {100 * covered:.1f} %")
+        covered = (rows[name].abs() < stats.t.ppf(0.975, 49) * rows[f"{name}_se"]).mean()
+        click.echo(f"sides  {name} with its standard error covers 0 in {100 * covered:.1f} %")
 
 
-def agreement(studies: int) -> None:
-    """Scores and answers that share their groups and nothing else."""
-    for groups, images in ((7, 64), (16, 64), (None, 64)):
-        plan = simulate({"m": 0.5}, subjects=50, images=images, trials=32, groups=groups, **QUIET)
-        tests = many(lambda table: table, studies, plan=plan, rates={"m": 0.4}).assign(task=1)
-        rng, found, adjusted = np.random.default_rng(1), [], []
-        tests["replication"] = np.repeat(np.arange(studies), len(plan))
-        for _, table in tests.groupby("replication"):
-            shown = table.drop_duplicates("image_id")
-            group = shown["group"] if groups else shown["image_id"]
-            common = rng.normal(size=(5, len(shown)))[:, pd.factorize(group)[0]]
-            values = np.sqrt(0.5) * common + np.sqrt(0.5) * rng.normal(size=common.shape)
-            scores = pd.concat(
-                [
-                    pd.DataFrame(
-                        {
-                            "task": "t",
-                            "method": "m",
-                            "image_id": shown["image_id"],
-                            "metric": f"m{i}",
-                            "value": v,
-                            "group": group,
-                        }
-                    )
-                    for i, v in enumerate(values)
-                ]
-            )
-            rows = over_images(table, scores, resamples=200)
-            found.append((rows["p"] < 0.05).mean())
-            adjusted.append((rows["p_holm"] < 0.05).any())
-        said = f"p < 5 % in {100 * np.mean(found):.1f} %, any of 5 p_holm in {100 * np.mean(adjusted):.1f} %"
-        click.echo(f"agreement  {images} images of {groups or images} groups: {said}")
+def print_agreement(studies: int) -> None:
+    for groups in (7, 16, None):
+        rows = unrelated(groups, studies)
+        one, any_of = (rows["p"] < 0.05).mean(), (rows.groupby(["chunk", "study"])["p_holm"].min() < 0.05).mean()
+        shares = f"p < 5 % in {100 * one:.1f} %, the least of 5 p_holm in {100 * any_of:.1f} %"
+        click.echo(f"agreement  64 images of {groups or 64} groups: {shares}")
 
 
-def single_images(studies: int) -> None:
-    """The rate of an image is that over all people, for whom the simulation's own SD of 0.5 counts."""
-    nodes, weights = special.roots_hermitenorm(64)
-    for image_sd in (0.0, 0.4, 0.8):
-        for subjects, images, trials in ((10, 20, 10), (50, 100, 50)):
-            covered = []
-            for seed in range(studies if images == 20 else studies // 4):
-                design = {"subjects": subjects, "images": images, "trials": trials, "image_sd": image_sd, "seed": seed}
-                effect = np.random.default_rng(seed).normal(0, 1, images) * image_sd
-                center = _center(0.3, float(np.hypot(0.5, image_sd)))
-                truth = special.expit(center + effect[:, None] + 0.5 * nodes) @ weights / weights.sum()
-                rows = image_rates(simulate({"m": 0.3}, **design, **QUIET))
-                true = truth[rows["image_id"].astype(int)]
-                covered.append(((rows["shrunk_low"] <= true) & (true <= rows["shrunk_high"])).mean())
-            name = f"{subjects} subjects, {images} images of SD {image_sd}, {trials} trials"
-            click.echo(f"single-images  {name}: covers {100 * np.mean(covered):.1f} %")
+def print_single_images(studies: int) -> None:
+    for image_sd, design in itertools.product((0.0, 0.4, 0.8), ((10, 20, 10), (50, 100, 50))):
+        covered = images_covered(studies, *design, image_sd)
+        click.echo(f"single-images  subjects, images, trials {design}, SD {image_sd}: covers {100 * covered:.1f} %")
 
 
 PARTS = {
-    "rates": rates_of,
-    "differences": differences,
-    "power": promises,
-    "sides": sides,
-    "agreement": agreement,
-    "single-images": single_images,
+    "rates": print_rates,
+    "differences": print_differences,
+    "power": print_power,
+    "sides": print_sides,
+    "agreement": print_agreement,
+    "single-images": print_single_images,
 }
 
 
