@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 
 from sr3eval.errors import UserError
@@ -51,8 +51,13 @@ class Database:
     def engine(self) -> Engine:
         """The connections, once the tables are what this version needs."""
         engine = self._connect()
-        with _writing(engine).begin() as connection:
-            upgrade(connection)
+        try:
+            with _writing(engine).begin() as connection:
+                upgrade(connection)
+        except OperationalError:  # it may pass
+            raise
+        except DatabaseError as error:
+            raise UserError(f"{self.url.database}: {error.orig}") from None
         return engine
 
     @functools.cached_property

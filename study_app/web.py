@@ -72,8 +72,9 @@ def install(app: Flask) -> None:
     app.after_request(_finish)
     app.register_error_handler(RefusedError, _refused)
     app.register_error_handler(HTTPException, _http_error)
-    for error in (OperationalError, PoolTimeout, UserError):
+    for error in (OperationalError, PoolTimeout):
         app.register_error_handler(error, _busy)
+    app.register_error_handler(UserError, _misconfigured)
 
 
 def csrf_token() -> str:
@@ -167,6 +168,12 @@ def _http_error(error: HTTPException) -> BaseResponse:
 def _busy(error: Exception) -> BaseResponse:
     current_app.logger.error("database: %s", str(error).split("\n")[0])
     return _error(503, "busy", "The server is busy; please try again.", 5)
+
+
+def _misconfigured(error: UserError) -> BaseResponse:
+    """What only the researcher can mend, say a database of another version: trying again would not help."""
+    current_app.logger.error("configuration: %s", error)
+    return _error(500, "misconfigured", "This server is not set up correctly. Please tell the researcher.")
 
 
 def _error(status: int, code: str, message: str, retry_after: int | None = None, **extra: Any) -> BaseResponse:

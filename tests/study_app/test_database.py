@@ -148,9 +148,12 @@ def test_a_database_that_cannot_be_used_is_one_line_and_no_crash(tmp_path, clock
     result = app.test_cli_runner().invoke(args=["study", "list"])
     assert result.exit_code == 1
     assert result.output.startswith("Error: ") and result.output.count("\n") == 1 and message in result.output
-    if kind != "another file":  # that is no state that passes
-        reply = app.test_client().get("/s/study")
+    reply = app.test_client().get("/s/study")
+    if kind in ("a folder", "nobody there"):  # which may pass: a disk to be mounted, a server that starts
         assert (reply.status_code, int(reply.headers["Retry-After"])) == (503, 5)
+    else:  # what only the researcher can mend is not called busy
+        assert reply.status_code == 500 and "Retry-After" not in reply.headers
+        assert "not set up correctly" in reply.text and message not in reply.text
 
 
 def test_a_full_disk_refuses_the_answer_and_loses_none(tmp_path, clock, pack):
