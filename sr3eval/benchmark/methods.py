@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from sr3eval.tasks import Task
 
 Contender = Method | Precomputed | Reference
 Builder = Callable[..., Contender]
+FOLDERS: list[str] = []  # of the methods' own files, in the order in which imports look there
 OURS = frozenset({"sr3eval", "baselines", "analysis", "study_app", "benchmark"})
 SHARE_OF_PIXELS = 1e-3  # that may differ by a level between batches: convolutions differ in their last bits
 LONGEST = 400  # characters of somebody's error message: PyTorch lists every key of a checkpoint
@@ -117,22 +118,33 @@ def import_file(path: Path) -> ModuleType:
     own = local_modules(path).keys() - OURS
     for name in [name for name in sys.modules if name.partition(".")[0] in own]:
         del sys.modules[name]
+    _search_first(str(path.parent.resolve()))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)  # dataclasses look their module up
-    sys.path.append(str(path.parent.resolve()))
     spec.loader.exec_module(module)
     return module
 
 
-def check_modules(file: Path) -> None:
-    """UserError where an import of somebody's file finds another module than the one beside it."""
-    for name, own in local_modules(file).items():
-        spec = importlib.util.find_spec(name)
-        found = Path(spec.origin).resolve() if spec and spec.origin else own
-        if found != own.resolve():
-            raise UserError(f'{file}: "import {name}" finds {found}, not {own}: rename it')
+def _search_first(folder: str) -> None:
+    """Let imports find the files of `folder` behind installed ones, and before those beside other methods."""
+    for known in FOLDERS:
+        sys.path.remove(known)
+    FOLDERS[:] = [folder, *(known for known in FOLDERS if known != folder)]
+    sys.path += FOLDERS
+    importlib.invalidate_caches()
+
+
+def check_modules(contenders: Iterable[Contender]) -> None:
+    """UserError where an import in somebody's file finds another module than the one beside it."""
+    for own in (c for contender in contenders if isinstance(c := innermost(contender), Own)):
+        for name, file in local_modules(own.file).items():
+            spec = importlib.util.find_spec(name)
+            places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
+            found = next((Path(place).resolve() for place in places if place), file)
+            if found != file.resolve():
+                raise UserError(f'{own.file}: "import {name}" finds {found}, not {file}: rename it')
 
 
 def python(*, python: str, deterministic: bool | None = None, **options: Any) -> Contender:
@@ -143,7 +155,6 @@ def python(*, python: str, deterministic: bool | None = None, **options: Any) ->
         raise UserError(f'python = "{python}": write it as "file.py:build", with a file that exists')
     with one_line(path):
         build = getattr(import_file(path), function, None)
-        check_modules(path)
     if build is None:
         raise UserError(f"{path}: has no function {function}")
     called = check_call(build, options, function)
@@ -247,11 +258,16 @@ def identity(contender: Contender) -> str:
     """Names all that a contender's images depend on besides the inputs and seeds: settings, files, code, device."""
     if not isinstance(contender, Method):
         return fingerprint(contender.name, *sorted(getattr(contender, "checksums", {}).values()))
-    method = contender
-    while isinstance(method, Composed):
-        method = method.method
+    method = innermost(contender)
     code = None if isinstance(method, Own) else code_behind(type(method))
     return fingerprint(contender.fingerprint, code.digest if code else "", computed_on(method))
+
+
+def innermost(contender: Any) -> Any:
+    """The method of a path, or what is none."""
+    while isinstance(contender, Composed):
+        contender = contender.method
+    return contender
 
 
 def computed_on(method: Method) -> str:

@@ -65,6 +65,7 @@ class Run:
         self._probe()
         self.blocks = self._blocks()
         self.contenders = {method.name: methods.build(method, self.task, kinds) for method in config.method}
+        methods.check_modules(self.contenders.values())
         for contender in self.contenders.values():
             if isinstance(contender, Precomputed):
                 contender.check(self.ids, paths, self.task.hr_size)

@@ -85,12 +85,13 @@ def code_behind(thing: Any) -> Code | None:
 
 
 def local_modules(file: Path) -> dict[str, Path]:
-    """The top-level modules that `file` imports from its own folder: {name: path}."""
+    """The top-level modules and packages that `file` imports from its own folder: {name: file, or folder of a package
+    without __init__.py}.
+    """
     folder = file.resolve().parent
     beside = [path for path in code_of(file, folder).files.values() if path.is_relative_to(folder)]
     names = {path.relative_to(folder).parts[0].removesuffix(".py") for path in beside}
-    places = {name: [*_files(folder / name)] for name in names - {file.stem}}
-    return {name: found[0] for name, found in places.items() if found}
+    return {name: next(_files(folder / name), folder / name) for name in names - {file.stem}}
 
 
 def named_in(options: Any, where: str = "") -> dict[str, Path]:
