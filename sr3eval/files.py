@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -9,7 +10,9 @@ from pathlib import Path
 
 from sr3eval.errors import UserError
 
-TEMPORARY = ".tmp-"  # what names of unfinished files begin with
+TEMPORARY = ".tmp-"  # what names of unfinished files begin with; `atomic_write` adds host and process
+HOST = f"{TEMPORARY}{platform.node()}-"
+TAIL = 4096  # bytes
 
 
 def digest_of(paths: Mapping[str, Path | zipfile.Path]) -> str:
@@ -25,18 +28,73 @@ def digest_of(paths: Mapping[str, Path | zipfile.Path]) -> str:
     return digest.hexdigest()
 
 
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file by renaming a finished temporary one, so that no reader ever sees half of it."""
+def listing_digest(paths: Mapping[str, Path]) -> str:
+    """sha256 over the ids, sizes and last 4 KiB of files {id: path}: knows a million images again without reading all.
+
+    The end of a compressed image depends on all of it: a PNG's checksum stands there, a JPEG's bit stream ends there.
+    """
+    digest = hashlib.sha256()
+    for name, path in sorted(paths.items()):
+        try:
+            with path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - TAIL))
+                end = hashlib.sha256(file.read()).hexdigest()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        digest.update(f"{name}\x1f{size}\x1f{end}\x1e".encode())
+    return digest.hexdigest()
+
+
+def atomic_write(path: Path, content: bytes, durable: bool = False) -> None:
+    """Write a file by renaming a finished temporary one, so that no reader ever sees half of it.
+
+    durable: wait until it is on the disk, for what a power cut must not lose.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{HOST}{os.getpid()}-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
+        if durable:
+            _sync_folder(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in a folder last, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files below a folder that processes of this host left when they were killed."""
+    for path in folder.rglob(f"{TEMPORARY}*"):
+        process = path.name.removeprefix(HOST).partition("-")[0]
+        if path.name.startswith(HOST) and process.isdigit() and not _is_alive(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def claim_folder(folder: Path, config_name: str, config: str) -> None:
@@ -47,6 +105,7 @@ def claim_folder(folder: Path, config_name: str, config: str) -> None:
     """
     existing = folder / config_name
     try:
+        remove_unfinished(folder)
         if existing.exists():
             if existing.read_text(encoding="utf-8") != config:
                 raise UserError(f"{folder}: holds a run of another config or of other images; give another folder")

@@ -1,10 +1,19 @@
-"""Make the embedded photographs and crops: python sr3eval/assets/build.py PHOTOS_FOLDER
+"""Make the embedded photographs and crops, and say whose they are: python sr3eval/assets/build.py PACKAGES
 
-PHOTOS_FOLDER holds the wallpapers named in ATTRIBUTION.md (Debian's package lomiri-wallpapers-16.04); the other test
-photographs come with scikit-image.
+PACKAGES is a folder that holds one folder for each Debian package named in photographs.csv and for
+lomiri-wallpapers-16.04, and one for scikit-learn's wheel, unpacked:
+
+    apt-get download NAME && dpkg -x NAME_*.deb PACKAGES/NAME
+    pip download --no-deps scikit-learn && unzip scikit_learn-*.whl -d PACKAGES/scikit-learn
+
+The other test photographs come with scikit-image. ATTRIBUTION.md is written from photographs.csv.
 """
 
+import csv
+import io
+import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import skimage.data
@@ -14,20 +23,7 @@ from sr3eval.data import choose
 from sr3eval.tasks import TASKS
 
 HERE = Path(__file__).parent
-TRAINING = {
-    "aitzgorri": "aitzgorri_by_Aitzol_Berasategi.jpg",
-    "analogpattern": "analogpattern_by_Peter_Nerlich.jpg",
-    "bridge": "Bridge_by_Sander_Klootwijk.jpg",
-    "brushes": "Picture_1A_by_freespace.jpg",
-    "dragonfly": "Dragonfly_by_Bolly.jpg",
-    "fig": "Picture_0B_by_freespace.jpg",
-    "free": "free_by_Peter_Nerlich.jpg",
-    "greentock": "greentock_by_Peter_Nerlich.jpg",
-    "life": "life_by_Aitzol_Berasategi.jpg",
-    "sunset": "sunset_by_Aitzol_Berasategi.jpg",
-    "umang": "umang_by_Abhishek_Mudgal.jpg",
-}
-VALIDATION = {"seeding": "seeding_by_Clements_Engelhardt.jpg"}
+WALLPAPERS = "lomiri-wallpapers-16.04/usr/share/backgrounds"
 TEST = {
     "friends": "friends_by_Aitzol_Berasategi.jpg",
     "picosdeeuropa": "picosdeeuropa_by_Aitzol_Berasategi.jpg",
@@ -39,22 +35,77 @@ TEST_SIDE = 512
 TEST_CROPS = 256
 
 
-def downsized(path: Path, side: int) -> Image.Image:
-    """The upright photograph, shrunk to a short side of `side` pixels."""
-    with Image.open(path) as opened:
+def photographs() -> list[dict[str, str]]:
+    """The rows of photographs.csv: training and validation photographs, where they are from, whose they are."""
+    with (HERE / "photographs.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def downsized(content: bytes, side: int) -> Image.Image:
+    """The upright photograph, shrunk to a short side of `side` pixels where it is longer."""
+    with Image.open(io.BytesIO(content)) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
     ratio = side / min(image.size)
+    if ratio >= 1:
+        return image
     return image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.LANCZOS)
 
 
-def save_photographs(folder: Path, sources: dict[str, str], photos: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    for name, file in sources.items():
-        downsized(photos / file, TRAINING_SIDE).save(folder / f"{name}.jpg", quality=90, subsampling=0, optimize=True)
+def content_of(packages: Path, row: dict[str, str]) -> bytes:
+    """A photograph's file: below its package, or inside a Qt resource file there, as FILE.rcc:/PATH."""
+    outer, _, inner = row["path"].partition(":")
+    content = (packages / row["package"] / outer).read_bytes()
+    return dict(resources(content))[inner] if inner else content
 
 
-def test_photographs(photos: Path) -> dict[str, Image.Image]:
-    images = {name: downsized(photos / file, TEST_SIDE) for name, file in TEST.items()}
+def resources(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """(path, content) of every uncompressed file in a Qt resource file (rcc's binary format, QResource's reader)."""
+    version, tree, data, names = struct.unpack(">4I", content[4:20])
+    size = 14 if version < 2 else 22
+    waiting = [(0, "")]
+    while waiting:
+        node, folder = waiting.pop()
+        at = tree + node * size
+        name_at, flags, first, second = struct.unpack(">IHII", content[at : at + 14])
+        length = int.from_bytes(content[names + name_at : names + name_at + 2], "big")
+        name = content[names + name_at + 6 :][: 2 * length].decode("utf-16-be") if node else ""
+        path = f"{folder}/{name}" if name else folder
+        if flags & 2:  # a folder: `first` children from node `second` on
+            waiting += [(child, path) for child in range(second, second + first)]
+        elif not flags & 5:  # neither zlib nor zstd
+            start = data + second
+            yield path, content[start + 4 :][: int.from_bytes(content[start : start + 4], "big")]
+
+
+def save_photographs(packages: Path) -> None:
+    for row in photographs():
+        path = HERE / row["folder"] / f"{row['name']}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        image = downsized(content_of(packages, row), TRAINING_SIDE)
+        image.save(path, quality=90, subsampling=0, optimize=True)
+
+
+def attribution() -> str:
+    """ATTRIBUTION.md: its text up to the tables of photographs.csv, those, and its text from the test set on."""
+    text = (HERE / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    before, after = text[: text.index("## Training")], text[text.index("## Test") :]
+    tables = []
+    for folder, title in (("training_photos", "Training"), ("validation_photos", "Validation")):
+        tables += [f"## {title}: `{folder}/`", "", "| file | original | author | licence |", "|---|---|---|---|"]
+        tables += [_line(row) for row in photographs() if row["folder"] == folder] + [""]
+    return before + "\n".join(tables) + "\n" + after
+
+
+def _line(row: dict[str, str]) -> str:
+    name = row["path"].rsplit("/", 1)[1] if ".rcc:" in row["path"] else row["path"].removeprefix("usr/share/")
+    original = f"[{name}]({row['source']})" if row["source"] else name
+    changes = f"; {row['changes']} by the packager" if row["changes"] else ""
+    author = f"{row['author']}, {row['year']}" if row["year"] else row["author"]
+    return f"| {row['name']}.jpg | {original} ({row['package']}{changes}) | {author} | {row['licence']} |"
+
+
+def tested_photographs(packages: Path) -> dict[str, Image.Image]:
+    images = {name: downsized((packages / WALLPAPERS / f).read_bytes(), TEST_SIDE) for name, f in TEST.items()}
     return images | {name: Image.fromarray(getattr(skimage.data, name)()) for name in TEST_OF_SCIKIT_IMAGE}
 
 
@@ -73,7 +124,7 @@ def save_crops(folder: Path, images: dict[str, Image.Image], size: int) -> None:
 
 
 if __name__ == "__main__":
-    photos = Path(sys.argv[1])
-    save_photographs(HERE / "training_photos", TRAINING, photos)
-    save_photographs(HERE / "validation_photos", VALIDATION, photos)
-    save_crops(HERE / "photos_16_64", test_photographs(photos), TASKS["photos_16_64"].hr_size)
+    packages = Path(sys.argv[1])
+    save_photographs(packages)
+    save_crops(HERE / "photos_16_64", tested_photographs(packages), TASKS["photos_16_64"].hr_size)
+    (HERE / "ATTRIBUTION.md").write_text(attribution(), encoding="utf-8")

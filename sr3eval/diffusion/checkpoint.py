@@ -50,7 +50,7 @@ def save(path: Path, config: dict[str, Any], step: int, weights: dict[str, Tenso
     """Write a checkpoint atomically. `config` is the resolved config as plain values."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     metadata = {"config": config, "step": step, "sha256": tensors_digest(tensors)}
-    atomic_write(path, safetensors.torch.save(tensors, {METADATA_KEY: json.dumps(metadata)}))
+    atomic_write(path, safetensors.torch.save(tensors, {METADATA_KEY: json.dumps(metadata)}), durable=True)
 
 
 def load(path: str, model: str | None = None, task: Task | None = None) -> Checkpoint:

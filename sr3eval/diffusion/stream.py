@@ -11,6 +11,7 @@ from sr3eval.data import Folder, choose, find_images, large_enough, split, stabl
 from sr3eval.diffusion.crops import Crops
 from sr3eval.diffusion.train_config import DataConfig, TrainConfig
 from sr3eval.errors import UserError
+from sr3eval.files import listing_digest
 from sr3eval.images import area_down, from_uint8, load, to_uint8
 from sr3eval.tasks import Task
 
@@ -130,6 +131,13 @@ def open_folders(config: DataConfig, task: Task) -> tuple[Folder, Folder, list[s
         small = f"{len(validation_too_small)} are below {task.smallest} pixels"
         raise UserError(f"{config.validation or config.images}: no validation image is left ({small})")
     return Folder(paths, task), Folder(validation, task), too_small, validation_too_small
+
+
+def digest(*folders: Folder) -> str:
+    """What a run knows its images by: see `files.listing_digest`."""
+    return listing_digest(
+        {f"{i}/{image_id}": path for i, f in enumerate(folders) for image_id, path in f.paths.items()}
+    )
 
 
 def validation_images(folder: Folder, config: DataConfig) -> Tensor:

@@ -7,7 +7,7 @@ therefore weights, EMA, Adam's moments and the step, and N + M steps equal N, ki
 import json
 import math
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,16 @@ class Event:
     step: int
     steps: int
     logged: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a saved state says of itself. data: digest of the images; sha256: of the tensors (`tensors_digest`)."""
+
+    step: int
+    best_psnr: float
+    data: str
+    sha256: str
 
 
 class Trainer:
@@ -130,23 +140,34 @@ class Trainer:
             raise UserError(f"step {step}: the loss is {loss}; lower optimiser.learning_rate and start again")
         return unlogged
 
-    def save(self, path: Path) -> None:
-        """Write everything that the next step depends on, atomically."""
+    def save(self, path: Path, data: str) -> None:
+        """Write everything that the next step depends on, atomically. data: digest of the images."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.state_dict().items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
         tensors["unlogged"] = self._finite()
-        metadata = {PROGRESS_KEY: json.dumps([self.step, self.best_psnr])}
-        content = safetensors.torch.save({n: t.cpu().contiguous() for n, t in tensors.items()}, metadata)
-        atomic_write(path, content)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        progress = Progress(self.step, self.best_psnr, data, checkpoint.tensors_digest(tensors))
+        content = safetensors.torch.save(tensors, {PROGRESS_KEY: json.dumps(asdict(progress))})
+        atomic_write(path, content, durable=True)
 
-    def restore(self, path: Path) -> None:
-        """Continue from what `save` wrote; UserError for another file, or the state of another network."""
+    def restore(self, path: Path, data: str) -> None:
+        """Continue from what `save` wrote.
+
+        Raises UserError for another file, a damaged one, the state of another network, and images that are not those
+        that training began with.
+        """
         content, metadata = checkpoint.read(path)
-        if PROGRESS_KEY not in metadata:
-            raise UserError(f"{path}: not a state that `sr3eval train` saved")
+        progress = _progress(metadata, path)
         tensors = safetensors.torch.load(content)
+        if checkpoint.tensors_digest(tensors) != progress.sha256:
+            raise UserError(f"{path}: damaged: its tensors are not those that were saved; start in another folder")
+        if data != progress.data:
+            raise UserError(
+                f"{path}: the training or validation images have changed since step {progress.step}; put them back, or "
+                "start in another folder, with start = the model.safetensors of this one"
+            )
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
@@ -162,7 +183,7 @@ class Trainer:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
         self.unlogged = [tensors["unlogged"]]
-        self.step, self.best_psnr = json.loads(metadata[PROGRESS_KEY])
+        self.step, self.best_psnr = progress.step, progress.best_psnr
 
     def losses(self) -> dict[str, float]:
         """Mean loss since the last call, and for SR3 the mean of every noise-level bin that occurred."""
@@ -182,9 +203,33 @@ class Trainer:
         return network.eval()
 
 
-def train(config: TrainConfig, out: Path, device: torch.device | None = None) -> Generator[Event, None, None]:
-    """Run, or go on with, the training of `config` in the folder `out`; one Event a step.
+def _progress(metadata: dict[str, str], path: Path) -> Progress:
+    try:
+        return Progress(**json.loads(metadata[PROGRESS_KEY]))
+    except (KeyError, ValueError, TypeError):
+        raise UserError(f"{path}: not a state that `sr3eval train` saved, or one of another version") from None
 
+
+def claim(out: Path, config: TrainConfig) -> None:
+    """Make `out` the folder of this run, or find that it is: steps, workers and what is logged may be others."""
+    path, text = out / CONFIG_FILE, configs.to_toml(config)
+    if path.exists() and path.read_text(encoding="utf-8") != text and _same_run(path, config):
+        atomic_write(path, text.encode())
+    claim_folder(out, CONFIG_FILE, text)
+
+
+def _same_run(path: Path, config: TrainConfig) -> bool:
+    try:
+        before = configs.from_dict(TrainConfig, configs.read_toml(path))
+    except UserError:  # of another version
+        return False
+    return before.fixed() == config.fixed()
+
+
+def train(config: TrainConfig, out: Path, device: torch.device | None = None) -> Generator[Event, None, None]:
+    """Run or resume the training of `config` in the folder `out`; one Event a step.
+
+    A run resumes bit for bit; its steps, workers and what is logged may change, so that a finished one can be extended.
     Writes config.toml, state.safetensors (to go on from), model.safetensors (EMA weights: the last ones for SR3, those
     of the best validation PSNR for Regression), metrics.jsonl, tensorboard/ and samples/. Closing the iterator saves
     the state, so that nothing is lost; a kill loses the steps since the last save. Raises UserError when `out` holds
@@ -198,10 +243,15 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
         raise UserError("optimiser.cuda_graph: there is no GPU here; --set optimiser.cuda_graph=false")
     folder, validation_folder, too_small, validation_too_small = stream.open_folders(data, task)
     validation = Validation(config, task, stream.validation_images(validation_folder, data))
-    claim_folder(out, CONFIG_FILE, configs.to_toml(config))
+    digest = stream.digest(folder, validation_folder)
+    claim(out, config)
     trainer = Trainer(config, device)
     if (out / STATE_FILE).exists():
-        trainer.restore(out / STATE_FILE)
+        trainer.restore(out / STATE_FILE, digest)
+    if trainer.step > optimiser.steps:
+        raise UserError(
+            f"{out}: is trained to step {trainer.step}; optimiser.steps = {optimiser.steps} lies before that"
+        )
     log = TrainingLog(out, trainer.step)
     if trainer.step == 0:
         left_out = {"left_out_too_small": len(too_small), "validation_left_out_too_small": len(validation_too_small)}
@@ -218,10 +268,10 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
             if line is not None:
                 log.write(line)
             if trainer.step % config.log.save_every == 0 or trainer.step == optimiser.steps:
-                trainer.save(out / STATE_FILE)
+                trainer.save(out / STATE_FILE, digest)
             yield Event(trainer.step, optimiser.steps, line)
     except GeneratorExit:
-        trainer.save(out / STATE_FILE)  # stopped at a yield, between two steps
+        trainer.save(out / STATE_FILE, digest)  # stopped at a yield, between two steps
         raise
     finally:
         log.close()

@@ -223,6 +223,12 @@ class TrainConfig:
         """The same run with its network written out: what checkpoints carry, lest they change with a preset."""
         return replace(self, unet=self.network)
 
+    def fixed(self) -> "TrainConfig":
+        """The run without what may change while it goes on: number of steps, workers, what is logged."""
+        return replace(
+            self, data=replace(self.data, workers=0), optimiser=replace(self.optimiser, steps=1), log=LogConfig()
+        )
+
     @property
     def p(self) -> int:
         return self.loss_norm or (1 if self.model == "sr3" else 2)

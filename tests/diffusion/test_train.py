@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from sr3eval import config as configs
+from sr3eval import files
 from sr3eval.config import from_dict
 from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.presets import PRESETS
@@ -78,7 +79,10 @@ def test_killed_command_goes_on_bit_for_bit(settings, tmp_path, signal_number):
     if signal_number == signal.SIGINT:
         assert "Traceback" not in errors
         assert "same command" in errors
+    (out / "samples").mkdir(exist_ok=True)
+    (out / "samples" / f"{files.HOST}{process.pid}-left").write_bytes(b"by the kill")
     subprocess.run(command, check=True, capture_output=True, env=environment, timeout=300)
+    assert not list(out.rglob(".tmp-*"))
     assert equal(weights(tmp_path / "whole"), weights(out))
     assert (tmp_path / "whole" / "metrics.jsonl").read_bytes() == (out / "metrics.jsonl").read_bytes()
 
@@ -408,3 +412,49 @@ def test_a_cuda_graph_needs_a_gpu(settings, tmp_path):
     with pytest.raises(UserError, match="optimiser.cuda_graph: there is no GPU here"):
         run(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "altered", "of validation"])
+def test_changed_images_are_noticed_on_resume(settings, photos, tmp_path, change):
+    folders = {name: tmp_path / name for name in ("images", "validation")}
+    for name, folder in folders.items():
+        shutil.copytree(photos, folder)
+        settings["data"][name] = str(folder)
+    run(settings, tmp_path / "run", stop_after=3)
+    folder = folders["validation" if change == "of validation" else "images"]
+    if change == "removed":
+        (folder / "0.png").unlink()
+    else:
+        save(folder / ("6.png" if change == "added" else "0.png"), torch.rand(3, 72, 80))
+    with pytest.raises(UserError, match="the training or validation images have changed since step 3"):
+        run(settings, tmp_path / "run")
+
+
+def test_a_damaged_state_is_refused(settings, tmp_path):
+    """A flipped byte near the end, which safetensors does not notice."""
+    run(settings, tmp_path / "run", stop_after=3)
+    state = tmp_path / "run" / "state.safetensors"
+    content = bytearray(state.read_bytes())
+    content[-40] ^= 1
+    state.write_bytes(content)
+    with pytest.raises(UserError, match=r"state.safetensors: damaged: its tensors are not those that were saved"):
+        run(settings, tmp_path / "run")
+
+
+def test_steps_workers_and_log_may_change_and_a_finished_run_be_extended(settings, tmp_path):
+    run(settings, tmp_path / "whole")
+    settings["optimiser"]["steps"] = 5
+    run(settings, tmp_path / "parts")
+    settings["optimiser"]["steps"] = 8
+    settings["log"] |= {"every": 1}
+    settings["data"]["workers"] = 1
+    run(settings, tmp_path / "parts")
+    whole, parts = (weights(tmp_path / name) for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole if name != "unlogged")
+    assert "every = 1" in (tmp_path / "parts" / "config.toml").read_text()
+    settings["optimiser"]["steps"] = 6
+    with pytest.raises(UserError, match="is trained to step 8; optimiser.steps = 6 lies before that"):
+        run(settings, tmp_path / "parts")
+    settings["optimiser"] |= {"steps": 8, "learning_rate": 2e-3}
+    with pytest.raises(UserError, match="holds a run of another config"):
+        run(settings, tmp_path / "parts")
