@@ -1,0 +1,88 @@
+"""What intervals and tests promise is kept in seeded studies; benchmarks/coverage.py measures the same with more.
+
+Bounds are those of the promise and 2.5 standard errors of this many studies.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.fool_rate import fool_rates
+from analysis.power import spread_of
+from analysis.simulation import simulate
+from benchmarks.coverage import QUIET, images_covered, many, misses, promised, rate_studies, side_studies, unrelated
+
+CROPS = {"subjects": 50, "images": 64, "trials": 32}
+
+
+def slack(share: float, studies: int) -> float:
+    return 2.5 * np.sqrt(share * (1 - share) / studies)
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.05, 0.3, 0.98])
+def test_both_tails_of_extreme_rates_miss_equally(rate):
+    tails = misses(rate_studies(rate, 500, subjects=50, images=100, trials=50), rate)
+    assert 0.93 - slack(0.95, 500) < 1 - sum(tails) < 0.97 + slack(0.95, 500)
+    assert all(0.015 - slack(0.025, 500) < tail < 0.035 + slack(0.025, 500) for tail in tails)
+
+
+def test_groups_of_images_are_drawn_together():
+    """Half of the images' variance is between 7 photographs; as 64 images, the intervals cover 6 of 10."""
+    rows = rate_studies(0.5, 400, groups=7, **CROPS)
+    assert 0.93 - slack(0.95, 400) < 1 - sum(misses(rows, 0.5)) < 0.97 + slack(0.95, 400)
+    assert rows["note"].eq("few photographs: 7 groups of images").all()
+    plan = simulate({"m": 0.5}, groups=7, **CROPS, **QUIET)
+    alone = many(lambda t: fool_rates(t.drop(columns="group"), ["replication"]), 100, plan=plan, rates={"m": 0.5})
+    assert 1 - sum(misses(alone, 0.5)) < 0.75
+
+
+def test_groups_of_unequal_sizes():
+    """Of 64 images, 28 are of one photograph: there are fewer degrees of freedom than photographs."""
+    plan = simulate({"m": 0.5}, **CROPS, **QUIET)
+    sizes = np.repeat(np.arange(7), [28, 10, 8, 6, 5, 4, 3])
+    plan = plan.assign(group=[f"g{sizes[int(image)]}" for image in plan["image_id"]])
+    rows = many(lambda table: fool_rates(table, ["replication"]), 400, plan=plan, rates={"m": 0.5})
+    assert 1 - sum(misses(rows, 0.5)) > 0.94 - slack(0.95, 400)
+
+
+def test_subjects_may_like_sides_of_their_own():
+    rows = side_studies(250)
+    assert (rows["left_p"] < 0.05).mean() < 0.06 + slack(0.05, 250)
+    for name in ("d_prime", "criterion"):
+        covered = (rows[name].abs() < stats.t.ppf(0.975, 49) * rows[f"{name}_se"]).mean()
+        assert 0.93 - slack(0.95, 250) < covered < 0.97 + slack(0.95, 250)
+
+
+def test_scores_that_have_nothing_to_do_with_the_answers():
+    rows = unrelated(7, 60)
+    assert 0.04 - slack(0.05, 300) < (rows["p"] < 0.05).mean() < 0.06 + slack(0.05, 300)
+    assert (rows.groupby(["chunk", "study"])["p_holm"].min() < 0.05).mean() < 0.06 + slack(0.05, 60)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
+def test_power_between_subjects_is_kept(correlation):
+    found = (promised(correlation, 400)["p"] < 0.05).mean()
+    assert abs(found - 0.8) < 0.03 + slack(0.8, 400) / 2.5
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
+def test_the_correlation_of_images_is_estimated(correlation):
+    """On average: one study gives it roughly."""
+    design = {"subjects": 60, "trials": 80, "image_correlation": correlation, **QUIET}
+    spreads = pd.concat([spread_of(simulate({"a": 0.5, "b": 0.4}, seed=seed, **design)) for seed in range(15)])
+    assert spreads["image_correlation"].mean() == pytest.approx(correlation, abs=0.06)
+    assert spreads["subject_correlation"].isna().all()  # nobody judged both
+
+
+def test_correlations_within_subjects_and_without_others():
+    design = {"subjects": 60, "trials": 80, "subject_sd": 1.0, **QUIET}
+    both = simulate({"a": 0.5, "b": 0.4}, within=True, **design)
+    assert (spread_of(both)["subject_correlation"] > 0.9).all()
+    alone = spread_of(both[both["model"] == "a"])
+    assert alone[["subject_correlation", "image_correlation"]].isna().all(axis=None)
+
+
+def test_intervals_of_single_images_carry_what_is_not_known_of_the_others():
+    assert 0.93 < images_covered(50, 10, 20, 10, image_sd=0.8) < 0.97
+    assert images_covered(10, 10, 20, 10, image_sd=0.0) > 0.93  # with 5 views each, they might differ
