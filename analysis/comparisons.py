@@ -14,7 +14,7 @@ from analysis.clusters import Cells, Variances, caution, count, groups, numbered
 from analysis.errors import DataError
 from analysis.fool_rate import t_test
 from analysis.intervals import LEVEL
-from analysis.tables import require
+from analysis.tables import require, require_list
 
 Reference = Literal["t", "z"]
 RESULTS = [
@@ -47,6 +47,7 @@ def compare(
     """
     if reference not in ("t", "z"):
         raise DataError(f'reference "{reference}": must be t or z')
+    require_list(family, "family")
     require(responses, [factor], "responses")
     trials = numbered(responses, [*family, factor])
     rows: list[dict[str, Any]] = []

@@ -14,6 +14,7 @@ NEEDED = (
 )
 LOG = ["study", "subject", "rule", "value", "limit", "n"]
 WHO = ["study", "subject"]
+NOBODY = ""  # the subject of a row about a rule
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,11 @@ class Rules:
     """The limits; the defaults are those of human_study.md §4.9. To change one, use dataclasses.replace.
 
     min_catch_share: catch trials in which the real picture was chosen, 7 of 8 by default (who guesses has as many 3.5 %
-    of the time); not applied to subjects without catch trials. min_median_rt_ms: median over the test trials.
+    of the time). min_median_rt_ms: median over the test trials.
     max_flagged_share: of the subject's test trials with timing_ok = 0. max_side_share: of the same side chosen.
     min_answered_share: of the subjects who did not finish, those who answered less of their planned test trials leave.
-    planned_trials: test trials of a subject; None takes the most that anyone in the subject's study answered.
+    planned_trials: test trials of a subject; None takes the most that anyone in the subject's study answered, if anyone
+    finished. A rule is not applied to subjects without what it looks at, which the log says.
     drop_flagged_trials: single trials with timing_ok = 0 leave.
     """
 
@@ -47,7 +49,9 @@ def exclude(responses: pd.DataFrame, rules: Rules | None = None) -> tuple[pd.Dat
 
     Log: study, subject, rule, value, limit, n; one row for every rule that a subject fails, with n the test trials that
     left by it. Trials leave by the first rule only, so that n adds up to all that left. Practice and catch trials never
-    count and are not in the log. A subject with an excluded_reason leaves by that, its rule being "study: REASON".
+    count and are not in the log. A subject with an excluded_reason leaves by that, its rule being "study: REASON". A
+    rule that could not be applied has a row a study, without subject and with n = 0: "catch trials: not applied to 12
+    of 50 subjects (no catch trials)".
     """
     require(responses, NEEDED, "responses")
     rules = rules or Rules()
@@ -57,7 +61,8 @@ def exclude(responses: pd.DataFrame, rules: Rules | None = None) -> tuple[pd.Dat
     subject = pd.MultiIndex.from_frame(tested[WHO])
     leaves = subject.isin(pd.MultiIndex.from_frame(failures[WHO]))
     flagged = ~leaves & (tested["timing_ok"] == 0).to_numpy() & rules.drop_flagged_trials
-    log = pd.concat([failures, _flagged_trials(tested[flagged], quality)], ignore_index=True)
+    single = _flagged_trials(tested[flagged], quality)
+    log = pd.concat([failures, single, _not_applied(quality, rules)], ignore_index=True)
     return tested[~leaves & ~flagged].reset_index(drop=True), log[LOG]
 
 
@@ -103,8 +108,23 @@ def subject_quality(responses: pd.DataFrame, rules: Rules | None = None) -> pd.D
 
 def exclusion_counts(log: pd.DataFrame) -> pd.DataFrame:
     """rule, subjects who fail it, n test trials that left by it: the table for a paper's appendix."""
-    counted = log.groupby("rule", sort=False).agg(subjects=("subject", "size"), n=("n", "sum"))
+    failed = log.assign(failed=log["subject"] != NOBODY)
+    counted = failed.groupby("rule", sort=False).agg(subjects=("failed", "sum"), n=("n", "sum"))
     return counted.reset_index()
+
+
+def exclusion_note(responses: pd.DataFrame, kept: pd.DataFrame, log: pd.DataFrame) -> str:
+    """What stands beside a table: "excluded: 3 of 50 subjects, 162 of 2500 test trials (catch trials 150, …)".
+
+    kept, log: of `exclude(responses)`. In brackets, the test trials that left by each rule; then the rules that could
+    not be applied.
+    """
+    tested, counts = judgements(responses), exclusion_counts(log)
+    subjects, stayed = (len(frame[WHO].drop_duplicates()) for frame in (tested, kept))
+    left = ", ".join(f"{row.rule} {row.n}" for row in counts.itertuples() if row.subjects and row.n)
+    trials = f"{len(tested) - len(kept)} of {len(tested)} test trials"
+    note = f"excluded: {subjects - stayed} of {subjects} subjects, {trials}" + f" ({left})" * bool(left)
+    return "; ".join([note, *counts.loc[counts["subjects"] == 0, "rule"]])
 
 
 def _failures(quality: pd.DataFrame, rules: Rules) -> pd.DataFrame:
@@ -132,3 +152,25 @@ def _flagged_trials(flagged: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFram
     counts = flagged.groupby(WHO).size().rename("n").reset_index()
     rows = counts.merge(quality[[*WHO, "flagged_share"]], on=WHO)
     return rows.assign(rule="timing of a trial", value=rows["flagged_share"], limit=np.nan)[LOG]
+
+
+def _not_applied(quality: pd.DataFrame, rules: Rules) -> pd.DataFrame:
+    """Log rows of the rules that could not be applied, one a study."""
+    rows = []
+    for study, part in quality[quality["tested"] > 0].groupby("study"):
+        nobody_finished = rules.planned_trials is None and not (part["finished"] == 1).any()
+        checks = [
+            ("catch trials", "no catch trials", part["catch_share"].isna(), rules.min_catch_share),
+            ("fast", "no response times", part["median_rt_ms"].isna(), rules.min_median_rt_ms),
+            (
+                "incomplete",
+                "no planned number and nobody finished",
+                part["tested"] * nobody_finished > 0,
+                rules.min_answered_share,
+            ),
+        ]
+        for rule, lacks, missing, limit in checks:
+            if missing.any() and limit > 0:
+                text = f"{rule}: not applied to {missing.sum()} of {len(part)} subjects ({lacks})"
+                rows.append({"study": study, "subject": NOBODY, "rule": text, "value": np.nan, "limit": limit, "n": 0})
+    return pd.DataFrame(rows, columns=LOG).astype({"n": "int64", "value": float, "limit": float})

@@ -131,8 +131,7 @@ def judgements(responses: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     DataError for a missing column, and for values that would be lost without a word: empty ones, and a picked_model
     that is neither 0 nor 1. Frames that `load` or `validate` returned have none.
     """
-    if isinstance(by, str):
-        raise DataError(f'by: must be a list of columns, ["{by}"]')
+    require_list(by, "by")
     require(responses, (*RESPONSE, "kind", "picked_model", *by), "responses")
     tested = responses[responses["kind"] == "test"]
     for column in dict.fromkeys((*RESPONSE, *by)):
@@ -141,6 +140,12 @@ def judgements(responses: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     if not tested["picked_model"].isin([0, 1]).all():
         raise DataError("responses: picked_model must be 0 or 1, as a number; analysis.tables.load reads it so")
     return tested
+
+
+def require_list(columns: Sequence[str], name: str) -> None:
+    """DataError for one column given as text, whose letters would be taken for columns."""
+    if isinstance(columns, str):
+        raise DataError(f'{name}: must be a list of columns, ["{columns}"]')
 
 
 def require(frame: pd.DataFrame, columns: Iterable[str], name: str) -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.errors import DataError
-from analysis.exclusions import Rules, exclude, exclusion_counts, subject_quality
+from analysis.exclusions import Rules, exclude, exclusion_counts, exclusion_note, subject_quality
 from analysis.fool_rate import fool_rates
 from analysis.simulation import simulate
 from analysis.summary import EXCLUDED, all_intervals, study_results
@@ -107,8 +107,47 @@ def test_practice_and_flagged_catch_trials_exclude_nobody(clean):
 
 def test_a_study_without_catch_trials_is_not_judged_by_them(clean):
     kept, log = exclude(clean[clean["kind"] == "test"])
-    assert log.empty and len(kept) == 200
+    assert log[["subject", "n"]].to_numpy().tolist() == [["", 0]] and len(kept) == 200
+    assert log["rule"][0] == "catch trials: not applied to 10 of 10 subjects (no catch trials)"
     assert subject_quality(clean[clean["kind"] == "test"])["catch_share"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("change_of", "rule"),
+    [
+        (lambda r: r[~of(r, "catch")], "catch trials: not applied to 1 of 10 subjects (no catch trials)"),
+        (
+            lambda r: change(r, r["subject"] < "s00002", rt_ms=np.nan),
+            "fast: not applied to 2 of 10 subjects (no response times)",
+        ),
+        (
+            lambda r: r.assign(finished=0),
+            "incomplete: not applied to 10 of 10 subjects (no planned number and nobody finished)",
+        ),
+    ],
+)
+def test_rules_that_cannot_be_applied_are_in_the_log(clean, change_of, rule):
+    kept, log = exclude(change_of(clean))
+    assert log[["study", "subject", "rule", "n"]].to_numpy().tolist() == [["simulated", "", rule, 0]]
+    assert len(kept) == 200
+    assert exclusion_counts(log).to_numpy().tolist() == [[rule, 0, 0]]
+    assert exclusion_note(clean, kept, log) == f"excluded: 0 of 10 subjects, 0 of 200 test trials; {rule}"
+
+
+def test_rules_that_are_off_are_not_missed(clean):
+    off = Rules(min_catch_share=0, min_median_rt_ms=0, min_answered_share=0)
+    nothing = clean[clean["kind"] == "test"].assign(rt_ms=np.nan, finished=0)
+    assert exclude(nothing, off)[1].empty
+    assert exclude(clean.assign(finished=0), Rules(planned_trials=20))[1].empty
+
+
+def test_a_table_says_what_was_excluded(clean):
+    flagged = clean.assign(timing_ok=0)
+    note = exclusion_note(flagged, *exclude(flagged))
+    assert note == "excluded: 10 of 10 subjects, 200 of 200 test trials (timing 200)"
+    some = change(change(clean, of(clean, first=3), timing_ok=0), clean["subject"] == "s00001", rt_ms=10.0)
+    note = exclusion_note(some, *exclude(some))
+    assert note == "excluded: 1 of 10 subjects, 23 of 200 test trials (fast 20, timing of a trial 3)"
 
 
 def test_guessers_are_found():
