@@ -45,11 +45,12 @@ EVERY = 30.0  # seconds between two lines
 class Lines:
     """Progress with ETA as a line every 30 s, for files and logs; the interface is that of a bar of tqdm.
 
-    A thread writes them, so that there is one during a long step, too. Stages share the clock: a line comes 30 s after
-    the last one, whatever stage that was of.
+    A thread writes them, so that there is one during a long step, too. Stages that follow one another share the clock:
+    a line comes 30 s after the last one, whatever stage that was of.
     """
 
-    told: ClassVar[float] = time.monotonic()
+    told: ClassVar[float] = 0.0
+    ended: ClassVar[float] = float("-inf")
 
     def __init__(self, description: str, total: int | None) -> None:
         self.description, self.total, self.n = description, total, 0.0
@@ -66,12 +67,15 @@ class Lines:
         self.postfix = values
 
     def __enter__(self) -> "Lines":
+        if time.monotonic() - Lines.ended > 1:
+            Lines.told = time.monotonic()
         self.thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.over.set()
         self.thread.join()
+        Lines.ended = time.monotonic()
 
     def _tell(self) -> None:
         done, since = self.n, self.begun

@@ -61,6 +61,11 @@ def test_options_of_a_call_are_checked_like_keys():
         config.check_call(build, {}, "method")
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "c.toml").write_text('name = "é"\n', encoding="utf-8-sig")
+    assert config.read_toml(tmp_path / "c.toml") == {"name": "é"}
+
+
 def test_unreadable_toml(tmp_path):
     (tmp_path / "bad.toml").write_text("a = [")
     with pytest.raises(UserError, match=r"bad\.toml: not a readable TOML"):

@@ -75,7 +75,6 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
         for metric, convention in conventions.items():
             for frame, kind in ((scores.per_image, _MEAN), (scores.sets, _SET)):
                 part = frame[(frame["task"] == task) & (frame["metric"] == metric)]
-                part = _comparable(part, metric) if kind is _MEAN else part
                 rows += [{"task": task, "metric": metric} | row for row in _compared(part, kind, convention)]
     columns = ["task", "method", "metric", "value", "ci_low", "ci_high", "n", "higher_is_better", "settings"]
     deltas = ["delta_to_best", "delta_ci_low", "delta_ci_high", "p_value", "testable"]
@@ -91,17 +90,18 @@ def _over_seeds(seeds: pd.DataFrame) -> pd.DataFrame:
     return values.agg(n_seeds="size", seed_sd="std").reset_index()
 
 
-def _comparable(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _comparable(scores: pd.DataFrame) -> pd.DataFrame:
     """One metric's scores of images as means and tests take them, the same images for every method.
 
     Scores above the metric's ceiling count as that. Images that then have no finite score in one of the methods are
     left out of all, and counted in the column left_out. Those of the reference stay as they are.
     """
     own = ~scores["method"].map(is_reference)
-    capped = scores["value"].where(~own, scores["value"].clip(upper=ceiling(metric)))
+    capped = scores["value"].where(~own, scores["value"].clip(upper=ceiling(str(scores["metric"].iloc[0]))))
     without = set(scores["image_id"][own & ~np.isfinite(capped)])
     marked = scores.assign(value=capped, infinite=np.isposinf(scores["value"]), left_out=len(without))
-    return marked[~marked["image_id"].isin(without)]
+    common = marked[~marked["image_id"].isin(without)]
+    return marked.assign(value=marked["value"].where(~own)) if common.empty else common
 
 
 def is_reference(method: str) -> bool:
@@ -114,6 +114,7 @@ class _Kind:
     """How one kind of metric is summarised, and compared with the best method's scores."""
 
     interval: str
+    comparable: Callable[[pd.DataFrame], pd.DataFrame]
     summary: Callable[[pd.DataFrame], dict[str, float]]
     paired: Callable[[pd.DataFrame, pd.DataFrame], dict[str, float]]
 
@@ -123,6 +124,7 @@ def _compared(scores: pd.DataFrame, kind: _Kind, convention: tuple[bool, str]) -
     if scores.empty:
         return []
     higher, settings = convention
+    scores = kind.comparable(scores)
     by_method = {str(name): part for name, part in scores.groupby("method", sort=False)}
     summaries = {name: kind.summary(part) for name, part in by_method.items()}
     values = {n: s["value"] for n, s in summaries.items() if not is_reference(n) and not math.isnan(s["value"])}
@@ -144,7 +146,8 @@ def _compared(scores: pd.DataFrame, kind: _Kind, convention: tuple[bool, str]) -
 
 def _summary(scores: pd.DataFrame) -> dict[str, float]:
     finite = scores[np.isfinite(scores["value"])]
-    summary = {"value": math.inf, "ci_low": math.nan, "ci_high": math.nan, "n": 0, "n_groups": 0}  # of the reference
+    alone = math.inf if np.isposinf(scores["value"]).all() else math.nan  # the reference, or no common image
+    summary = {"value": alone, "ci_low": math.nan, "ci_high": math.nan, "n": 0, "n_groups": 0}
     if not finite.empty:
         values, groups = finite["value"].to_numpy(float), finite["group"].to_numpy(object)
         low, high = bootstrap_interval(values, groups)
@@ -156,7 +159,7 @@ def _summary(scores: pd.DataFrame) -> dict[str, float]:
 def _paired(scores: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
     """Mean of (method - best) over the images, its interval, an unadjusted p, the smallest possible."""
     both = scores.merge(best[["image_id", "value"]], on="image_id", suffixes=("", "_best"))
-    if both.empty:
+    if both.empty or both["value"].isna().all():
         return {}
     differences = (both["value"] - both["value_best"]).to_numpy(float)
     groups = both["group"].to_numpy(object)
@@ -201,8 +204,8 @@ _NO_COMPARISON = {"delta_to_best": math.nan, "delta_ci_low": math.nan, "delta_ci
     "p_value": 1.0,
     "smallest_p": 1.0,
 }
-_MEAN = _Kind("bootstrap", _summary, _paired)
-_SET = _Kind("jackknife", _set_summary, _set_paired)
+_MEAN = _Kind("bootstrap", _comparable, _summary, _paired)
+_SET = _Kind("jackknife", lambda scores: scores, _set_summary, _set_paired)
 
 
 @dataclass(frozen=True)

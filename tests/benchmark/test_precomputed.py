@@ -4,15 +4,18 @@ import json
 import struct
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from sr3eval.benchmark import table
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.methods import BUILTIN
 from sr3eval.benchmark.runner import Run
+from sr3eval.benchmark.scores import read_run
 from sr3eval.errors import UserError
-from sr3eval.images import encode_png, load, save
+from sr3eval.images import encode_png, load, save, to_uint8
 from sr3eval.method import Precomputed
 
 IDS = ["a/1", "a/2", "b/3"]
@@ -210,3 +213,88 @@ def test_the_kernel_trained_on_is_recorded_beside_the_one_given(tmp_path):
         "trained": facts | {"lr_kernel_given": given},
         "through": facts | {"lr_kernel_given": f"{given}, then bicubic 8"},
     }
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_arrays_are_read_as_pictures_are(tmp_path, zipped):
+    levels = [(picture(index) * 255).round().to(torch.uint8) for index in range(4)]
+    ids = ["hwc", "chw", "floats", "tensor"]
+    np.save(tmp_path / "hwc.npy", levels[0].permute(1, 2, 0).numpy())
+    np.save(tmp_path / "chw.npy", levels[1].numpy())
+    np.save(tmp_path / "floats.npy", levels[2].numpy() / 255)  # float64
+    torch.save(levels[3].permute(1, 2, 0) / 255, tmp_path / "tensor.pt")
+    where = tmp_path
+    if zipped:
+        where = tmp_path / "all.zip"
+        with zipfile.ZipFile(where, "w") as archive:
+            for path in [*tmp_path.glob("*.npy"), tmp_path / "tensor.pt"]:
+                archive.write(path, path.name)
+    outputs = checked(where, ids=ids, known=ids)
+    for index, image_id in enumerate(ids):
+        assert torch.equal(to_uint8(outputs.read(image_id)), levels[index])
+        assert outputs.read(image_id).dtype == torch.float32
+
+
+def refused(path, array, message):
+    if path.suffix == ".npy":
+        np.save(path, array, allow_pickle=True)
+    else:
+        torch.save(array, path)
+    with pytest.raises(UserError, match=message):
+        checked(path.parent, ids=[path.stem], known=[path.stem])
+    path.unlink()
+
+
+def test_bad_arrays_are_refused(tmp_path):
+    refused(tmp_path / "a.npy", np.zeros((64, 64)), r"has the shape \(64, 64\), neither")
+    refused(tmp_path / "a.npy", np.zeros((1, 3, 64, 64)), r"has the shape \(1, 3, 64, 64\), neither")
+    refused(tmp_path / "a.npy", np.full((64, 64, 3), 255.0), r"floats in \[255, 255\]; they must be in \[0, 1\]")
+    refused(tmp_path / "a.npy", np.full((64, 64, 3), np.nan), "they must be in")
+    refused(tmp_path / "a.npy", np.zeros((64, 64, 3), np.int64), "holds torch.int64, neither uint8 nor floats")
+    refused(tmp_path / "a.npy", np.array([{}], object), "not a readable array")
+    refused(tmp_path / "a.pt", {"sr": torch.zeros(3, 64, 64)}, "holds a dict, not a tensor")
+    refused(tmp_path / "a.pt", torch.zeros(3, 60, 64), r"1 not 64x64 \(first: a\)")
+    (tmp_path / "a.npy").write_bytes(b"no array")
+    with pytest.raises(UserError, match="not a readable array"):
+        checked(tmp_path, ids=["a"], known=["a"])
+
+
+@pytest.mark.parametrize(
+    ("known", "name"),
+    [
+        (["baby", "bird"], "{id}/{id}_SwinIR.png"),  # BasicSR: visualization/Set5/baby/baby_SwinIR.png
+        (["baby", "bird"], "Set5/{id}/{id}_SwinIR.png"),
+        (["Set5/baby", "Set5/bird"], "Set5/{name}/{name}_SwinIR.png"),
+    ],
+)
+def test_folders_of_other_programs(tmp_path, known, name):
+    names = [name.format(id=image_id, name=image_id.rsplit("/", 1)[-1]) for image_id in known]
+    outputs = checked(folder(tmp_path / "visualization", names), "(?P<id>.+)_SwinIR", known, known)
+    assert torch.equal(outputs.read(known[1]), picture(1))
+
+
+def test_the_folders_of_outputs_tell_images_of_one_name_apart(tmp_path):
+    known = ["Set5/baby", "Set14/baby"]
+    path = folder(tmp_path / "vis", ["Set5/baby/baby_x.png", "Set14/baby/baby_x.png"])
+    outputs = checked(path, "(?P<id>.+)_x", known, known)
+    assert torch.equal(outputs.read("Set5/baby"), picture(0)) and torch.equal(outputs.read("Set14/baby"), picture(1))
+
+
+def test_a_pattern_without_folders_finds_files_in_them(tmp_path):
+    path = folder(tmp_path / "vis", ["0801/0801_out.png", "deep/er/0802_out.png"])
+    assert list(checked(path, r"(?P<id>\d+)_out", ["0801", "0802"], ["0801", "0802"]).paths) == ["0801", "0802"]
+    folder(path, ["0801_out.png"])  # then those of the folder itself are meant
+    assert list(checked(path, r"(?P<id>\d+)_out", ["0801"], ["0801", "0802"]).paths) == ["0801"]
+
+
+def test_jpegs_are_remarked_upon(tmp_path):
+    outputs = folder(tmp_path / "outputs", [f"{i}.png" for i in IDS])
+    for name in ("a/1.jpg", "a/2.png"):  # one by its name, one by its content alone
+        (outputs / name).with_suffix(".png").unlink()
+        Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(outputs / name, "JPEG")
+    said = run(tmp_path, {"kind": "precomputed", "name": "theirs", "folder": str(outputs)}, {"kind": "bicubic"})
+    warning = "2 of its 3 outputs saved as JPEG, whose losses are scored with it"
+    assert said["warnings"] == {"theirs": warning}
+    results = table.summarise(read_run(tmp_path / "run"), {"psnr": (True, "")})
+    assert f"- theirs: {warning}.\n" in table.markdown(results)
+    assert "JPEG" not in table.markdown(results[results["method"] == "bicubic"])
