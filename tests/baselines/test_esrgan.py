@@ -73,6 +73,12 @@ def basicsr_key(key: str) -> str:
     return key.replace("trunk_conv", "conv_body").replace("upconv", "conv_up").replace("HRconv", "conv_hr")
 
 
+def gan(name: str, generator: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state dict of a whole GAN, whose generator has this name."""
+    rest = ("step_counter", "discriminator.conv1.weight", "perceptual_loss.vgg.mean")
+    return {f"{name}.{key}": value for key, value in generator.items()} | {key: torch.ones(1) for key in rest}
+
+
 def layouts(state: dict[str, torch.Tensor]) -> dict[str, object]:
     old = {old_key(key): value for key, value in state.items()}
     basicsr = {basicsr_key(key): value for key, value in state.items()}
@@ -83,6 +89,11 @@ def layouts(state: dict[str, torch.Tensor]) -> dict[str, object]:
         "BasicSR": {"params": basicsr},
         "BasicSR, average": {"params": zeros, "params_ema": basicsr},
         "new, parallel": {f"module.{key}": value for key, value in state.items()},
+        "model": {"model": state, "optimizer": {"lr": 1}},
+        "state_dict in model": {"model": {"state_dict": state}},
+        "MMEditing": {"meta": {"epoch": 1}, "state_dict": gan("generator", basicsr)},
+        "MMEditing, average": {"state_dict": gan("generator", zeros) | gan("generator_ema", basicsr)},
+        "parallel and compiled": {"state_dict": {f"module._orig_mod.{key}": value for key, value in state.items()}},
     }
 
 

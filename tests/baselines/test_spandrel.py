@@ -42,6 +42,19 @@ def files(networks, tmp_path_factory):
     return {name: str(folder / f"{name}.pth") for name in networks}
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "generator."])
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_checkpoints_of_training_programs(networks, files, tmp_path, prefix, kind):
+    state = {f"{prefix}{key}": value for key, value in networks["ESRGAN"].state_dict().items()}
+    path = tmp_path / f"net.{kind}"
+    if kind == "pth":
+        torch.save({"model": state}, path)
+    else:
+        safetensors.torch.save_file(state, path)
+    lr = images(8, 8)
+    assert torch.equal(build(weights=str(path)).upscale(lr, [0, 0]), build(weights=files["ESRGAN"]).upscale(lr, [0, 0]))
+
+
 def images(height, width, count=2):
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
 
