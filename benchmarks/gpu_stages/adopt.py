@@ -66,7 +66,8 @@ def run(folder: Path, limit: int = 256) -> Iterator[str]:
         for line, is_met in LINES.items():
             yield f"{'met' if is_met(winner.quality['sr3'], regression) else 'missed':8}{line}"
     if taken:
-        logs = [path for model in MODELS if (path := log_of(model)).exists()]
+        logs = [path for model in MODELS if (path := log_of(model)).exists() and training_curve.read(path)]
+    if taken and logs:
         training_curve.draw(ASSETS / "training" / "curves.png", logs)
 
 
