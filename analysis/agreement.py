@@ -14,7 +14,7 @@ from analysis.comparisons import holm
 from analysis.errors import DataError
 from analysis.fool_rate import CONDITION, fool_rates
 from analysis.intervals import LEVEL
-from analysis.tables import judgements, require
+from analysis.tables import judgements, require, require_list
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -35,6 +35,7 @@ def method_points(
     it is not known). Models without scores, and methods that nobody judged, are left out. DataError where no image, or
     no method, is in both.
     """
+    require_list(by, "by")
     trials, scores, known = _matched(responses, scores, results)
     rates = fool_rates(trials, [*by, "model"]).rename(columns={"model": "method"})
     finite = scores[np.isfinite(scores["value"])]
@@ -95,6 +96,7 @@ def over_images(
     Rates of images are noisy: with n views each, correlations are weaker than those of true rates.
     """
     check_resamples(resamples)
+    require_list(by, "by")
     if "model" not in by:
         raise DataError("by: must have model, since a metric is compared over the images of one model")
     trials, scores, known = _matched(responses, scores, results)

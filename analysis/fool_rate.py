@@ -83,7 +83,7 @@ def _tost_of_differences(pairs: pd.DataFrame, margin: float) -> tuple[np.ndarray
 def subject_rates(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.DataFrame:
     """Of every subject: `by`, study, subject, n, k, fool_rate, its exact 95 % interval and p_50 (binomial)."""
     trials = judgements(responses, by)
-    rates = _counted(trials, [*by, "study", "subject"])
+    rates = _counted(trials, list(dict.fromkeys([*by, "study", "subject"])))
     low, high = clopper_pearson(rates["k"], rates["n"])
     return rates.assign(ci_low=low, ci_high=high, p_50=binomial_p(rates["k"], rates["n"]))
 

@@ -11,7 +11,7 @@ from analysis.clusters import groups
 from analysis.errors import DataError
 from analysis.fool_rate import CONDITION
 from analysis.intervals import beta_interval, wilson
-from analysis.tables import judgements, require
+from analysis.tables import judgements, require, require_list
 
 Array = NDArray[np.float64]
 
@@ -104,6 +104,7 @@ def extremes(rates: pd.DataFrame, count: int = 2, by: Sequence[str] = CONDITION)
     Never show their rates without n: with 25 views each, the best of 100 equal images looks
     20 points better than it is. Groups of fewer than 2 * count images give what they have, each image once.
     """
+    require_list(by, "by")
     require(rates, [*by, *RESULTS], "image rates")
     if count < 1:
         raise DataError(f"count = {count}: must be at least 1")

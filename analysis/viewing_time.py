@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.clusters import Cells, caution, count, groups, numbered, variances, why_not_estimable
 from analysis.fool_rate import CONDITION, t_test
+from analysis.tables import require_list
 
 RESULTS = ["n", "subjects", "images", "times", "slope", "se", "df", "ci_low", "ci_high", "p", "note"]
 
@@ -19,6 +20,7 @@ def viewing_time_slopes(responses: pd.DataFrame, by: Sequence[str] = CONDITION) 
     doubling), se, df, 95 % interval, p of "no change", note. For differences between single exposures, there is
     comparisons.compare(responses, factor="exposure_ms", family=["task", "model"]).
     """
+    require_list(by, "by")
     trials = numbered(responses, [*by, "exposure_ms"])
     rows = [key | _slope(part) for key, part in groups(trials, by)]
     return pd.DataFrame(rows, columns=[*by, *RESULTS])

@@ -4,7 +4,7 @@ from analysis.figures.pictures import per_image_extremes
 from analysis.figures.quality import response_times, timing_quality
 from analysis.figures.rates import by_viewing_time, fool_rates
 from analysis.figures.scores import fid_against_steps, metric_against_people
-from analysis.figures.style import DOUBLE, SINGLE, save
+from analysis.figures.style import DOUBLE, SINGLE, keep_colours, save
 
 __all__ = [
     "DOUBLE",
@@ -12,6 +12,7 @@ __all__ = [
     "by_viewing_time",
     "fid_against_steps",
     "fool_rates",
+    "keep_colours",
     "metric_against_people",
     "per_image_extremes",
     "response_times",

@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from analysis.errors import DataError
 from analysis.exclusions import Rules, subject_quality
-from analysis.figures.style import COLOURS, GREY, SINGLE, looks, styled
+from analysis.figures.style import COLOURS, GREY, SINGLE, looks, styled, wrapped
 from analysis.tables import judgements, require
 
 TOLERANCE_MS = 50.0  # of timing_ok
@@ -28,7 +28,9 @@ def response_times(responses: pd.DataFrame, rules: Rules | None = None, width: f
     if trials.empty:
         raise DataError("there are no response times to draw")
     models = sorted(trials["model"].unique())
-    figure = Figure(figsize=(width, 0.6 + 0.27 * len(models)))
+    labels = wrapped(models, 0.35 * width)
+    row = max(0.27, *(0.12 * (label.count("\n") + 1) + 0.06 for label in labels))
+    figure = Figure(figsize=(width, 0.6 + row * len(models)))
     panel = figure.subplots()
     for row, model in enumerate(models):
         _box(panel, row, trials.loc[trials["model"] == model, "rt_ms"] / 1000, looks(models)[model]["color"])
@@ -38,7 +40,7 @@ def response_times(responses: pd.DataFrame, rules: Rules | None = None, width: f
     ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 30) if panel.get_xlim()[0] <= t <= panel.get_xlim()[1]]
     panel.set_xticks(ticks, [f"{t:g}" for t in ticks])
     panel.xaxis.set_minor_locator(NullLocator())
-    panel.set_yticks(range(len(models)), models)
+    panel.set_yticks(range(len(models)), labels)
     panel.set_ylim(len(models) - 0.45, -0.55)
     panel.set_xlabel("Response time (s)")
     return figure

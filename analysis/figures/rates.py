@@ -9,11 +9,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from analysis.errors import DataError
-from analysis.figures.style import GREY, SINGLE, chance_line, legend_above, looks, panels_of_tasks, question, styled
+from analysis.figures.style import (
+    GREY,
+    SINGLE,
+    chance_line,
+    legend_above,
+    looks,
+    one_row_each,
+    panels_of_tasks,
+    question,
+    styled,
+    wrapped,
+)
 from analysis.tables import check_names, require
 
 # White under a number that may lie on the line of chance.
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+LABELS, LINE = 0.35, 0.12  # of the width, for names of models; inches, of a line of them
 NEEDED = ("task", "model", "fool_rate", "ci_low", "ci_high")
 
 
@@ -25,12 +37,15 @@ def fool_rates(rates: pd.DataFrame, models: Sequence[str] | None = None, width: 
     without, from the best. width: inches.
     """
     require(rates, NEEDED, "fool rates")
+    one_row_each(rates, ("task", "model"), "fool rates")
     order = _order(rates, models)
     tasks = sorted(rates["task"].unique())
-    figure, panels = panels_of_tasks(len(tasks), width, 0.55 + 0.2 * len(order), sharex=True, sharey=True)
+    labels = wrapped(order, LABELS * width)
+    row = max(0.2, *(LINE * (label.count("\n") + 1) + 0.06 for label in labels))
+    figure, panels = panels_of_tasks(len(tasks), width, 0.55 + row * len(order), sharex=True, sharey=True)
     top = _top(rates, beyond=8)
     for panel, task in zip(panels, tasks, strict=True):
-        _bars(panel, rates[rates["task"] == task].set_index("model"), order)
+        _bars(panel, rates[rates["task"] == task].set_index("model"), order, labels)
         panel.set(title=question(task), xlim=(0, top))
         panel.label_outer()
     figure.supxlabel("Fool rate (%), with 95 % interval", fontsize="medium")
@@ -45,6 +60,7 @@ def by_viewing_time(rates: pd.DataFrame, models: Sequence[str] | None = None, wi
     without, all, from the best. width: inches.
     """
     require(rates, (*NEEDED, "exposure_ms"), "fool rates")
+    one_row_each(rates, ("task", "model", "exposure_ms"), "fool rates")
     order = _order(rates, models)
     tasks = sorted(rates["task"].unique())
     figure, panels = panels_of_tasks(len(tasks), width, 1.8, sharex=True, sharey=True)
@@ -62,8 +78,9 @@ def _order(rates: pd.DataFrame, models: Sequence[str] | None) -> list[str]:
     if rates.empty:
         raise DataError("there are no fool rates to draw")
     if models is not None:
-        check_names(models, set(rates["model"]), "model")
-        return list(models)
+        asked = [models] if isinstance(models, str) else list(models)
+        check_names(asked, set(rates["model"]), "model")
+        return asked
     best = rates.groupby("model")["fool_rate"].max().sort_values(ascending=False, kind="stable")
     return [str(model) for model in best.index]
 
@@ -73,7 +90,7 @@ def _top(rates: pd.DataFrame, beyond: float) -> float:
     return max(60.0, 100 * rates[["fool_rate", "ci_high"]].max(axis=None) + beyond)  # max is 60 where that is nan
 
 
-def _bars(panel: Axes, rates: pd.DataFrame, order: list[str]) -> None:
+def _bars(panel: Axes, rates: pd.DataFrame, order: list[str], labels: list[str]) -> None:
     look = looks(sorted(order))
     for row, model in enumerate(order):
         if model not in rates.index or np.isnan(rates.loc[model, "fool_rate"]):
@@ -85,7 +102,7 @@ def _bars(panel: Axes, rates: pd.DataFrame, order: list[str]) -> None:
             panel.errorbar(rate, row, xerr=[[rate - low], [high - rate]], color="black", capsize=2, linewidth=0.9)
         panel.text(np.nanmax([high, rate]) + 1.2, row, f"{rate:.1f}", va="center", bbox=BEHIND)
     chance_line(panel, vertical=True)
-    panel.set_yticks(range(len(order)), order)
+    panel.set_yticks(range(len(order)), labels)
     panel.set_ylim(len(order) - 0.45, -0.55)
     panel.tick_params(axis="y", length=0)
 

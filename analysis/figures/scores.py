@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from analysis.errors import DataError
-from analysis.figures.style import DOUBLE, SINGLE, chance_line, legend_above, looks, styled
+from analysis.figures.style import DOUBLE, SINGLE, chance_line, legend_above, looks, one_row_each, styled
 from analysis.tables import require
 
 
@@ -22,6 +22,7 @@ def fid_against_steps(scores: pd.DataFrame, label: str = "FID (lower is better)"
     require(scores, ("method", "steps", "value"), "scores")
     if scores.empty:
         raise DataError("there are no scores to draw")
+    one_row_each(scores, ("method", "steps"), "scores")
     figure = Figure(figsize=(width, 2.1))
     panel = figure.subplots()
     for method, look in looks(sorted(scores["method"].unique())).items():
@@ -53,6 +54,7 @@ def metric_against_people(points: pd.DataFrame, names: dict[str, str] | None = N
         raise DataError("there are no points to draw")
     if "task" in points and points["task"].nunique() > 1:
         raise DataError("points are of several tasks: choose one")
+    one_row_each(points, ("metric", "method"), "points")
     metrics = list(dict.fromkeys(points["metric"]))
     wide = width > 0.75 * DOUBLE
     columns = min(3 if wide else 2, len(metrics))

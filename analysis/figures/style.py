@@ -1,19 +1,20 @@
 """What all figures share: sizes, colours that the colour-blind can tell apart, how files are written."""
 
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from itertools import cycle
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.errors import DataError
 
 SINGLE, DOUBLE = 3.3, 6.9  # inches: one column of a two-column paper, and both
-LEGEND_ROW = 0.16  # inches
+LEGEND_ROW, LETTER = 0.16, 0.055  # inches
 # Okabe and Ito 2008, "Color universal design", without yellow, which white paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than colours, so that none comes with the same again
@@ -75,10 +76,52 @@ def save(figure: Figure, path: str | Path) -> Path:
     return path
 
 
+_places: dict[str, int] = {}  # by name: which colour and which marker
+
+
+def keep_colours(models: Sequence[str]) -> None:
+    """Give models their colours in this order, say that of a run, in all figures that are drawn from now on."""
+    _places.clear()
+    looks(models)
+
+
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour and marker of each name, in the order given: different ones for up to 56 names."""
-    named = zip(dict.fromkeys(names), cycle(COLOURS), cycle(MARKERS), strict=False)
-    return {name: {"color": colour, "marker": marker} for name, colour, marker in named}
+    """Colour and marker of each name: those it had in earlier figures, unless another name here has them.
+
+    New names take what nobody had, while there is such. Up to 7 names have different colours, up to 56 different looks.
+    """
+    given = list(dict.fromkeys(names))
+    kinds = len(COLOURS) if len(given) <= len(COLOURS) else len(COLOURS) * len(MARKERS)
+    taken: set[int] = set()
+    for name in sorted(given, key=lambda name: name not in _places):
+        if name not in _places or _places[name] % kinds in taken:
+            free = [place for place in range(kinds) if place not in taken]
+            unused = [place for place in free if place not in _places.values()]
+            _places[name] = [*unused, *free, 0][0]
+        taken.add(_places[name] % kinds)
+    return {name: _look(_places[name]) for name in given}
+
+
+def _look(place: int) -> dict[str, Any]:
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+
+
+def wrapped(names: Iterable[str], width: float) -> list[str]:
+    """Names in lines of at most `width` inches."""
+    return [textwrap.fill(name, max(8, int(width / LETTER))) for name in names]
+
+
+def one_row_each(frame: pd.DataFrame, key: Sequence[str], name: str) -> None:
+    """DataError where several rows would be drawn in one place, with the column in which they differ."""
+    twice = frame[frame.duplicated(list(key), keep=False)]
+    if twice.empty:
+        return
+    same = twice[(twice[list(key)] == twice.iloc[0][list(key)]).all(axis=1)]
+    where = ", ".join(f"{column} {same.iloc[0][column]}" for column in key)
+    differ = [column for column in ("analysis", "exposure_ms", "study") if same.get(column, pd.Series()).nunique() > 1]
+    several = " (by_viewing_time draws several)" if "exposure_ms" in differ else ""
+    of = f" of different {' and '.join(differ)}: choose one{several}" if differ else ": choose one"
+    raise DataError(f"{name}: {len(same)} rows for {where}{of}")
 
 
 def chance_line(axes: Axes, vertical: bool = False) -> None:
@@ -89,11 +132,12 @@ def chance_line(axes: Axes, vertical: bool = False) -> None:
 
 def legend_above(figure: Figure, panel: Axes) -> None:
     """The legend of a panel's artists over the whole figure, in as many columns as fit; a row more makes it higher."""
-    handles, labels = panel.get_legend_handles_labels()
+    handles, names = panel.get_legend_handles_labels()
+    labels = wrapped(names, figure.get_figwidth() - 0.5)
     for columns in range(len(labels), 0, -1):
         legend = figure.legend(handles, labels, loc="outside upper center", ncols=columns, columnspacing=1)
         if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
-            rows = -(-len(labels) // columns)
+            rows = -(-len(labels) // columns) * max(label.count("\n") + 1 for label in labels)
             figure.set_figheight(figure.get_figheight() + LEGEND_ROW * (rows - 1))
             return
         legend.remove()

@@ -1,5 +1,7 @@
 """What figures draw is what the tables say; files are the same each time."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from analysis.errors import DataError
 from analysis.exclusions import Rules
 from analysis.fool_rate import fool_rates
 from analysis.image_rates import extremes, image_rates
+from analysis.summary import study_results
 
 
 def points(panel) -> list[np.ndarray]:
@@ -219,6 +222,77 @@ def test_colours_are_those_that_the_colour_blind_can_tell_apart(kept):
     panel = figures.fool_rates(fool_rates(kept)).axes[0]
     colours = {to_hex(bar.get_facecolor()) for bar in panel.patches}
     assert len(colours) == 3 and colours <= okabe_ito
+
+
+def colours(panel) -> list[str]:
+    return [to_hex(bar.get_facecolor()) for bar in panel.patches]
+
+
+def test_a_model_keeps_its_colour(kept, study):
+    figures.keep_colours(["sr3", "fsrgan", "pulse"])
+    blue, red, green = "#0072b2", "#d55e00", "#009e73"
+    rates = fool_rates(kept)
+    both = figures.fool_rates(rates, models=["pulse", "sr3"]).axes[0]
+    assert colours(both) == [green, blue] and colours(figures.fool_rates(rates, models="pulse").axes[0]) == [green]
+    assert colours(figures.response_times(study).axes[0]) == [red, green, blue]  # in alphabetical order
+    over_time = fool_rates(kept[kept["model"] == "fsrgan"], ["task", "model", "exposure_ms"])
+    line = figures.by_viewing_time(over_time).axes[0].containers[0].lines[0]
+    assert to_hex(line.get_color()) == red
+
+
+def test_new_models_take_other_colours_and_those_of_one_figure_differ(kept):
+    one = fool_rates(kept).head(1)
+
+    def drawn_alone(name):
+        return colours(figures.fool_rates(one.assign(model=name)).axes[0])[0]
+
+    figures.keep_colours([])
+    seen = [drawn_alone(f"m{i}") for i in range(9)]  # two more than colours
+    assert len(set(seen[:7])) == 7 and [drawn_alone(f"m{i}") for i in range(9)] == seen
+    together = figures.fool_rates(pd.concat([one.assign(model=f"m{i}") for i in (0, 1, 7, 8)]))
+    assert len(set(colours(together.axes[0]))) == 4
+
+
+def test_rows_that_would_hide_each_other_are_refused(study, kept):
+    with pytest.raises(DataError, match="3 rows for task 1, model fsrgan of different analysis: choose one"):
+        figures.fool_rates(study_results(study)[0])
+    over_time = fool_rates(kept, ["task", "model", "exposure_ms"])
+    with pytest.raises(DataError, match=r"different exposure_ms: choose one \(by_viewing_time draws several\)"):
+        figures.fool_rates(over_time)
+    by = ["task", "model", "exposure_ms"]
+    with pytest.raises(DataError, match="exposure_ms 3000 of different analysis: choose one"):
+        figures.by_viewing_time(study_results(study, by)[0])
+    primary = study_results(study)[0].query("analysis == 'primary'")
+    assert len(figures.fool_rates(primary).axes[0].patches) == 3
+    steps = pd.DataFrame({"method": "sr3", "steps": [4, 4], "value": [1.0, 2.0]})
+    with pytest.raises(DataError, match="scores: 2 rows for method sr3, steps 4: choose one"):
+        figures.fid_against_steps(steps)
+
+
+LONG = "my own model of the paper, second variant, 50 steps a"
+
+
+@pytest.mark.parametrize("width", [figures.SINGLE, figures.DOUBLE])
+@pytest.mark.parametrize("name", [LONG, LONG.replace(" ", "_").replace(",", "_")])
+def test_long_names_leave_room_for_the_plot(kept, study, width, name):
+    long = {"sr3": name}
+    rates = fool_rates(kept).replace({"model": long})
+    over_time = fool_rates(kept, ["task", "model", "exposure_ms"]).replace({"model": long})
+    steps = pd.DataFrame({"method": ["sr3", name], "steps": [4, 8], "value": [20.0, 12.0]})
+    for figure in (
+        figures.fool_rates(rates, width=width),
+        figures.response_times(study.replace({"model": long}), width=width),
+        figures.by_viewing_time(over_time, width=width),
+        figures.fid_against_steps(steps, width=width),
+    ):
+        figure.draw_without_rendering()
+        bounds = figure.get_tightbbox()
+        assert bounds.x0 >= -0.02 and bounds.x1 <= width + 0.02 and bounds.y1 <= figure.get_figheight() + 0.02
+        panel = figure.axes[0]
+        assert panel.get_window_extent().width > 0.5 * figure.bbox.width
+        ticks = [label.get_window_extent() for label in panel.get_yticklabels() if label.get_text()]
+        for one, other in itertools.pairwise(sorted(ticks, key=lambda box: box.y0)):
+            assert one.y1 <= other.y0
 
 
 def test_nothing_to_draw(study, kept):
