@@ -45,8 +45,9 @@ def run(folder: Path, limit: int = 256) -> Iterator[str]:
     Regression, and of two that meet as many the one of the lower Fréchet distance. Logs and summary go with them.
     """
     with tempfile.TemporaryDirectory() as scratch:
+        brought = with_configs(folder, Path(scratch) / "given")  # which refuses what is none before any work
         embedded = scored(embedded_copies(Path(scratch) / "embedded"), limit)
-        given = scored(with_configs(folder, Path(scratch) / "given"), limit)
+        given = scored(brought, limit)
         for pair, name in ((embedded, "embedded"), (given, str(folder))):
             for model in MODELS:
                 values = ", ".join(f"{key} {value:.3f}" for key, value in pair.quality[model].items())

@@ -177,7 +177,8 @@ class Run:
         missing, done = [], 0
         for image_id in self.ids:
             keys[image_id] = self._key(name, image_id, seed)
-            found = self.cache.get(keys[image_id], (self.task.hr_size, self.task.hr_size))
+            with threads(1):
+                found = self.cache.get(keys[image_id], (self.task.hr_size, self.task.hr_size))
             if found is None:
                 missing.append(image_id)
             else:
@@ -217,8 +218,13 @@ class Run:
     @functools.cached_property
     def _contents(self) -> dict[str, str]:
         """sha256 of the pixels of every HR image."""
-        images = {image_id: to_uint8(load(self.folder.image(HR, image_id))) for image_id in self.ids}
-        return {image_id: hashlib.sha256(pixels.numpy().tobytes()).hexdigest() for image_id, pixels in images.items()}
+
+        def content(image_id: str) -> str:
+            pixels = to_uint8(load(self.folder.image(HR, image_id)))
+            return hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+
+        with threads(1):
+            return {image_id: content(image_id) for image_id in self.ids}
 
     def _write(self, slug: str, image_id: str, png: bytes, note: dict[str, Any]) -> None:
         path, said = self.folder.image(slug, image_id), self.folder.note(slug, image_id)

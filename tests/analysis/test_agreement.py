@@ -8,6 +8,7 @@ from scipy import stats
 from analysis.agreement import method_points, over_images, over_methods
 from analysis.bootstrap import draws
 from analysis.clusters import IMAGE, SUBJECT, numbered
+from analysis.comparisons import holm
 from analysis.errors import DataError
 from analysis.simulation import simulate
 
@@ -104,6 +105,39 @@ def test_grouped_images_are_drawn_together(responses, scores, results):
     together = over_images(responses, ten, results, resamples=300)
     np.testing.assert_allclose(together["kendall"], apart["kendall"])
     assert not np.allclose(together["kendall_low"], apart["kendall_low"])
+
+
+def test_p_is_adjusted_for_the_number_of_metrics(responses, scores, results):
+    noise = scores[scores["metric"] == "good"].assign(metric="noise")
+    noise["value"] = np.random.default_rng(3).normal(size=len(noise))
+    table = over_images(responses, pd.concat([scores, noise]), results, resamples=20)
+    for _, part in table.groupby("model"):
+        np.testing.assert_allclose(part["p_holm"], holm(part["p"]))
+    assert len(part) == 4 and (part["p_holm"] >= part["p"]).all() and (part["p_holm"] > part["p"]).any()
+    methods = over_methods(responses, scores, results, resamples=20)
+    np.testing.assert_allclose(methods["p_holm"], holm(methods["p"]))
+
+
+def test_p_of_grouped_images_permutes_groups_and_images_within_them(responses, scores, results):
+    """Scores that follow the groups of 12 alone: of 5 of these, an order as good is as likely as 2 of 120."""
+    group = (scores["image_id"].astype(int) % 5).astype(str)
+    rates = responses[responses["kind"] == "test"].assign(group=lambda f: (f["image_id"].astype(int) % 5).astype(str))
+    means = rates.groupby(["model", "group"])["picked_model"].mean()
+    by_group = scores.assign(group=group, value=means[list(zip(scores["method"], group, strict=True))].to_numpy())
+    table = over_images(responses, by_group[by_group["metric"] == "good"], results, resamples=4000)
+    assert table["note"].eq("few photographs: 5 groups of images").all()
+    alone = over_images(responses, by_group[by_group["metric"] == "good"].drop(columns="group"), results, resamples=20)
+    np.testing.assert_allclose(table["kendall"], alone["kendall"])
+    assert (table["p"] < 0.05).all() and (table["p"] > 0.005).all() and (alone["p"] < 0.005).any()
+
+
+def test_rates_of_methods_draw_groups_together(responses, scores, results):
+    halves = scores.assign(group=(scores["image_id"].astype(int) < 30).astype(str))
+    apart = over_methods(responses, scores, results, resamples=200, seed=1).set_index("metric").loc["fid"]
+    together = over_methods(responses, halves, results, resamples=200, seed=1).set_index("metric").loc["fid"]
+    assert together["kendall"] == apart["kendall"] and together["kendall_low"] != apart["kendall_low"]
+    grouped = method_points(responses, halves, results).drop_duplicates("method").set_index("method")
+    assert (grouped["groups"] == 2).all() and (grouped["images"] == 60).all()
 
 
 def test_few_methods_say_so(responses, scores, results):

@@ -204,6 +204,26 @@ def test_images_cluster_by_their_group(study):
     pd.testing.assert_frame_equal(fool_rates(tests.assign(group="")), fool_rates(tests), check_exact=True)
 
 
+def test_images_of_two_studies_are_two(study):
+    both = pd.concat([study, study.assign(study="second")])
+    once, twice = image_rates(study, ["model"]), image_rates(both, ["model"])
+    assert len(twice) == 2 * len(once) and not twice.duplicated(["model", "study", "image_id"]).any()
+    assert twice["n"].sum() == 2 * once["n"].sum() and set(twice["n"]) == set(once["n"])
+    assert list(image_rates(both, ["study", "model"]))[:3] == ["study", "model", "image_id"]
+
+
+def test_columns_named_as_text_are_refused(study):
+    calls = {
+        "family": lambda: compare(study, family="task"),
+        "by": lambda: viewing_time_slopes(study, by="model"),
+    }
+    for name, call in calls.items():
+        with pytest.raises(DataError, match=f"{name}: must be a list of columns"):
+            call()
+    with pytest.raises(DataError, match="by: must be a list of columns"):
+        extremes(image_rates(study), by="model")
+
+
 def test_groups_of_two_studies_are_two(study):
     tests = study.assign(group="g" + study["image_id"].str[-1:])
     both = fool_rates(pd.concat([tests, tests.assign(study="second")]), ["model"])

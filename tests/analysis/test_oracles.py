@@ -141,6 +141,24 @@ def test_equivalence_is_two_one_sided_tests(between):
     assert not equivalence(rates, margin=0.05)["equivalent"].any()  # nothing rejected is nothing shown
 
 
+@pytest.mark.parametrize("reference", ["t", "z"])
+def test_equivalence_of_differences_is_two_one_sided_tests(within, reference):
+    pairs = compare(within, reference=reference)
+    tested = equivalence(pairs, margin=0.075)
+    for row in tested.itertuples():
+        lower = stats.t.sf((row.difference + 0.075) / row.se, row.df)
+        upper = stats.t.cdf((row.difference - 0.075) / row.se, row.df)
+        assert row.p_equivalence == pytest.approx(max(lower, upper), rel=1e-12)
+        assert row.equivalent == (row.ci90_low > -0.075 and row.ci90_high < 0.075) == (row.p_equivalence < 0.05)
+    assert tested["equivalent"].tolist() == [False, True, True]
+    assert tested["difference"].equals(pairs["difference"])
+
+
+def test_equivalence_of_differences_that_cannot_be_estimated(within):
+    one = equivalence(compare(within[within["subject"] == "0"])).iloc[0]
+    assert np.isnan(one["p_equivalence"]) and not one["equivalent"]
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_beta_binomial_is_the_most_likely(seed):

@@ -83,6 +83,30 @@ def test_simulated_studies_are_valid_and_balanced(within):
     assert 0.08 < (study["timing_ok"] == 0).mean() < 0.12
 
 
+def test_simulated_groups_share_their_part_of_the_images_variance():
+    """Half the logit variance of 0.8² is between 200 groups of 5: of the images' rates, about as much."""
+    setting = {"subjects": 1000, "images": 1000, "trials": 250, "groups": 200, "subject_sd": 0.0, "catch": 2}
+    study = simulate({"a": 0.5}, seed=3, **setting)
+    assert set(study.loc[study["kind"] != "test", "group"]) == {""}
+    tests = study[study["kind"] == "test"]
+    assert tests.groupby("group")["image_id"].nunique().eq(5).all() and tests["group"].nunique() == 200
+    rates = tests.groupby(["group", "image_id"])["picked_model"].mean()
+    within = rates.groupby("group").var().mean() - 0.22 / 250  # of binomial noise
+    between = rates.groupby("group").mean().var() - rates.groupby("group").var().mean() / 5
+    assert between / (between + within) == pytest.approx(0.5, abs=0.08)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
+def test_simulated_images_differ_between_models_as_much_as_asked_for(correlation):
+    setting = {"subjects": 200, "images": 500, "trials": 500, "groups": 250, "subject_sd": 0.0, "catch": 0}
+    study = simulate({"a": 0.5, "b": 0.5}, image_correlation=correlation, seed=1, **setting)
+    rates = study[study["kind"] == "test"].groupby(["image_id", "model"])["picked_model"].mean().unstack()
+    noise = 0.22 / 200
+    covariance = rates.cov().to_numpy()
+    estimate = covariance[0, 1] / np.sqrt((covariance[0, 0] - noise) * (covariance[1, 1] - noise))
+    assert estimate == pytest.approx(correlation, abs=0.1)
+
+
 def test_simulations_are_seeded():
     first, again, other = (simulate({"a": 0.5}, subjects=3, seed=seed) for seed in (1, 1, 2))
     assert first.equals(again) and not first.equals(other)
@@ -118,5 +142,8 @@ def test_designs_that_cannot_be(design, message):
 def test_command_line():
     result = CliRunner().invoke(main, ["--subjects", "50", "--subjects", "100", "--images", "100", "--trials", "50"])
     assert result.exit_code == 0 and "0.0235" in result.output and "0.0199" in result.output
+    arguments = ["--comparison", "between", "--image-correlation", "0.5"]
+    apart = standard_error(50, 100, 50, "between", Spread(image_correlation=0.5))
+    assert f"{apart:.4f}" in CliRunner().invoke(main, arguments).output
     refused = CliRunner().invoke(main, ["--trials", "500"])
     assert refused.exit_code == 1 and refused.output.startswith("Error: 500 trials of 100 images")

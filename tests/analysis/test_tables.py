@@ -247,6 +247,8 @@ def test_scores(tmp_path):
         ({"rates": {"a": 0.5}, "trials": 101}, "101 trials of 100 images"),
         ({"rates": {"a": 0.5}, "subjects": 0}, "0 subjects, 50 trials: needs at least 1"),
         ({"rates": {"a": 0.5}, "image_sd": -1}, "image_sd = -1: must be at least 0"),
+        ({"rates": {"a": 0.5}, "groups": 101}, "101 groups of 100 images: must be from 1 to 100"),
+        ({"rates": {"a": 0.5}, "image_correlation": -0.1}, r"image_correlation = -0.1: must be in \[0, 1\]"),
         ({"rates": {"a": 0.5}, "guessers": 2}, r"guessers = 2: must be in \[0, 1\]"),
     ],
 )
