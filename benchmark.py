@@ -149,7 +149,7 @@ def statistics(
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["metrics", "methods", "tasks"]))
+@click.argument("what", type=click.Choice(["metrics", "methods", "tasks", "protocols"]))
 def list_(what: str) -> None:
     """Print the names that a config may use, each with what it is."""
     from sr3eval import metrics, tasks
@@ -158,6 +158,8 @@ def list_(what: str) -> None:
         found = {name: task.described for name, task in tasks.TASKS.items()}
     elif what == "metrics":
         found = {name: described(functools.partial(metrics.builder, name)) for name in metrics.available()}
+    elif what == "protocols":
+        found = {"paper": "; ".join(f"{name}: {metrics.load(name).settings}" for name in ("psnr", "ssim"))}
     else:
         found = {name: described(builder) for name, builder in kinds().items()}
     width = max(map(len, found))

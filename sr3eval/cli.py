@@ -21,7 +21,7 @@ def main() -> None:
 )
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
 def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
-    """Train the model that CONFIG describes; the same command goes on after an interruption."""
+    """Train the model that CONFIG describes; run it again to resume after an interruption."""
     from sr3eval.config import from_dict, read_toml
     from sr3eval.diffusion.train import train as run
     from sr3eval.diffusion.train_config import TrainConfig
@@ -57,7 +57,7 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
 @click.argument("images", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 def sample(images: Path, out: Path, **options: Any) -> None:
-    """Upscale every image below the folder IN into OUT; the same command goes on after an interruption."""
+    """Upscale every image below the folder IN into OUT; run it again to resume after an interruption."""
     from sr3eval.diffusion.sample import SampleConfig, sample_folder
     from sr3eval.diffusion.sampler import SamplerConfig
 

@@ -224,7 +224,7 @@ class TrainConfig:
         return replace(self, unet=self.network)
 
     def fixed(self) -> "TrainConfig":
-        """The run without what may change while it goes on: number of steps, workers, what is logged."""
+        """The run without what may change when it resumes: number of steps, workers, what is logged."""
         return replace(
             self, data=replace(self.data, workers=0), optimiser=replace(self.optimiser, steps=1), log=LogConfig()
         )

@@ -86,14 +86,17 @@ def test_simulated_studies_are_valid_and_balanced(within):
 def test_simulated_groups_share_their_part_of_the_images_variance():
     """Half the logit variance of 0.8² is between 200 groups of 5: of the images' rates, about as much."""
     setting = {"subjects": 1000, "images": 1000, "trials": 250, "groups": 200, "subject_sd": 0.0, "catch": 2}
-    study = simulate({"a": 0.5}, seed=3, **setting)
-    assert set(study.loc[study["kind"] != "test", "group"]) == {""}
-    tests = study[study["kind"] == "test"]
-    assert tests.groupby("group")["image_id"].nunique().eq(5).all() and tests["group"].nunique() == 200
-    rates = tests.groupby(["group", "image_id"])["picked_model"].mean()
-    within = rates.groupby("group").var().mean() - 0.22 / 250  # of binomial noise
-    between = rates.groupby("group").mean().var() - rates.groupby("group").var().mean() / 5
-    assert between / (between + within) == pytest.approx(0.5, abs=0.08)
+    shares = []
+    for seed in range(4):  # each off by 0.05 or so
+        study = simulate({"a": 0.5}, seed=seed, **setting)
+        assert set(study.loc[study["kind"] != "test", "group"]) == {""}
+        tests = study[study["kind"] == "test"]
+        assert tests.groupby("group")["image_id"].nunique().eq(5).all() and tests["group"].nunique() == 200
+        rates = tests.groupby(["group", "image_id"])["picked_model"].mean()
+        within = rates.groupby("group").var().mean() - 0.22 / 250  # of binomial noise
+        between = rates.groupby("group").mean().var() - rates.groupby("group").var().mean() / 5
+        shares.append(between / (between + within))
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.075)
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])

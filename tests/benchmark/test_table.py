@@ -108,6 +108,7 @@ def test_the_metric_itself_has_the_same_mean():
         ("metrics", r"^psnr +Peak signal-to-noise ratio$"),
         ("methods", r"^bicubic +Bicubic interpolation .*$"),
         ("methods", r"^esrgan +ESRGAN \(Wang et al. 2018.*$"),
+        ("protocols", r"^paper +psnr: RGB, 8-bit outputs, border 0 px cut.*$"),
         ("tasks", r"^photos_16_64 +16x16 to 64x64 pixels, free photographs$"),
     ],
 )
