@@ -138,7 +138,7 @@ def test_efficientnet_s_package_is_named_when_it_is_missing(monkeypatch):
 def test_too_few_images_are_refused_before_they_are_looked_at(name, minimum, quick_networks):
     metric = metrics.load(name)
     metric.check(minimum, labelled=False)
-    too_few = f"^{name}: {minimum - 1} image{'s' if minimum > 2 else ''}; at least {minimum} are needed"
+    too_few = f"^{metric.name}: {minimum - 1} image{'s' if minimum > 2 else ''}; at least {minimum} are needed"
     with pytest.raises(UserError, match=too_few):
         metric.check(minimum - 1, labelled=False)
     images = torch.rand(minimum - 1, 3, 32, 32)
