@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -144,7 +143,7 @@ def section(name: str, found: Found) -> list[str]:
 
 def machine() -> Found:
     """Device, versions and what they allow."""
-    about = describe() | {"torch": torch.__version__, "platform": platform.platform()}
+    about = describe() | {"torch": torch.__version__}
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         about |= {
