@@ -1,0 +1,52 @@
+"""Every kind of method that a run may name: each a file of this folder, or of a package that an entry point names.
+
+An installed package joins in by the entry point group `sr3eval.methods`, whose values are packages of such files:
+`baselines` does.
+"""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sr3eval import discovery
+from sr3eval.config import check_call
+from sr3eval.discovery import Builder
+from sr3eval.errors import UserError, nearest
+from sr3eval.method import Method
+
+GROUP = "sr3eval.methods"
+
+
+def packages() -> Mapping[str, ModuleType]:
+    """{kind: the package that has its file}."""
+    others = [importlib.import_module(point.value) for point in entry_points(group=GROUP)]
+    found = [(name, package) for package in (*others, sys.modules[__name__]) for name in discovery.names(package)]
+    return dict(sorted(found))
+
+
+def available() -> list[str]:
+    """The names of all kinds."""
+    return list(packages())
+
+
+def builder(kind: str) -> Builder:
+    """The `build(...) -> Method` of a kind; UserError names the nearest one."""
+    found = packages()
+    if kind not in found:
+        raise UserError(f'unknown kind "{kind}": {nearest(kind, found)}')
+    return discovery.builder(found[kind], kind, "kind")
+
+
+def load(kind: str, **options: Any) -> Method:
+    """Build a method, e.g. `load("sr3", checkpoint="model.safetensors", steps=100)` or `load("bicubic", scale=4)`.
+
+    Raises UserError for an unknown kind or option, and for an option of another type.
+    """
+    build = builder(kind)
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    method: Method = build(**check_call(build, plain, f'kind "{kind}"'))
+    return method
