@@ -1,4 +1,4 @@
-"""Things that are found by the names of their files: methods, baselines, metrics. One broken file breaks itself alone."""
+"""Things that are found by the names of their files: methods, baselines, metrics."""
 
 import importlib
 import pkgutil

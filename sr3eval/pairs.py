@@ -27,6 +27,10 @@ class Pair:
     def files(self) -> list[Path]:
         return [path for path in (self.hr, self.lr) if path is not None]
 
+    def is_large_enough(self, task: Task) -> bool:
+        """Whether HR has what the task takes; LR alone always has."""
+        return self.hr is None or min(header_size(self.hr)) >= task.smallest
+
     def size(self, task: Task, crop: Crop = "exact") -> Size:
         """(H, W) of the outputs, from the headers of the files.
 

@@ -12,7 +12,6 @@ from sr3eval.diffusion.padding import pad
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
-from sr3eval.tasks import Task
 
 
 def regress(network: UNet, lr: Tensor, size: tuple[int, int]) -> Tensor:
@@ -41,8 +40,3 @@ class Regression(Method):
         enlarged, size = pad(lr.to(self.device), self.scale, self.network.config.factor)
         height, width = (self.scale * side for side in lr.shape[-2:])
         return Upscaled(regress(self.network, enlarged, size)[..., :height, :width].cpu())
-
-
-def build(*, checkpoint: str, task: Task | None = None) -> Regression:
-    """Load a Regression checkpoint, one trained for `task` where that is given."""
-    return Regression(checkpoints.load(checkpoint, "regression", task))

@@ -5,6 +5,7 @@ An installed package joins in by the entry point group `sr3eval.methods`, whose 
 """
 
 import importlib
+import inspect
 import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -17,6 +18,7 @@ from sr3eval.config import check_call
 from sr3eval.discovery import Builder
 from sr3eval.errors import UserError, nearest
 from sr3eval.method import Method
+from sr3eval.tasks import Task
 
 GROUP = "sr3eval.methods"
 
@@ -39,6 +41,23 @@ def builder(kind: str) -> Builder:
     if kind not in found:
         raise UserError(f'unknown kind "{kind}": {nearest(kind, found)}')
     return discovery.builder(found[kind], kind, "kind")
+
+
+def parameters(build: Builder) -> set[str] | None:
+    """Names of a builder's parameters; None where it takes any option."""
+    found = inspect.signature(build).parameters
+    return None if any(p.kind is p.VAR_KEYWORD for p in found.values()) else set(found)
+
+
+def of_run(build: Builder, task: Task, with_path: bool) -> dict[str, Any]:
+    """What a run gives a builder: its task, and its scale where that has no default.
+
+    with_path: the method stands between resizes, so that a task with a default is not asked for.
+    """
+    found = inspect.signature(build).parameters
+    required = {name for name, parameter in found.items() if parameter.default is parameter.empty}
+    given = {"task": task} if "task" in found and ("task" in required or not with_path) else {}
+    return given | ({"scale": task.scale} if "scale" in required else {})
 
 
 def load(kind: str, **options: Any) -> Method:
