@@ -1,7 +1,9 @@
 """Things that are found by the names of their files: methods, baselines, metrics."""
 
 import importlib
+import inspect
 import pkgutil
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -22,3 +24,12 @@ def builder(package: ModuleType, name: str, noun: str) -> Builder:
         raise UserError(f'unknown {noun} "{name}": {nearest(name, names(package))}')
     build: Builder = importlib.import_module(f"{package.__name__}.{name}").build
     return build
+
+
+def described(load: Callable[[], Builder]) -> str:
+    """The first line of what a builder's file says of itself."""
+    try:
+        builder = load()
+    except ImportError as error:
+        return f"cannot be loaded: {error}"
+    return (inspect.getdoc(sys.modules[builder.__module__]) or "").partition("\n")[0].rstrip(".")

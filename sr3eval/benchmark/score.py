@@ -110,7 +110,7 @@ class _Scorer:
         results: dict[str, list[Result]] = {metric.name: [] for metric in wanted}
         for slug in method.slugs:
             scored = [metric.fresh() for metric in wanted]
-            stage, done = f"score {slug if method.seeds else method.name}", 0
+            stage, done = " ".join(filter(None, ["score", self.dataset, slug if method.seeds else method.name])), 0
             for batch in prefetched(functools.partial(self._batch, slug), self._parts()):
                 with threads(1):
                     for metric in scored:

@@ -18,7 +18,7 @@ from sr3eval.metrics import Convention
 
 Conventions = Mapping[str, Convention]  # by metric id
 TEXTS = ("task", "method", "image_id", "metric", "group", "left_out", "dataset", "version", "unit", "label")
-WRITTEN = ("label", "unit", "decimals", "version", "ceiling")  # columns of results.csv that are a metric's
+WRITTEN = ["label", "unit", "decimals", "version", "ceiling"]  # columns of results.csv that are a metric's
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from sr3eval.benchmark.intervals import (
     t_p,
 )
 from sr3eval.benchmark.layout import REFERENCE
-from sr3eval.benchmark.scores import Conventions, Scores
+from sr3eval.benchmark.scores import WRITTEN, Conventions, Scores
 from sr3eval.errors import UserError
-from sr3eval.metrics import ceiling
+from sr3eval.metrics import Convention
 
 SCORED = ["task", "dataset", "method", "metric"]  # what a row of results.csv is of
 
@@ -46,11 +46,12 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
                 part = frame[(frame[list(key)] == list(key.values())).all(axis=1)]
                 rows += [key | row for row in _compared(part, kind, convention)]
     columns = ["task", "method", "metric", "value", "ci_low", "ci_high", "n", "higher_is_better", "settings", "dataset"]
+    columns += WRITTEN
     deltas = ["delta_to_best", "delta_ci_low", "delta_ci_high", "p_value", "testable"]
     counts = ["n_groups", "n_infinite", "n_left_out"]
     results = pd.DataFrame(rows, columns=[*columns, *counts, "best", *deltas, "interval"])
     results = results.merge(_over_seeds(with_dataset(scores.seeds)), on=SCORED, how="left")
-    return results.merge(scores.methods.drop(columns="images"), on=["task", "method"], how="left")
+    return results.merge(scores.methods.drop(columns="images"), on=["task", "dataset", "method"], how="left")
 
 
 def with_dataset(frame: pd.DataFrame) -> pd.DataFrame:
@@ -69,14 +70,14 @@ def _over_seeds(seeds: pd.DataFrame) -> pd.DataFrame:
     return values.agg(n_seeds="size", seed_sd="std").reset_index()
 
 
-def _comparable(scores: pd.DataFrame) -> pd.DataFrame:
+def _comparable(scores: pd.DataFrame, ceiling: float) -> pd.DataFrame:
     """One metric's scores of images as means and tests take them, the same images for every method.
 
-    Scores above the metric's ceiling count as that. Images that then have no finite score in one of the methods are
+    Scores above the metric's `ceiling` count as that. Images that then have no finite score in one of the methods are
     left out of all, and counted in the column left_out. Those of the reference stay as they are.
     """
     own = ~scores["method"].map(is_reference)
-    capped = scores["value"].where(~own, scores["value"].clip(upper=ceiling(str(scores["metric"].iloc[0]))))
+    capped = scores["value"].where(~own, scores["value"].clip(upper=ceiling))
     without = set(scores["image_id"][own & ~np.isfinite(capped)])
     marked = scores.assign(value=capped, infinite=np.isposinf(scores["value"]), left_out=len(without))
     common = marked[~marked["image_id"].isin(without)]
@@ -93,27 +94,27 @@ class Kind:
     """How one kind of metric is summarised, and compared with the best method's scores."""
 
     interval: str
-    comparable: Callable[[pd.DataFrame], pd.DataFrame]
+    comparable: Callable[[pd.DataFrame, float], pd.DataFrame]
     summary: Callable[[pd.DataFrame], dict[str, float]]
     paired: Callable[[pd.DataFrame, pd.DataFrame], dict[str, float]]
 
 
-def _compared(scores: pd.DataFrame, kind: Kind, convention: tuple[bool, str]) -> list[dict[str, object]]:
+def _compared(scores: pd.DataFrame, kind: Kind, convention: Convention) -> list[dict[str, object]]:
     """The rows of one metric, one a method; none for no scores."""
     if scores.empty:
         return []
-    higher, settings = convention
-    scores = kind.comparable(scores)
+    scores = kind.comparable(scores, convention.ceiling)
     by_method = {str(name): part for name, part in scores.groupby("method", sort=False)}
     summaries = {name: kind.summary(part) for name, part in by_method.items()}
     values = {n: s["value"] for n, s in summaries.items() if not is_reference(n) and not math.isnan(s["value"])}
-    best = (max if higher else min)(values, key=lambda name: values[name]) if values else ""
+    best = (max if convention.higher_is_better else min)(values, key=lambda name: values[name]) if values else ""
     compared = {name: kind.paired(by_method[name], by_method[best]) for name in values if name != best}
     paired = {name: comparison for name, comparison in compared.items() if comparison}
     adjusted = holm([comparison["p_value"] for comparison in paired.values()])
     for comparison, p in zip(paired.values(), adjusted, strict=True):
         comparison |= {"p_value": p, "testable": len(paired) * comparison.pop("smallest_p") < 1 - LEVEL}
-    shared = {"higher_is_better": higher, "settings": settings, "interval": kind.interval}
+    of_metric = ("higher_is_better", "settings", *WRITTEN)
+    shared = {name: getattr(convention, name) for name in of_metric} | {"interval": kind.interval}
     return [
         {"method": name, "best": name in values and values[name] == values[best]}
         | shared
@@ -184,4 +185,4 @@ _NO_COMPARISON = {"delta_to_best": math.nan, "delta_ci_low": math.nan, "delta_ci
     "smallest_p": 1.0,
 }
 MEAN = Kind("bootstrap", _comparable, _summary, _paired)
-SET = Kind("jackknife", lambda scores: scores, _set_summary, _set_paired)
+SET = Kind("jackknife", lambda scores, _: scores, _set_summary, _set_paired)

@@ -12,11 +12,10 @@ from typing import Any
 import pandas as pd
 
 from sr3eval.benchmark.intervals import LEVEL
-from sr3eval.benchmark.people import INTERVAL
+from sr3eval.benchmark.fool_rates import INTERVAL
 from sr3eval.benchmark.summary import MEAN, SCORED, SET, is_reference, with_dataset
 from sr3eval.errors import number
 from sr3eval.files import atomic_write
-from sr3eval.metrics import ceiling
 
 FEW_GROUPS = 20
 SMALL_N = 10_000  # below it, set metrics are biased by more than methods usually differ
@@ -72,6 +71,7 @@ def labelled(results: pd.DataFrame) -> pd.DataFrame:
         "decimals": results["metric"].map(lambda metric: known[metric][1]),
         "dataset": "",
         "source": "",
+        "ceiling": math.inf,
     }
     values = {
         column: results[column].where(results[column].notna(), default) if column in results else default
@@ -243,7 +243,7 @@ def _cell(result: Any, second: bool, style: Style) -> str:
 
 
 def _has_identical(result: Any) -> bool:
-    return result.n_infinite > 0 and not is_reference(result.method) and math.isfinite(ceiling(result.metric))
+    return result.n_infinite > 0 and not is_reference(result.method) and math.isfinite(result.ceiling)
 
 
 def legend(results: pd.DataFrame) -> list[str]:
@@ -336,7 +336,7 @@ def _identical(results: pd.DataFrame) -> list[str]:
     marked = results[[_has_identical(row) for row in results.itertuples()]]
     for (metric, label), part in marked.groupby(["metric", "label"], sort=False):
         counts = ", ".join(f"{row.n_infinite} of {_on(row.method, row.dataset)}" for row in part.itertuples())
-        least = f"{ceiling(str(metric)):.2f} dB, an error of half a grey level"
+        least = f"{part['ceiling'].iloc[0]:.2f} dB, an error of half a grey level"
         lines.append(f"‡: images equal to HR count as {least}, in {label}: {counts}.")
     return lines
 

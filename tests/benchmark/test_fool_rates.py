@@ -11,7 +11,7 @@ from analysis.exclusions import exclude
 from analysis.fool_rate import fool_rates
 from analysis.simulation import simulate
 from benchmark import main
-from sr3eval.benchmark.people import add_fool_rates
+from sr3eval.benchmark.fool_rates import add_fool_rates
 from sr3eval.errors import UserError
 
 RATES = {"bicubic": 0.1, "mine": 0.48, "theirs": 0.4}
