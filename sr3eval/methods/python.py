@@ -1,5 +1,6 @@
 """Your own method: python = "file.py:build", with the options of your build."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ class UserMethod(Method):
         self.facts = replace(facts, checksums=made_of | dict(facts.checksums))
         made_by = (getattr(method, "fingerprint", ""), options, *sorted(self.facts.checksums.items()))
         self.fingerprint = fingerprint(*made_by)
+        self.tells = "progress" in inspect.signature(method.upscale).parameters
         self.deterministic = deterministic
         self.unchecked = deterministic
 
@@ -48,14 +50,14 @@ class UserMethod(Method):
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """The method's own images and notes."""
         with one_line(self.file):
-            sr = self._upscaled(lr.clone(), seeds)
+            sr = self._upscaled(lr.clone(), seeds, progress)
             if self.unchecked and isinstance(sr.images, Tensor) and len(sr.images) == len(seeds):
                 self.unchecked = False
                 self._check_repeats(sr.images, lr, seeds)
         return sr
 
-    def _upscaled(self, lr: Tensor, seeds: Sequence[int]) -> Upscaled:
-        sr = self.method.upscale(lr, seeds)
+    def _upscaled(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
+        sr = self.method.upscale(lr, seeds, **({"progress": progress} if self.tells else {}))
         return sr if isinstance(sr, Upscaled) else Upscaled(sr)
 
     def _check_repeats(self, images: Tensor, lr: Tensor, seeds: Sequence[int]) -> None:

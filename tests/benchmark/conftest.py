@@ -7,11 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmark import kinds
-from sr3eval.benchmark import table
-from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.runner import Run
-from sr3eval.benchmark.scores import read_run
+from sr3eval.benchmark import RunConfig, run
 from sr3eval.images import save
 
 
@@ -25,10 +21,7 @@ def finish_run() -> Callable[[Path, Sequence[str], list[dict[str, Any]]], Path]:
             save(world / "images" / f"{image_id}.png", torch.rand(3, 64, 64, generator=generator))
         data = {"images": str(world / "images")}
         plain = {"task": "photos_16_64", "metrics": ["psnr"], "data": data, "method": methods}
-        run = Run(RunConfig.parse(plain), world / "run", world / "cache", kinds())
-        *_, _ = run.images()
-        *_, _ = run.scores()
-        table.write(table.summarise(read_run(world / "run"), run.conventions()), world / "run")
+        run(RunConfig.parse(plain), world / "run", world / "cache")
         return world / "run"
 
     return finished

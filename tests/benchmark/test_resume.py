@@ -8,13 +8,13 @@ import tomli_w
 import torch
 from click.testing import CliRunner
 
-from benchmark import kinds, main
+from benchmark import main
 from sr3eval import metrics
-from sr3eval.benchmark import resume, table
+from sr3eval.benchmark import finish, plan, resume
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.layout import RunFolder
-from sr3eval.benchmark.runner import Run
-from sr3eval.benchmark.scores import read_run
+from sr3eval.benchmark.progress import silent
+from sr3eval.benchmark.score import _Scorer
 from sr3eval.errors import UserError
 from sr3eval.images import load, save
 from sr3eval.metrics import _networks
@@ -55,7 +55,7 @@ class Halves(torch.nn.Module):
 def quick_features(monkeypatch):
     """In place of EfficientNet."""
     network = _networks.Network("halves", 8, Halves(), lambda x: x, lambda module, x: (module(x), module(x)))
-    monkeypatch.setattr("sr3eval.metrics.fd_efficientnet_lite0.efficientnet_lite0", lambda: network)
+    monkeypatch.setattr("sr3eval.metrics.fid.efficientnet_lite0", lambda: network)
 
 
 def config(world, **changes):
@@ -65,16 +65,12 @@ def config(world, **changes):
 
 
 def start(world, out="run", **changes):
-    return Run(RunConfig.parse(config(world, **changes)), world / out, world / "cache", kinds())
+    return plan(RunConfig.parse(config(world, **changes)), world / out, world / "cache")
 
 
 def run(world, out="run", **changes):
     """A run to its end; the results by method and metric."""
-    current = start(world, out, **changes)
-    list(current.images())
-    list(current.scores())
-    results = table.summarise(read_run(world / out), current.conventions())
-    table.write(results, world / out)
+    results = finish(start(world, out, **changes))
     return results.set_index(["method", "metric"])
 
 
@@ -126,17 +122,21 @@ def test_anything_else_that_differs_is_refused(world, change):
     assert files(world / "run") == before
 
 
+def scorer(current):
+    return _Scorer(current, "", current.images, silent)
+
+
 def test_scores_stand_only_for_the_same_pictures_and_settings(world):
     """Whoever exchanges a picture gets no old score: the cache puts it back, and it is looked at again."""
     run(world)
     known = resume.Known(RunFolder(world / "run"))
     current = start(world)
     (method,) = current.config.method
-    keys = current._score_keys(method, "inputs")
+    keys = scorer(current).keys(method)
     save(world / "run" / "images" / "mine" / "a" / "0.png", torch.zeros(3, 64, 64))
-    assert current._score_keys(method, "inputs") != keys
-    assert len(known.rows("mine", "psnr")[0]) == len(IDS)
-    assert not known.holds("mine", "psnr", keys["psnr"])  # of other inputs
+    assert known.holds("", "mine", "psnr", keys["psnr"])
+    assert not known.holds("", "mine", "psnr", scorer(current).keys(method)["psnr"])
+    assert len(known.rows("", "mine", "psnr")[0]) == len(IDS)
 
 
 def test_preparation_resumes_where_it_was_killed(world, monkeypatch):
