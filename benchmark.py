@@ -14,12 +14,12 @@ from sr3eval import console
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from sr3eval.metrics._networks import Resize
 
     from baselines._releases import Release
     from sr3eval.benchmark.methods import Kinds
     from sr3eval.benchmark.runner import Progress
     from sr3eval.benchmark.statistics import NetworkName
-    from sr3eval.metrics._networks import Resize
 
 
 @click.group(cls=console.Group)
@@ -192,10 +192,11 @@ def weights(files: tuple[str, ...], extract: Path | None) -> None:
 
     Nothing is downloaded. Here means: in the folder SR3EVAL_WEIGHTS, in torch.hub's cache or in an installed package.
     """
+    from sr3eval.metrics._weights import folders
+
     from baselines._releases import identify, table
     from baselines._torch7 import as_safetensors
     from sr3eval.files import atomic_write
-    from sr3eval.metrics._weights import folders
 
     if extract is not None:
         if len(files) != 1:
@@ -211,8 +212,9 @@ def weights(files: tuple[str, ...], extract: Path | None) -> None:
 
 def releases() -> "list[Release]":
     """Every known file of weights: of the baselines, and of the metrics' networks."""
-    from baselines._releases import RELEASES, Release
     from sr3eval.metrics._networks import INCEPTION, RESNET50
+
+    from baselines._releases import RELEASES, Release
     from sr3eval.metrics.lpips import BACKBONES
 
     licences = {"github.com": "Apache-2.0 (torch-fidelity)", "download.pytorch.org": "BSD-3-Clause (torchvision)"}
