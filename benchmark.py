@@ -62,14 +62,14 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
 )
 def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...]) -> None:
     """Make the table of one or several finished RUNS from their files alone."""
-    from sr3eval.benchmark import report, table
+    from sr3eval.benchmark import report, summary, table
     from sr3eval.benchmark.config import RunConfig
     from sr3eval.benchmark.layout import RunFolder
     from sr3eval.benchmark.scores import read_runs
     from sr3eval.config import read_toml
 
     scores, conventions = read_runs(runs)
-    results = table.summarise(scores, conventions)
+    results = summary.summarise(scores, conventions)
     if responses:
         results = with_people(results, runs, responses)
     if out is not None:
@@ -169,10 +169,11 @@ def weights(files: tuple[str, ...], extract: Path | None) -> None:
 
     Nothing is downloaded. Here means: in the folder SR3EVAL_WEIGHTS, in torch.hub's cache or in an installed package.
     """
+    from sr3eval.features.weights import folders
+
     from baselines._releases import identify, table
     from baselines._torch7 import as_safetensors
     from sr3eval.files import atomic_write
-    from sr3eval.metrics._weights import folders
 
     if extract is not None:
         if len(files) != 1:
@@ -188,8 +189,9 @@ def weights(files: tuple[str, ...], extract: Path | None) -> None:
 
 def releases() -> "list[Release]":
     """Every known file of weights: of the baselines, and of the metrics' networks."""
+    from sr3eval.features.networks import INCEPTION, RESNET50
+
     from baselines._releases import RELEASES, Release
-    from sr3eval.metrics._networks import INCEPTION, RESNET50
     from sr3eval.metrics.lpips import BACKBONES
 
     licences = {"github.com": "Apache-2.0 (torch-fidelity)", "download.pytorch.org": "BSD-3-Clause (torchvision)"}

@@ -115,8 +115,13 @@ def _unpaired(
     images: Path, lr_images: Path, hr: Mapping[str, Path], lr: Mapping[str, Path], pattern: str | None
 ) -> str:
     """What to say of images that have no counterpart."""
-    without = [(f"{number(len(ids), 'image')} without {what}", ids) for ids, what in (
-        (sorted(hr.keys() - lr.keys()), f"LR in {lr_images}"), (sorted(lr.keys() - hr.keys()), f"HR in {images}"))]
+    without = [
+        (f"{number(len(ids), 'image')} without {what}", ids)
+        for ids, what in (
+            (sorted(hr.keys() - lr.keys()), f"LR in {lr_images}"),
+            (sorted(lr.keys() - hr.keys()), f"HR in {images}"),
+        )
+    ]
     told = ", ".join(f"{text} (first: {ids[0]})" for text, ids in without if ids)
     hint = "" if pattern else '; data.lr_pattern tells names apart, e.g. "(?P<id>.+)x4"'
     return f"{told}{hint}"

@@ -32,9 +32,10 @@ ALLOWED = {
     "sr3eval/console.py": BASICS,
     "sr3eval/arrays.py": BASICS | {"sr3eval.images"},
     "sr3eval": IMAGES,
-    "sr3eval/metrics": IMAGES | {"sr3eval.metrics"},
+    "sr3eval/features": IMAGES | {"sr3eval.features"},
+    "sr3eval/metrics": IMAGES | {"sr3eval.metrics", "sr3eval.features"},
     "sr3eval/diffusion": IMAGES | {"sr3eval.diffusion", "sr3eval.metrics"},
-    "sr3eval/benchmark": IMAGES | {"sr3eval.benchmark", "sr3eval.metrics", "sr3eval.diffusion"},
+    "sr3eval/benchmark": IMAGES | {"sr3eval.benchmark", "sr3eval.features", "sr3eval.metrics", "sr3eval.diffusion"},
     "sr3eval/cli.py": IMAGES | {"sr3eval.benchmark", "sr3eval.diffusion", "sr3eval.metrics", "sr3eval.console"},
     "baselines": {
         "baselines",

@@ -11,6 +11,7 @@ from sr3eval.benchmark.plan import Plan, plan
 from sr3eval.benchmark.progress import Tell, silent
 from sr3eval.benchmark.score import score
 from sr3eval.benchmark.scores import read_run
+from sr3eval.benchmark.summary import summarise
 
 
 def run(config: RunConfig, out: Path, cache: Path | None = None, tell: Tell = silent) -> pd.DataFrame:
@@ -28,7 +29,7 @@ def finish(planned: Plan, tell: Tell = silent) -> pd.DataFrame:
     make(planned, tell)
     score(planned, tell)
     scores = read_run(planned.folder.path)
-    results = table.summarise(scores, {metric.name: metric.convention for metric in planned.metrics()})
+    results = summarise(scores, {metric.name: metric.convention for metric in planned.metrics()})
     table.write(results, planned.folder.path)
     report.write(planned.folder.path, planned.config, results, scores, planned.folder.path)
     return results

@@ -150,7 +150,7 @@ class RunConfig:
         if given != {self.task.lr == "files"}:
             raise UserError(
                 f'task "{self.task.name}" makes its inputs of HR images: write [task], scale = {self.task.scale}, '
-                "lr = \"files\" where every set has lr_images"
+                'lr = "files" where every set has lr_images'
                 if True in given
                 else 'task.lr = "files": data.lr_images is missing'
             )

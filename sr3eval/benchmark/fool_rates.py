@@ -72,7 +72,9 @@ def add_fool_rates(
     return pd.concat([results, added[[column for column in results if column in added]]], ignore_index=True)
 
 
-def _rows(metric: str, label: str, rates: pd.DataFrame, comparisons: pd.DataFrame, rest: str) -> list[dict[str, object]]:
+def _rows(
+    metric: str, label: str, rates: pd.DataFrame, comparisons: pd.DataFrame, rest: str
+) -> list[dict[str, object]]:
     """Rows of the study's Task-1 or Task-2 at one viewing time; the best is the highest rate."""
     best = rates.loc[rates["fool_rate"].idxmax(), "model"] if rates["fool_rate"].notna().any() else None
     subjects, images = (_range(rates[column]) for column in ("subjects", "images"))

@@ -46,7 +46,9 @@ def prepare(plan: Plan, tell: Tell) -> None:
         paths = {name: folder.image(name, image.image_id) for name in ((HR, LR) if plan.has_hr else (LR,))}
         if not all(path.exists() for path in paths.values()):
             with threads(1):
-                hr, lr = image.pair.load(plan.task, image.size, stable_hash("degrade", plan.config.seed, image.image_id))
+                hr, lr = image.pair.load(
+                    plan.task, image.size, stable_hash("degrade", plan.config.seed, image.image_id)
+                )
                 for name, path in paths.items():
                     picture = lr if name == LR else hr
                     assert picture is not None

@@ -97,7 +97,8 @@ def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
     Raises UserError for a bad config, data, method or metric, and for a folder that holds something else.
     """
     config, folder = resolved(config), RunFolder(out)
-    check_metrics_fit(config)
+    if not config.has_hr and any(method.kind == REFERENCE for method in config.method):
+        raise UserError("reference: is the HR images, and this run has none")
     found = [_find(config, data, folder) for data in config.data]
     images = tuple(image for part in found for image in part.images)
     left_out = LeftOut(
@@ -121,7 +122,11 @@ def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
 
 def sha256_of(images: Sequence[RunImage]) -> str:
     """Of the ids and files of images."""
-    files = {f"{side}/{image.image_id}": path for image in images for side, path in (("hr", image.pair.hr), ("lr", image.pair.lr))}
+    files = {
+        f"{side}/{image.image_id}": path
+        for image in images
+        for side, path in (("hr", image.pair.hr), ("lr", image.pair.lr))
+    }
     return digest_of({name: path for name, path in files.items() if path is not None})
 
 
@@ -147,20 +152,6 @@ def load_metrics(config: RunConfig) -> list[Metric]:
     return loaded
 
 
-def check_metrics_fit(config: RunConfig) -> None:
-    """UserError for metrics, and for the reference, that need the HR images that a run has not."""
-    if config.has_hr:
-        return
-    if any(method.kind == REFERENCE for method in config.method):
-        raise UserError("reference: is the HR images, and this run has none")
-    needy = [metric.name for metric in load_metrics(config) if metric.convention.needs_hr]
-    if needy:
-        raise UserError(
-            f"{', '.join(needy)}: need HR images, and this run has none (data.images); take metrics without reference, "
-            "such as niqe, brisque or consistency"
-        )
-
-
 @dataclass(frozen=True)
 class _Found:
     """A data set's images in the run, the sizes of all that it could have, and those left out."""
@@ -181,7 +172,9 @@ def _find(config: RunConfig, data: DataConfig, folder: RunFolder) -> _Found:
     sizes = {image_id: pair.size(config.task, data.crop) for image_id, pair in readable.items()}
     kept = [image_id for image_id, pair in readable.items() if pair.is_large_enough(config.task)]
     if readable and not kept:
-        raise UserError(f"{data.where}: all of {number(len(readable), 'image')} are below {config.task.smallest} pixels")
+        raise UserError(
+            f"{data.where}: all of {number(len(readable), 'image')} are below {config.task.smallest} pixels"
+        )
     chosen = (choose if data.select == "hash" else first)(kept, data.limit)
     if config.on_error == "skip":
         new = [i for i in chosen if not folder.image(HR, data.prefixed(i)).exists()]
@@ -190,9 +183,7 @@ def _find(config: RunConfig, data: DataConfig, folder: RunFolder) -> _Found:
     if not ids:
         raise UserError(f"{data.where}: none of its images can be read")
     left_out = LeftOut(len(readable) - len(kept), {data.prefixed(i): why for i, why in skipped.items()})
-    return _Found(
-        _run_images(data, ids, pairs, sizes), {data.prefixed(i): size for i, size in sizes.items()}, left_out
-    )
+    return _Found(_run_images(data, ids, pairs, sizes), {data.prefixed(i): size for i, size in sizes.items()}, left_out)
 
 
 def _run_images(
@@ -216,12 +207,16 @@ def _run_images(
 
 
 def check_scorable(config: RunConfig, images: Sequence[RunImage]) -> None:
-    """Score grey images of the smallest and the largest size, so that a metric says before any work what it cannot."""
-    ends = sorted({image.size for image in images}, key=lambda size: (min(size), size))
+    """Raise UserError for a metric that cannot score the run: by its own word, and tried on grey images.
+
+    These are of the smallest and the largest size, so that a metric says before any work what it cannot.
+    """
     labelled = all(image.label is not None for image in images)
-    counts = [sum(image.dataset == (data.name or "") for image in images) for data in config.data]
-    for metric in load_metrics(config):
-        metric.check(min(counts), labelled)
+    for dataset in dict.fromkeys(image.dataset for image in images):
+        sizes = [image.size for image in images if image.dataset == dataset]
+        for metric in load_metrics(config):
+            metric.check(len(sizes), labelled, config.has_hr, set(sizes))
+    ends = sorted({image.size for image in images}, key=lambda size: (min(size), size))
     for size in dict.fromkeys((ends[0], ends[-1])):
         hr, lr = (torch.full((1, 3, *(side // by for side in size)), 0.5) for by in (1, config.task.scale))
         for metric in load_metrics(config):

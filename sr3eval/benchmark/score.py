@@ -170,7 +170,9 @@ def _environment(plan: Plan) -> dict[str, object]:
         "unreadable": dict(plan.left_out.unreadable),
         "warnings": {name: of.warning for name, of in facts.items() if of.warning},
         "sha256": {name: dict(of.checksums) for name, of in facts.items() if of.checksums},
-        "methods": {name: said for method in plan.config.method if (said := _said(plan, method)) for name in [method.name]},
+        "methods": {
+            name: said for method in plan.config.method if (said := _said(plan, method)) for name in [method.name]
+        },
     }
 
 

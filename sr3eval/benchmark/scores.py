@@ -17,8 +17,8 @@ from sr3eval.errors import UserError
 from sr3eval.metrics import Convention
 
 Conventions = Mapping[str, Convention]  # by metric id
-TEXTS = ("task", "method", "image_id", "metric", "group", "left_out", "dataset", "version", "unit", "label")
-WRITTEN = ["label", "unit", "decimals", "version", "ceiling"]  # columns of results.csv that are a metric's
+TEXTS = ("task", "method", "image_id", "metric", "group", "left_out", "dataset", "version", "unit", "label", "sample")
+WRITTEN = ["label", "unit", "decimals", "version", "ceiling", "sample"]  # columns of results.csv that are a metric's
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,11 @@ def _read_environment(run: RunFolder) -> dict[str, Any]:
     """environment.json, with the number of images left out and the sha256 of each data set in it."""
     try:
         environment: dict[str, Any] = json.loads(run.environment.read_text(encoding="utf-8"))
-        return {"datasets": {"": environment["images_sha256"]}} | environment | {
-            "left_out_too_small": environment["left_out_too_small"]
-        }
+        return (
+            {"datasets": {"": environment["images_sha256"]}}
+            | environment
+            | {"left_out_too_small": environment["left_out_too_small"]}
+        )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{run.environment}: not that of a finished run ({type(error).__name__}: {error})") from None
 

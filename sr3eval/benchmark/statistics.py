@@ -27,9 +27,7 @@ def load_network(name: NetworkName, resize: Resize, weights: str | None) -> Netw
     return inception(weights, resize) if name == "inception" else efficientnet_lite0()
 
 
-def statistics(
-    images: Path, task_name: str, network: Network, out: Path, batch_size: int, tell: Tell = silent
-) -> None:
+def statistics(images: Path, task_name: str, network: Network, out: Path, batch_size: int, tell: Tell = silent) -> None:
     """Write the statistics of all images below a folder, prepared as the HR targets of a task, to the .npz `out`.
 
     The state is saved to OUT.partial now and then: the same call goes on, and gives the same bytes. Raises UserError

@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from sr3eval.benchmark.intervals import LEVEL
 from sr3eval.benchmark.fool_rates import INTERVAL
+from sr3eval.benchmark.intervals import LEVEL
 from sr3eval.benchmark.summary import MEAN, SCORED, SET, is_reference, with_dataset
 from sr3eval.errors import number
 from sr3eval.files import atomic_write
@@ -415,7 +415,9 @@ def _latex_table(task: str, results: pd.DataFrame, config: TableConfig, several:
     wide = width > LATEX_COLUMN if config.wide is None else config.wide
     environment = "table*" if wide else "table"
     label = (f"{config.label}-{task}" if several else config.label) if config.label else f"tab:{task}"
-    remarks = [*legend(results), *notes(results)] if config.intervals else _unmarked([*legend(results), *notes(results)])
+    remarks = (
+        [*legend(results), *notes(results)] if config.intervals else _unmarked([*legend(results), *notes(results)])
+    )
     lines = [
         r"% \usepackage{booktabs}",
         *([f"% About {width:.0f} pt wide: more than most pages are."] if width > LATEX_LINE else []),
@@ -506,7 +508,7 @@ def as_json(results: pd.DataFrame) -> str:
 def _plain(value: Any) -> Any:
     """A cell of a table as JSON has it."""
     value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) or value is pd.NA else value
+    return None if (isinstance(value, float) and not math.isfinite(value)) or value is pd.NA else value
 
 
 def write(results: pd.DataFrame, folder: Path, config: TableConfig | None = None) -> None:

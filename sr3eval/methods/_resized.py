@@ -37,11 +37,15 @@ class Resized(Method):
     def _check_end(self, task: Task) -> None:
         """Raise UserError unless the path ends at the task's size."""
         if task.side is None:
-            raise UserError(f'path: {list(self.path)} must end in "bicubic", since {task.name} takes images of any size')
+            raise UserError(
+                f'path: {list(self.path)} must end in "bicubic", since {task.name} takes images of any size'
+            )
         side = task.lr_size
         for step in self.path:
             if step == "method" and self.method.lr_size not in (None, side):
-                raise UserError(f"path: {list(self.path)} gives {side} pixels to a method that takes {self.method.lr_size}")
+                raise UserError(
+                    f"path: {list(self.path)} gives {side} pixels to a method that takes {self.method.lr_size}"
+                )
             side = side * (self.method.scale or task.scale) if step == "method" else _side(step) or task.side
         if side != task.side:
             raise UserError(

@@ -1,15 +1,16 @@
 """Metrics of a whole set of images: what they add up, block by block, and the jackknife over the blocks."""
 
+import copy
 import functools
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeVar
 
 from torch import Tensor
 
 from sr3eval.errors import UserError, number
-from sr3eval.metrics import Batch, Estimate, Result, refuse_twice
+from sr3eval.metrics._contract import Batch, Convention, Estimate, Named, Result, refuse_twice
 
 
 class Summary(Protocol):
@@ -61,59 +62,48 @@ Features = Callable[[Tensor], Tensor]
 Value = tuple[float, dict[str, float]]
 
 
-class SetMetric:
+class SetMetric(Named):
     """A Metric of the features of all outputs, compared with those of a reference set or with none.
 
     features: images [N, 3, H, W] to [N, d]. empty: makes the Summary of no images. evaluate(own, reference) gets
     summaries by block and returns the value and the value without each block; its reference is a mapping for HR twins,
-    else `fixed`. minimum: of images.
+    where the convention needs HR, else `fixed`. minimum: of images.
     """
 
     def __init__(
         self,
-        name: str,
-        higher_is_better: bool,
-        settings: str,
+        convention: Convention,
         features: Features,
         empty: Callable[[], Summary],
         evaluate: Callable[[Mapping[str, Any], Any], Value],
         *,
         fixed: Any = None,
-        needs_hr: bool = False,
         minimum: int = 2,
     ) -> None:
-        self.name, self.higher_is_better, self.settings = name, higher_is_better, settings
+        self.convention = convention
         self.features, self.empty, self.evaluate = features, empty, evaluate
-        self.fixed, self.needs_hr, self.minimum = fixed, needs_hr, minimum
+        self.fixed, self.minimum = fixed, minimum
         self.state = SetState(Pool(), Pool())
 
-    def check(self, n: int, labelled: bool) -> None:
-        """Refuse a run of too few images."""
+    def check(self, n: int, labelled: bool, hr: bool = True, sizes: Collection[tuple[int, int]] = ()) -> None:
+        """Refuse a run of too few images, or without the HR images that it needs."""
+        self.convention.check(hr=hr, lr=True, labels=labelled)
         if n < self.minimum:
             raise UserError(f"{self.name}: {number(n, 'image')}; at least {self.minimum} are needed")
 
     def fresh(self) -> "SetMetric":
         """The same metric for other outputs: the reference's pool is shared, so HR images are looked at once."""
-        other = SetMetric(
-            self.name,
-            self.higher_is_better,
-            self.settings,
-            self.features,
-            self.empty,
-            self.evaluate,
-            fixed=self.fixed,
-            needs_hr=self.needs_hr,
-            minimum=self.minimum,
-        )
+        other = copy.copy(self)
         other.state = SetState(Pool(), self.state.reference)
         return other
 
     def update(self, batch: Batch) -> None:
         """Add a batch. Raises UserError for an image that was scored before."""
+        self.convention.check(hr=batch.hr is not None, lr=batch.lr is not None, labels=batch.labels is not None)
         refuse_twice(self.name, self.state.own.ids, set(batch.ids))
         self.state.own.add(batch, self.features(batch.sr), self.empty)
-        if self.needs_hr and not self._known(set(batch.ids)):
-            self.state.reference.add(batch, self.features(batch.hr), self.empty)
+        if self.convention.needs_hr and not self._known(set(batch.ids)):
+            self.state.reference.add(batch, self.features(batch.pair[1]), self.empty)
 
     def merge(self, other: Self) -> None:
         """Add another shard's images."""
@@ -135,8 +125,8 @@ class SetMetric:
         if not own:
             raise UserError(f"{self.name}: no images to score")
         n = sum(summary.n for summary in own.values())
-        self.check(len(self.state.own.ids), labelled=False)
-        value, without = self.evaluate(own, self.state.reference.blocks if self.needs_hr else self.fixed)
+        self.check(len(self.state.own.ids), labelled=True)
+        value, without = self.evaluate(own, self.state.reference.blocks if self.convention.needs_hr else self.fixed)
         estimates = {block: Estimate(v, n - own[block].n) for block, v in sorted(without.items())}
         return Result(value, n, without=estimates)
 

@@ -1,5 +1,6 @@
 """Fréchet inception distance (Heusel et al. 2017)."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -8,10 +9,10 @@ import scipy.linalg
 import torch
 
 from sr3eval.errors import UserError
-from sr3eval.metrics._moments import Array, Moments
-from sr3eval.metrics._networks import Network, Resize, inception
-from sr3eval.metrics._sets import SetMetric, leave_one_out
-from sr3eval.metrics._statistics import Statistics, load_statistics
+from sr3eval.features.moments import Array, Moments
+from sr3eval.features.networks import Network, Resize, efficientnet_lite0, inception
+from sr3eval.features.statistics import Statistics, load_statistics
+from sr3eval.metrics import Convention, SetMetric, leave_one_out
 
 ROOT_ERROR = 1e-7  # relative: where rounding may do more to a sum of roots of eigenvalues, singular values are taken
 
@@ -75,29 +76,45 @@ def distance(own: Moments, reference: _Reference) -> float:
     return frechet_distance(*own.statistics(), *reference.statistics())
 
 
-def frechet_metric(name: str, network: Network, reference: str, note: str) -> SetMetric:
-    """A Fréchet distance over the network's pooled features; see `build` for `reference`."""
-    statistics: Statistics | None = None
-    against = "HR of the same images"
-    if reference != "hr":
-        if Path(reference).suffix != ".npz":
-            raise UserError(
-                f'{name}: reference = "{reference}": "hr", or an .npz file, which '
-                "`python benchmark.py statistics FOLDER --task TASK --out FILE.npz` makes of a folder"
-            )
-        statistics = load_statistics(Path(reference), network.identity, network.dimensions)
-        against, name = statistics.description, f"{name}_{Path(reference).stem}"
-    settings = f"{note}{network.identity}; reference: {against}; biased upwards at small N"
-    evaluate = leave_one_out(distance, minimum=2)
-    return SetMetric(
-        name, False, settings, network.pooled, Moments, evaluate, fixed=statistics, needs_hr=not statistics
-    )
-
-
 def build(*, reference: str = "hr", resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
     """FID against the HR images of the run ("hr"), or against statistics in an .npz file (say of a training set).
 
     Statistics are ours (`benchmark.py statistics`), pytorch-fid's or clean-fid's; against a file the id is
-    fid_FILE. resize, weights: see `_networks.inception`.
+    fid_FILE. resize, weights: see `networks.inception`.
     """
-    return frechet_metric("fid", inception(weights, resize), reference, "")
+    return _metric("fid", "FID", inception(weights, resize), reference)
+
+
+def build_fd_efficientnet_lite0(*, reference: str = "hr") -> SetMetric:
+    """Fréchet distance of EfficientNet-Lite0's pooled features (1280-d): not FID, but it needs no download."""
+    network = efficientnet_lite0()
+    metric = _metric("fd_efficientnet_lite0", "FD, EfficientNet-Lite0", network, reference)
+    metric.convention = replace(metric.convention, settings=f"not FID: {metric.convention.settings}", decimals=1)
+    return metric
+
+
+def _metric(name: str, label: str, network: Network, reference: str) -> SetMetric:
+    statistics: Statistics | None = None
+    against = "HR of the same images"
+    if reference != "hr":
+        statistics = _load_reference(name, Path(reference), network)
+        against = statistics.description
+        name, label = f"{name}_{Path(reference).stem}", f"{label} ({Path(reference).stem})"
+    convention = Convention(
+        name=name,
+        label=label,
+        higher_is_better=False,
+        settings=f"{network.identity}; reference: {against}; biased upwards at small N",
+        decimals=2,
+        needs_hr=statistics is None,
+    )
+    return SetMetric(convention, network.pooled, Moments, leave_one_out(distance, minimum=2), fixed=statistics)
+
+
+def _load_reference(name: str, path: Path, network: Network) -> Statistics:
+    if path.suffix != ".npz":
+        raise UserError(
+            f'{name}: reference = "{path}": "hr", or an .npz file, which '
+            "`python benchmark.py statistics FOLDER --task TASK --out FILE.npz` makes of a folder"
+        )
+    return load_statistics(path, network.identity, network.dimensions)

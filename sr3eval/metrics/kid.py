@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sr3eval.metrics._moments import Array
-from sr3eval.metrics._networks import Resize, inception
-from sr3eval.metrics._rows import LIMIT, Rows
-from sr3eval.metrics._sets import SetMetric, Value
+from sr3eval.features.moments import Array
+from sr3eval.features.networks import Resize, inception
+from sr3eval.features.rows import LIMIT, Rows
+from sr3eval.metrics import Convention, SetMetric
+from sr3eval.metrics._sets import Value
 
 
 def kernel_sums(x: Sequence[Array], y: Sequence[Array]) -> Array:
@@ -60,4 +61,5 @@ def build(*, resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
         f"x 1e3, {network.identity}; cubic kernel, unbiased, all pairs of at most {LIMIT} images a jackknife block; "
         "reference: HR of the same images"
     )
-    return SetMetric("kid", False, settings, network.pooled, Rows, evaluate, needs_hr=True)
+    convention = Convention(name="kid", label="KID ×10³", higher_is_better=False, settings=settings, decimals=2)
+    return SetMetric(convention, network.pooled, Rows, evaluate)

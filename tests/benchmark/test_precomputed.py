@@ -280,7 +280,9 @@ def test_the_folders_of_outputs_tell_images_of_one_name_apart(tmp_path):
     known = ["Set5/baby", "Set14/baby"]
     path = folder(tmp_path / "vis", ["Set5/baby/baby_x.png", "Set14/baby/baby_x.png"])
     outputs = checked(path, "(?P<id>.+)_x", known, known)
-    assert torch.equal(outputs.lookup("Set5/baby", NO_HR), picture(0)) and torch.equal(outputs.lookup("Set14/baby", NO_HR), picture(1))
+    assert torch.equal(outputs.lookup("Set5/baby", NO_HR), picture(0)) and torch.equal(
+        outputs.lookup("Set14/baby", NO_HR), picture(1)
+    )
 
 
 def test_a_pattern_without_folders_finds_files_in_them(tmp_path):

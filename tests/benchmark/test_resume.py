@@ -17,7 +17,7 @@ from sr3eval.benchmark.progress import silent
 from sr3eval.benchmark.score import _Scorer
 from sr3eval.errors import UserError
 from sr3eval.images import load, save
-from sr3eval.metrics import _networks
+from sr3eval.features import networks
 
 IDS = [f"{group}/{index}" for group in "ab" for index in range(3)]
 NOISY = """
@@ -54,7 +54,7 @@ class Halves(torch.nn.Module):
 @pytest.fixture
 def quick_features(monkeypatch):
     """In place of EfficientNet."""
-    network = _networks.Network("halves", 8, Halves(), lambda x: x, lambda module, x: (module(x), module(x)))
+    network = networks.Network("halves", 8, Halves(), lambda x: x, lambda module, x: (module(x), module(x)))
     monkeypatch.setattr("sr3eval.metrics.fid.efficientnet_lite0", lambda: network)
 
 

@@ -263,9 +263,7 @@ def told(planned, stage):
 def test_what_a_method_says_of_its_images_is_kept_and_counted(world, tmp_path):
     settings = config(world, metrics=["psnr"], method=[{"name": "mine", "python": f"{world / 'mine.py'}:noting"}])
     planned = plan(RunConfig.parse(settings), tmp_path / "first", tmp_path / "cache")
-    assert told(planned, "mine") == (
-        [0, 1.5, 3, 3, 4.5, 6, 6, 7.5, 9, 9, 9.5, 10, 10]
-    )
+    assert told(planned, "mine") == ([0, 1.5, 3, 3, 4.5, 6, 6, 7.5, 9, 9, 9.5, 10, 10])
     notes = {}
     for image_id in [image.image_id for image in planned.images]:
         seed, path = stable_hash(0, image_id), tmp_path / "first" / "images" / "mine" / f"{image_id}.json"

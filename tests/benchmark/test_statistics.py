@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from sr3eval.features.moments import Moments
 
 from sr3eval import metrics
 from sr3eval.benchmark import statistics as stats
 from sr3eval.errors import UserError
 from sr3eval.images import load, save
-from sr3eval.metrics import Batch, _networks
-from sr3eval.metrics._moments import Moments
+from sr3eval.features import networks
+from sr3eval.metrics import Batch
 
 
 class Halves(torch.nn.Module):
@@ -20,7 +21,7 @@ class Halves(torch.nn.Module):
 
 
 def network(identity="halves"):
-    return _networks.Network(identity, 8, Halves(), lambda x: x, lambda module, x: (module(x), module(x)))
+    return networks.Network(identity, 8, Halves(), lambda x: x, lambda module, x: (module(x), module(x)))
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sr3eval.device import all_threads, default_device
 from sr3eval.errors import UserError
+from sr3eval.features.weights import Weights, find, read
 from sr3eval.images import bicubic_up, to_uint8
-from sr3eval.metrics._weights import Weights, find, read
 
 Resize = Literal["tf1", "pytorch_fid", "clean"]
 INCEPTION_SIDE = 299
