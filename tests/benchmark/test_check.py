@@ -207,3 +207,9 @@ def test_the_sets_have_names(folder):
         "urban100": (100, [2, 3, 4]),
         "manga109": (109, [2, 3, 4]),
     }
+
+
+def test_the_number_of_images_counts_even_where_their_mean_is_right(photos, folder):
+    for name in PHOTOS:
+        (folder / f"{name} again.png").write_bytes((folder / f"{name}.png").read_bytes())
+    assert refused("photos", folder)[4] == "- it holds 6 images, and Photos has 3, of HR alone"
