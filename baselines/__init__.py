@@ -2,7 +2,6 @@
 
 import importlib
 import pkgutil
-from pathlib import Path
 from typing import Any
 
 from sr3eval.config import check_call
@@ -28,6 +27,5 @@ def load(name: str, **options: Any) -> Method:
     Raises UserError for options that it does not have or of another type, as a config would.
     """
     build = builder(name)
-    plain = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
-    method: Method = build(**check_call(build, plain, f'baseline "{name}"'))
+    method: Method = build(**check_call(build, options, f'baseline "{name}"'))
     return method

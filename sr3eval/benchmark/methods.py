@@ -1,5 +1,6 @@
 """From a [[method]] of a config to something that gives images."""
 
+import functools
 import importlib.util
 import inspect
 import os
@@ -220,9 +221,9 @@ def build(config: MethodConfig, task: Task, kinds: Kinds) -> Contender:
     builder = _builder(config, kinds)
     parameters = inspect.signature(builder).parameters
     takes_task = "task" in parameters and (not config.path or parameters["task"].default is inspect.Parameter.empty)
-    given = {"task": task} if takes_task else {}
     _refuse_the_tasks(config, parameters, task)
-    contender = builder(**check_call(builder, config.options | given, f'method "{config.name}"'))
+    builder = functools.partial(builder, task=task) if takes_task else builder
+    contender = builder(**check_call(builder, config.options, f'method "{config.name}"'))
     if config.path:
         if not isinstance(contender, Method):
             raise UserError(f'method "{config.name}": {config.kind} takes no path')

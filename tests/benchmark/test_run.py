@@ -1,5 +1,6 @@
 """benchmark.py from the outside: a run, its files, its resumption, and everything that can be wrong with its input."""
 
+import functools
 import inspect
 import json
 import math
@@ -582,7 +583,7 @@ def test_configs_are_valid(path):
     for method in settings.method:
         builder = kinds()[method.kind]()
         given = {"task": tasks.get(settings.task)} if "task" in inspect.signature(builder).parameters else {}
-        check_call(builder, method.options | given, method.name)
+        check_call(functools.partial(builder, **given), method.options, method.name)
     for name, options in settings.metrics:
         check_call(metrics.builder(name), options, name)
 
