@@ -21,8 +21,7 @@ T = TypeVar("T")
 
 PACKAGE_PREFIX = "sr3eval:"
 SPREAD = "spread"  # Annotated[Dataclass, SPREAD]: a parameter whose fields stand among the options themselves
-STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
-EXPECTED = {
+EXPECTED = {  # by pydantic's type of error
     "int_type": "a whole number",
     "float_type": "a number",
     "string_type": "a string",
@@ -30,6 +29,7 @@ EXPECTED = {
     "tuple_type": "a list",
     "dict_type": "a table",
     "dataclass_type": "a table",
+    "needs_python_object": "a Python object, which TOML cannot hold",
 }
 
 
@@ -73,63 +73,58 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
 
     `where` names the table in error messages. Raises UserError for an unknown or missing key or a wrong type.
     """
-    return convert(cls, data, where)
+    return _convert(cls, data, where)
 
 
-def convert(kind: Any, value: Any, where: str) -> Any:
-    """Convert a TOML value to the type `kind` (lists to tuples, whole numbers to float) or raise UserError."""
+def _convert(kind: Any, value: Any, where: str) -> Any:
     if kind in (Any, inspect.Parameter.empty):
         return value
-    try:  # strict as for JSON: it has neither tuples nor dataclasses, so that lists and tables stand for them
-        return _adapter(kind).validate_json(to_json([value], inf_nan_mode="constants"))[0]
+    data = {where: value}
+    try:  # as JSON, where even strict types take lists for tuples and tables for dataclasses
+        return _adapter(kind).validate_json(to_json(data, inf_nan_mode="constants"))[where]
+    except ValidationError as error:
+        raise UserError(_explain(error.errors(), {where: kind}, data)) from None
     except PydanticSerializationError as error:
         raise UserError(f'"{where or "config"}" holds what TOML cannot: {error}') from None
-    except ValidationError as error:
-        raise UserError(_explain(error.errors(), kind, value, where)) from None
 
 
 @functools.cache
-def _adapter(kind: Any) -> TypeAdapter[list[Any]]:
-    """Validates a list of one `kind`: a dataclass by itself would not take STRICT."""
-    return TypeAdapter(list[kind], config=STRICT)
+def _adapter(kind: Any) -> TypeAdapter[dict[str, Any]]:
+    """Validates a table of `kind`, as a dataclass by itself would take no ConfigDict."""
+    return TypeAdapter(dict[str, kind], config=ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True))
 
 
-def _explain(errors: Sequence[ErrorDetails], kind: Any, value: Any, where: str) -> str:
-    """The outermost error; an unknown key goes before a missing one, which it may be a misspelling of."""
-    error = min(errors, key=lambda error: (error["type"] != "unexpected_keyword_argument", len(error["loc"])))
-    *parents, key = error["loc"]
-    path, given = _path(where, error["loc"], value), error["input"]
-    same = [other for other in errors if _path(where, other["loc"], value) == path]  # one a member of a union
-    if error["type"] == "unexpected_keyword_argument":
-        return f'unknown key "{path}": {nearest(str(key), _hints(kind, parents))}'
-    if error["type"] == "missing":
-        return f'missing key "{_join(path, key)}"'
-    if same[-1]["type"] == "literal_error":
-        valid = re.split(", | or ", same[-1]["ctx"]["expected"].replace("'", ""))
+def _explain(errors: Sequence[ErrorDetails], hints: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """One of the errors; an unknown key goes before a missing one, which it may be a misspelling of."""
+    order = {"unexpected_keyword_argument": 0, "missing": 1}
+    error = min(errors, key=lambda error: (order.get(error["type"], 2), -len(error["loc"])))
+    path, keys = _locate(error, hints, data)
+    match error["type"]:
+        case "unexpected_keyword_argument":
+            return f'unknown key "{path}": {nearest(str(error["loc"][-1]), keys)}'
+        case "missing":
+            return f'missing key "{_join(path, error["loc"][-1])}"'
+        case "value_error" | "json_invalid":
+            return f'"{path}": {error["msg"]}'
+    given, members = error["input"], [other for other in errors if _locate(other, hints, data)[0] == path]  # of a union
+    if members[-1]["type"] == "literal_error":
+        valid = re.split(", | or ", members[-1]["ctx"]["expected"].replace("'", ""))
         return f'"{path}" is {given!r}: {nearest(str(given), valid)}'
-    if error["msg"].startswith("Input should be "):
-        expected = [EXPECTED.get(e["type"], e["msg"].removeprefix("Input should be ")) for e in same]
-        return f'"{path}" must be {" or ".join(expected)}, not {given!r}'
-    return f'"{path}": {error["msg"]}'
+    expected = (EXPECTED.get(member["type"], member["msg"].removeprefix("Input should be ")) for member in members)
+    return f'"{path}" must be {" or ".join(expected)}, not {given!r}'
 
 
-def _path(where: str, location: Sequence[int | str], value: Any) -> str:
-    """The keys of `location` that lead into `value`; pydantic adds the members of unions."""
-    for key in location[1:]:
-        with suppress(LookupError, TypeError):
-            value = value[key]
-            where = _join(where, key)
-    return where
-
-
-def _hints(kind: Any, location: Sequence[int | str]) -> dict[str, Any]:
-    """The fields, with their types, of the dataclass at `location`."""
-    hints: dict[Any, Any] = {0: kind}
-    for key in location:
+def _locate(error: ErrorDetails, hints: Mapping[Any, Any], data: Any) -> tuple[str, Iterable[str]]:
+    """The path to an error in `data`, and the keys of the dataclass that it lies in."""
+    path = ""
+    for key in error["loc"]:
         hint = hints.get(key)
         for table in filter(dataclasses.is_dataclass, (hint, *typing.get_args(hint))):
             hints = typing.get_type_hints(table)
-    return hints
+        with suppress(LookupError, TypeError):  # pydantic adds the members of unions
+            data = data[key]
+            path = _join(path, key)
+    return path, hints
 
 
 def _join(where: str, key: int | str) -> str:
@@ -138,25 +133,19 @@ def _join(where: str, key: int | str) -> str:
     return f"{where}.{key}" if where else key
 
 
-def check_keys(data: Mapping[str, Any], valid: Iterable[str], where: str) -> None:
-    """Raise UserError for the first key of `data` that is not valid, naming the nearest valid one."""
-    valid = list(valid)
-    for key in data:
-        if key not in valid:
-            raise UserError(f'unknown key "{_join(where, key)}": {nearest(key, valid)}')
-
-
 def check_call(function: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Check `options` against the keyword parameters of `function`, by name and annotated type."""
-    parameters, spread = _parameters(function), _spread(function)
-    if not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values()):
-        check_keys(options, parameters, where)
+    parameters, called = _parameters(function), {}
+    others = next((p for p in parameters.values() if p.kind is p.VAR_KEYWORD), None)
+    for key, value in options.items():
+        parameter = parameters.get(key, others)
+        if parameter is None:
+            raise UserError(f'unknown key "{_join(where, key)}": {nearest(key, parameters)}')
+        called[key] = _convert(parameter.annotation, value, _join(where, key))
     for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in options:
+        if name not in called and parameter.default is parameter.empty and parameter is not others:
             raise UserError(f'missing key "{_join(where, name)}"')
-    hints = {name: parameter.annotation for name, parameter in parameters.items()}
-    called = {name: convert(hints.get(name, Any), value, _join(where, name)) for name, value in options.items()}
-    for name, cls in spread.items():
+    for name, cls in _spread(function).items():
         called[name] = cls(**{key: called.pop(key) for key in _parameters(cls) if key in called})
     return called
 
@@ -167,17 +156,15 @@ def defaults(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The keyword parameters of `function`, with the fields of a SPREAD dataclass in its place."""
-    spread = _spread(function)
-    own = inspect.signature(function, eval_str=True).parameters
-    named = {name: p for name, p in own.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    fields = {name: p for cls in spread.values() for name, p in _parameters(cls).items()}
-    return {name: p for name, p in named.items() if name not in spread} | fields
+    """The parameters of `function`, with the fields of SPREAD dataclasses in their place."""
+    own, spread = dict(inspect.signature(function, eval_str=True).parameters), _spread(function)
+    fields = [_parameters(cls) for cls in spread.values()]
+    return {name: p for table in (own, *fields) for name, p in table.items() if name not in spread}
 
 
 def _spread(function: Callable[..., Any]) -> dict[str, type]:
     """The dataclasses of the parameters that are annotated as SPREAD."""
-    hints = {name: p.annotation for name, p in inspect.signature(function, eval_str=True).parameters.items()}
+    hints = {p.name: p.annotation for p in inspect.signature(function, eval_str=True).parameters.values()}
     return {name: hint.__origin__ for name, hint in hints.items() if SPREAD in getattr(hint, "__metadata__", ())}
 
 
