@@ -95,9 +95,10 @@ def _adapter(kind: Any) -> TypeAdapter[dict[str, Any]]:
 
 
 def _explain(errors: Sequence[ErrorDetails], hints: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """One of the errors; an unknown key goes before a missing one, which it may be a misspelling of."""
-    order = {"unexpected_keyword_argument": 0, "missing": 1}
-    error = min(errors, key=lambda error: (order.get(error["type"], 2), -len(error["loc"])))
+    """The outermost unknown key, which may be a missing one misspelt; or a missing key; or the innermost wrong type."""
+    unknown = [error for error in errors if error["type"] == "unexpected_keyword_argument"]
+    others = sorted(errors, key=lambda error: (error["type"] != "missing", -len(error["loc"])))
+    error = min(unknown or others[:1], key=lambda error: len(error["loc"]))
     path, keys = _locate(error, hints, data)
     match error["type"]:
         case "unexpected_keyword_argument":

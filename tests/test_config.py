@@ -60,6 +60,7 @@ def test_reads_nested_tables_and_round_trips(tmp_path):
         ({"name": "x", "inner": 1}, '"inner" must be a table'),
         ({"naem": "x"}, 'unknown key "naem": did you mean "name"'),  # rather than that name is missing
         ({"name": "x", "zzzz": 1}, 'unknown key "zzzz": valid: inner, limit, metrics, name, sizes, steps,'),
+        ({"name": "x", "inner": {"q": 1}, "siezs": 1}, 'unknown key "siezs"'),  # the outermost one
         ({"name": None}, '"name" must be a string, not None'),
         ({"name": "x", "limit": 3.0}, '"limit" must be a whole number, not 3.0'),
         ({"name": "x", "inner": {"rate": True}}, '"inner.rate" must be a number, not True'),
