@@ -169,10 +169,9 @@ def weights(files: tuple[str, ...], extract: Path | None) -> None:
 
     Nothing is downloaded. Here means: in the folder SR3EVAL_WEIGHTS, in torch.hub's cache or in an installed package.
     """
-    from sr3eval.features.weights import folders
-
     from baselines._releases import identify, table
     from baselines._torch7 import as_safetensors
+    from sr3eval.features.weights import folders
     from sr3eval.files import atomic_write
 
     if extract is not None:
@@ -189,9 +188,8 @@ def weights(files: tuple[str, ...], extract: Path | None) -> None:
 
 def releases() -> "list[Release]":
     """Every known file of weights: of the baselines, and of the metrics' networks."""
-    from sr3eval.features.networks import INCEPTION, RESNET50
-
     from baselines._releases import RELEASES, Release
+    from sr3eval.features.networks import INCEPTION, RESNET50
     from sr3eval.metrics.lpips import BACKBONES
 
     licences = {"github.com": "Apache-2.0 (torch-fidelity)", "download.pytorch.org": "BSD-3-Clause (torchvision)"}

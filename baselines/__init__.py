@@ -1,7 +1,6 @@
 """Published super-resolution models, each loaded from the files that its authors released: one adapter a file."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from sr3eval import discovery
@@ -20,6 +19,5 @@ def load(name: str, **options: Any) -> Method:
     Raises UserError for a name or options that do not exist, and for options of another type, as a config would.
     """
     build = discovery.builder(sys.modules[__name__], name, "baseline")
-    plain = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
-    method: Method = build(**check_call(build, plain, f'baseline "{name}"'))
+    method: Method = build(**check_call(build, options, f'baseline "{name}"'))
     return method

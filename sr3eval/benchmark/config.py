@@ -1,17 +1,19 @@
 """What a benchmark run is: the dataclasses behind `benchmark.py run CONFIG`."""
 
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sr3eval import tasks
 from sr3eval.benchmark.layout import REFERENCE
-from sr3eval.config import check_keys, convert, from_dict, to_dict
+from sr3eval.config import from_dict, to_dict
 from sr3eval.errors import UserError
 from sr3eval.pairs import Crop
 from sr3eval.tasks import Task
 
+T = TypeVar("T")
 OnError = Literal["stop", "skip"]
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
 
@@ -163,23 +165,13 @@ class RunConfig:
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> "RunConfig":
         """Read a run's TOML. Raises UserError that names the unknown, missing or mistyped key."""
-        check_keys(data, ("task", "seed", "batch_size", "on_error", "metrics", "data", "method"), "")
         if isinstance(data.get("method"), dict):
             raise UserError("[method]: write [[method]], in double brackets: it is one of a list")
-        for key in ("task", "data", "metrics"):
-            if key not in data:
-                raise UserError(f'missing key "{key}"')
-        sets = data["data"] if isinstance(data["data"], list) else [data["data"]]
-        found = tuple(from_dict(DataConfig, convert(dict, table, "data"), "data") for table in sets)
-        return cls(
-            task=_task(data["task"], found),
-            data=found,
-            method=tuple(map(_method, convert(tuple[dict[str, Any], ...], data.get("method", []), "method"))),
-            metrics=tuple(map(_metric, convert(tuple[str | dict[str, Any], ...], data["metrics"], "metrics"))),
-            seed=convert(int, data.get("seed", 0), "seed"),
-            batch_size=convert(int, data.get("batch_size", 16), "batch_size"),
-            on_error=convert(OnError, data.get("on_error", "stop"), "on_error"),
-        )
+        tables = from_dict(_Tables, data)
+        sets = tables.data if isinstance(tables.data, tuple) else (tables.data,)
+        methods, metrics = tuple(map(_method, tables.method)), tuple(map(_metric, tables.metrics))
+        task = _task(tables.task, sets)
+        return cls(task, sets, methods, metrics, tables.seed, tables.batch_size, tables.on_error)
 
     def plain(self) -> dict[str, Any]:
         """The resolved config as TOML values; `parse` reads it back."""
@@ -195,36 +187,59 @@ class RunConfig:
         }
 
 
-def _task(value: Any, sets: tuple[DataConfig, ...]) -> Task:
+@dataclass(frozen=True)
+class _Tables:
+    """A run's TOML as it is written, before its [[method]]s and metrics are told from their options."""
+
+    task: str | dict[str, Any]
+    data: DataConfig | tuple[DataConfig, ...]
+    metrics: tuple[str | dict[str, Any], ...]
+    method: tuple[dict[str, Any], ...] = ()
+    seed: int = 0
+    batch_size: int = 16
+    on_error: OnError = "stop"
+
+
+def _task(value: str | dict[str, Any], sets: tuple[DataConfig, ...]) -> Task:
     """The task of that name, or the one that a [task] table describes; its inputs are the data's, where it has them."""
     if isinstance(value, str):
         return tasks.get(value)
-    table = convert(dict, value, "task")
     given = any(data.lr_images is not None for data in sets)
-    task = from_dict(Task, {"name": f"x{table.get('scale')}", "lr": "files" if given else "bicubic"} | table, "task")
+    table = {"name": f"x{value.get('scale')}", "lr": "files" if given else "bicubic"} | value
+    task = from_dict(Task, table, "task")
     if tasks.TASKS.get(task.name, task) != task:
         raise UserError(f'task.name: "{task.name}" is another task\'s; choose another, or write task = "{task.name}"')
     return task
 
 
+@dataclass(frozen=True)
+class _Metric:
+    name: str
+    options: dict[str, Any]
+
+
 def _method(table: dict[str, Any]) -> MethodConfig:
     """A [[method]]: `kind = "..."`, or `python = "file.py:build"` for anyone's own; the name defaults to the kind."""
-    options = dict(table)
-    if "python" in options and options.setdefault("kind", "python") != "python":
+    table = dict(table)
+    if "python" in table and table.setdefault("kind", "python") != "python":
         raise UserError("method: give either kind or python")
-    if "kind" not in options:
+    if "kind" not in table:
         raise UserError('method: missing key "kind"')
-    kind = convert(str, options.pop("kind"), "method.kind")
-    name = convert(str, options.pop("name", kind), "method.name")
-    path = convert(tuple[str, ...], options.pop("path", ()), f'method "{name}".path')
-    seeds = convert(tuple[int, ...], options.pop("seeds", ()), f'method "{name}".seeds')
-    return MethodConfig(name, kind, options, path, seeds)
+    name = table.setdefault("name", str(table["kind"]))
+    return _with_options(MethodConfig, table, f'method "{name}"')
 
 
 def _metric(entry: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if isinstance(entry, str):
         return entry, {}
-    options = dict(entry)
-    if "name" not in options:
+    if "name" not in entry:
         raise UserError('metrics: a table needs the key "name"')
-    return convert(str, options.pop("name"), "metrics.name"), options
+    metric = _with_options(_Metric, entry, "metrics")
+    return metric.name, metric.options
+
+
+def _with_options(cls: type[T], table: dict[str, Any], where: str) -> T:
+    """Build `cls` from a table whose keys are its fields, or else go among its `options`."""
+    ours = {key: value for key, value in table.items() if key in inspect.signature(cls).parameters}
+    options = {key: value for key, value in table.items() if key not in ours}
+    return from_dict(cls, ours | {"options": options}, where)

@@ -1,5 +1,6 @@
 """A run, checked as far as it can be before work begins."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -240,7 +241,8 @@ def build(config: MethodConfig, task: Task) -> Method:
     builder = _builder(config)
     of_run = methods.of_run(builder, task, with_path=bool(config.path))
     _refuse_the_runs(config, builder, of_run, task)
-    method: Method = builder(**check_call(builder, config.options | of_run, f'method "{config.name}"'))
+    given = functools.partial(builder, **of_run)
+    method: Method = given(**check_call(given, config.options, f'method "{config.name}"'))
     if config.path:
         if method.copied:
             raise UserError(f'method "{config.name}": {config.kind} takes no path')

@@ -9,7 +9,6 @@ import inspect
 import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -66,6 +65,5 @@ def load(kind: str, **options: Any) -> Method:
     Raises UserError for an unknown kind or option, and for an option of another type.
     """
     build = builder(kind)
-    plain = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
-    method: Method = build(**check_call(build, plain, f'kind "{kind}"'))
+    method: Method = build(**check_call(build, options, f'kind "{kind}"'))
     return method

@@ -16,8 +16,8 @@ from sr3eval.benchmark.layout import RunFolder
 from sr3eval.benchmark.progress import silent
 from sr3eval.benchmark.score import _Scorer
 from sr3eval.errors import UserError
-from sr3eval.images import load, save
 from sr3eval.features import networks
+from sr3eval.images import load, save
 
 IDS = [f"{group}/{index}" for group in "ab" for index in range(3)]
 NOISY = """

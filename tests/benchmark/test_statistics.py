@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from sr3eval.features.moments import Moments
 
 from sr3eval import metrics
 from sr3eval.benchmark import statistics as stats
 from sr3eval.errors import UserError
-from sr3eval.images import load, save
 from sr3eval.features import networks
+from sr3eval.features.moments import Moments
+from sr3eval.images import load, save
 from sr3eval.metrics import Batch
 
 
