@@ -41,7 +41,7 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
 
     Metrics and methods may be added to the config of a run: only what is missing is computed.
     """
-    from sr3eval.benchmark import report, table
+    from sr3eval.benchmark import report, summary, table
     from sr3eval.benchmark.config import RunConfig
     from sr3eval.benchmark.runner import Run
     from sr3eval.benchmark.scores import read_run
@@ -54,7 +54,7 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
     draw(current.images())
     draw(current.scores())
     scores = read_run(out)
-    results = table.summarise(scores, current.conventions())
+    results = summary.summarise(scores, current.conventions())
     table.write(results, out)
     report.write(out, current.config, results, scores, out)
     click.echo(table.markdown(results))
@@ -73,14 +73,14 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
 )
 def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...]) -> None:
     """Make the table of one or several finished RUNS from their files alone."""
-    from sr3eval.benchmark import report, table
+    from sr3eval.benchmark import report, summary, table
     from sr3eval.benchmark.config import RunConfig
     from sr3eval.benchmark.layout import RunFolder
     from sr3eval.benchmark.scores import read_runs
     from sr3eval.config import read_toml
 
     scores, conventions = read_runs(runs)
-    results = table.summarise(scores, conventions)
+    results = summary.summarise(scores, conventions)
     if responses:
         results = with_people(results, runs, responses)
     if out is not None:

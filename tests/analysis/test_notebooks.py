@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.power import standard_error
 from benchmark import kinds
-from sr3eval.benchmark import table
+from sr3eval.benchmark import summary, table
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.runner import Run
 from sr3eval.benchmark.scores import read_run
@@ -31,7 +31,7 @@ def run(tmp_path_factory):
     current = Run(RunConfig.parse(read_toml(write_config(world))), world / "run", world / "cache", kinds())
     *_, _ = current.images()
     *_, _ = current.scores()
-    table.write(table.summarise(read_run(world / "run"), current.conventions()), world / "run")
+    table.write(summary.summarise(read_run(world / "run"), current.conventions()), world / "run")
     return world / "run"
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmark import kinds
-from sr3eval.benchmark import table
+from sr3eval.benchmark import summary, table
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.runner import Run
 from sr3eval.benchmark.scores import read_run
@@ -28,7 +28,7 @@ def finish_run() -> Callable[[Path, Sequence[str], list[dict[str, Any]]], Path]:
         run = Run(RunConfig.parse(plain), world / "run", world / "cache", kinds())
         *_, _ = run.images()
         *_, _ = run.scores()
-        table.write(table.summarise(read_run(world / "run"), run.conventions()), world / "run")
+        table.write(summary.summarise(read_run(world / "run"), run.conventions()), world / "run")
         return world / "run"
 
     return finished

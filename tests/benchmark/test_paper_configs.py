@@ -14,7 +14,7 @@ from baselines.esrgan import RRDBNet
 from benchmark import kinds
 from sr3eval import config as configs
 from sr3eval import tasks
-from sr3eval.benchmark import table
+from sr3eval.benchmark import summary, table
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.runner import Run
 from sr3eval.benchmark.scores import read_run
@@ -93,7 +93,7 @@ def test_everybodys_models_in_one_run(name, write_files, tmp_path, monkeypatch, 
     run = Run(settings, tmp_path / "run", tmp_path / "cache", kinds())
     *_, _ = run.images()
     *_, _ = run.scores()
-    results = table.summarise(read_run(tmp_path / "run"), run.conventions())
+    results = summary.summarise(read_run(tmp_path / "run"), run.conventions())
     table.write(results, tmp_path / "run")
     assert set(results["method"]) == {method.name for method in settings.method}
     assert len(results) == len(settings.method) * len(settings.metrics)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sr3eval.benchmark import table
+from sr3eval.benchmark import summary, table
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.methods import BUILTIN
 from sr3eval.benchmark.runner import Run
@@ -295,6 +295,6 @@ def test_jpegs_are_remarked_upon(tmp_path):
     said = run(tmp_path, {"kind": "precomputed", "name": "theirs", "folder": str(outputs)}, {"kind": "bicubic"})
     warning = "2 of its 3 outputs saved as JPEG, whose losses are scored with it"
     assert said["warnings"] == {"theirs": warning}
-    results = table.summarise(read_run(tmp_path / "run"), {"psnr": (True, "")})
-    assert f"- theirs: {warning}.\n" in table.markdown(results)
+    results = summary.summarise(read_run(tmp_path / "run"), {"psnr": (True, "")})
+    assert f"; {warning}.\n" in table.markdown(results)
     assert "JPEG" not in table.markdown(results[results["method"] == "bicubic"])

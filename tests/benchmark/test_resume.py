@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from benchmark import kinds, main
 from sr3eval import metrics
-from sr3eval.benchmark import resume, table
+from sr3eval.benchmark import resume, summary, table
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.layout import RunFolder
 from sr3eval.benchmark.runner import Run
@@ -73,7 +73,7 @@ def run(world, out="run", **changes):
     current = start(world, out, **changes)
     list(current.images())
     list(current.scores())
-    results = table.summarise(read_run(world / out), current.conventions())
+    results = summary.summarise(read_run(world / out), current.conventions())
     table.write(results, world / out)
     return results.set_index(["method", "metric"])
 

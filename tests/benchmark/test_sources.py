@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 
 from benchmark import kinds, main
-from sr3eval.benchmark import methods, sources, table
+from sr3eval.benchmark import methods, sources, summary
 from sr3eval.benchmark.config import MethodConfig, RunConfig
 from sr3eval.benchmark.runner import Run
 from sr3eval.benchmark.scores import read_run
@@ -58,7 +58,7 @@ def psnr(world, out, *method, **options):
     run = Run(RunConfig.parse(config(world, *method, **options)), world / out, world / "cache", kinds())
     for _ in run.images(), run.scores():
         list(_)
-    return table.summarise(read_run(world / out), run.conventions())["value"].item()
+    return summary.summarise(read_run(world / out), run.conventions())["value"].item()
 
 
 def of_bias(levels):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from benchmark import main
 from sr3eval import metrics
-from sr3eval.benchmark import table
+from sr3eval.benchmark import summary, table
 from sr3eval.benchmark.intervals import bootstrap_interval, sign_flip_p
 from sr3eval.benchmark.scores import Scores
 
@@ -31,7 +31,7 @@ def summarise(metric="psnr", **methods):
     sets = pd.DataFrame(columns=["task", "method", "metric", "left_out", "value", "n"])
     seeds = pd.DataFrame(columns=["task", "method", "metric", "seed", "value"])
     conventions = {metric: (True, PSNR.settings)}
-    return table.summarise(Scores(per_image, sets, seeds, described), conventions).set_index("method")
+    return summary.summarise(Scores(per_image, sets, seeds, described), conventions).set_index("method")
 
 
 def test_a_method_that_equals_hr_is_not_worse_for_it():
@@ -74,7 +74,7 @@ def test_images_without_a_score_in_one_method_are_left_out_of_all():
     results = summarise("sharpness", A=[1.0, 2.0, math.nan, 4.0], B=[5.0, 1.0, 9.0, math.inf])
     assert results["value"].tolist() == [1.5, 3.0]
     assert results["n"].tolist() == [2, 2]
-    assert "sharpness: 2 images without a finite score in some method, left out of all." in table.notes(
+    assert "sharpness: 2 images without a finite score in some method, left out of all." in table.markdown(
         results.reset_index()
     )
 
