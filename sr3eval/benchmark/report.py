@@ -52,7 +52,7 @@ HTML = Style(
     underline=lambda text: f"<u>{text}</u>",
     published=lambda method, source: f'<em>{method}</em> <span class="interval">{source}</span>',
     heading=lambda label: label,
-    interval=lambda low, high: f' <span class="interval">{low} – {high}</span>',
+    interval=lambda low, high: f' <span class="interval">[{low}, {high}]</span>',
     up='<span class="direction" title="higher is better">↑</span>',
     down='<span class="direction" title="lower is better">↓</span>',
     similar='<sup title="not significantly different from the best at 5 %">†</sup>',
@@ -79,8 +79,8 @@ def write(
     """Write report.html of the finished run in `folder` into `out`.
 
     Where the run's pictures are few or small, the page holds them all. Otherwise it holds a window of the images on
-    which the methods differ most (the greatest range of the first metric of images; of each, the window where the
-    outputs differ most) and reads the others from the run's folder, which must stay where it is beside the page.
+    which the methods differ most (the greatest range of the first metric of images, see `_spread`; of each, the window where
+    the outputs' brightness differs most) and reads the others from the run's folder, which must stay where it is beside the page.
     """
     run = RunFolder(folder)
     results = labelled(results)
@@ -215,11 +215,15 @@ def _metrics(
         scores = per_image[per_image["metric"] == metric].pivot(index="image_id", columns="method", values="value")
         values = scores.reindex(index=ids, columns=[method.name for method in methods]).to_numpy(float)
         values = values.round(of["decimals"] + 2)
-        capped = np.minimum(values, ceiling(metric))
         about = {"label": of["label"], "decimals": int(of["decimals"]), "higher": bool(of["higher_is_better"])}
-        spread = np.round(capped.max(axis=1) - capped.min(axis=1), of["decimals"] + 2)
-        made.append(about | {"scores": values.T.tolist(), "spread": spread.tolist()})
+        made.append(about | {"scores": values.T.tolist(), "spread": _spread(str(metric), values).tolist()})
     return made
+
+
+def _spread(metric: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The range over the methods of [images, methods]; of decibels that of the errors, for 50 and 44 look alike."""
+    errors = 10 ** (-values / 20) if np.isfinite(ceiling(metric)) else values
+    return np.round(np.ptp(errors, axis=1), 6)
 
 
 def _samples(metrics: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> list[str]:

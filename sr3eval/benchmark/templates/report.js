@@ -205,6 +205,7 @@ function card(id) {
       for (const { slug, button } of crops) button.addEventListener("click", () => compare(id, slug, size));
       made.resize = (side) => update(resized(windows.get(id), side, size)).catch(failed);
       copy.addEventListener("click", () => copyText(copy, command(id, windows.get(id))));
+      wholeFigure.classList.toggle("wide", Math.max(...size) > RUN.whole);
       const start = windows.get(id) ?? firstWindow(id, size);
       await update($("side").value ? resized(start, $("side").value, size) : start);
     } catch (error) {
@@ -316,10 +317,9 @@ async function render() {
   const enlarged = factor > 1 ? Math.floor(factor) : factor;
   for (const canvas of [left, right]) canvas.style.width = `${enlarged * box[2]}px`;
   right.hidden = isDifference;
-  right.style.clipPath = isDifference ? "" : `inset(0 0 0 ${$("slider").value}%)`;
   left.style.filter = isDifference ? `brightness(${$("gain").value})` : "";
   $("stage").classList.toggle("difference", isDifference);
-  $("stage").style.setProperty("--split", `${$("slider").value}%`);
+  divide();
   $("slider").hidden = isDifference;
   $("gain-label").hidden = !isDifference;
   const [from, to] = [$("left"), $("right")].map((select) => select.selectedOptions[0].text);
@@ -340,10 +340,16 @@ async function step(by) {
   await render();
 }
 
-function split(event) {
+// The boundary between the two, where the slider is.
+function divide() {
+  $("stage").style.setProperty("--split", `${$("slider").value}%`);
+  $("stage").children[1].style.clipPath = `inset(0 0 0 ${$("slider").value}%)`;
+}
+
+function follow(event) {
   const box = $("stage").getBoundingClientRect();
-  $("slider").value = Math.min(Math.max((100 * (event.clientX - box.left)) / box.width, 0), 100);
-  render();
+  $("slider").value = (100 * (event.clientX - box.left)) / box.width;
+  divide();
 }
 
 fillTools();
@@ -362,8 +368,9 @@ $("side").addEventListener("change", () => {
 $("earlier").addEventListener("click", () => turn(page - 1));
 $("later").addEventListener("click", () => turn(page + 1));
 for (const id of ["left", "right", "mode"]) $(id).addEventListener("change", render);
-for (const id of ["slider", "gain"]) $(id).addEventListener("input", render);
-$("stage").addEventListener("pointermove", (event) => $("mode").value === "slider" && split(event));
+$("gain").addEventListener("input", render);
+$("slider").addEventListener("input", divide);
+$("stage").addEventListener("pointermove", follow);
 $("close").addEventListener("click", () => $("viewer").close());
 $("back").addEventListener("click", () => step(-1));
 $("forth").addEventListener("click", () => step(1));
