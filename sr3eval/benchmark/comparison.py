@@ -1,7 +1,9 @@
 """What changed from one run to another: `benchmark.py table A B --compare`."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -127,18 +129,23 @@ def markdown(changes: pd.DataFrame, runs: Sequence[Path]) -> str:
     return "\n".join([*markdown_lines(header, body), "", f"- Differences: {runs[1]} - {runs[0]}; {bold}.", ""])
 
 
-def _cells(row: dict[str, object]) -> list[str]:
-    decimals = row["decimals"]
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    def printed(key: str, sign: str = "") -> str:
+        value = row.get(key, math.nan)
+        return "–" if math.isnan(value) else f"{value:{sign}.{row['decimals']}f}"
 
-    def printed(value: object, sign: str = "") -> str:
-        return f"{value:{sign}.{decimals}f}" if value == value else "–"
+    arrow = MARKDOWN.up if row["higher_is_better"] else MARKDOWN.down
+    metric = f"{row['dataset']} {row['label']} {arrow}".lstrip()
+    p, testable = row.get("p_value", math.nan), row.get("testable") is True
+    change = MARKDOWN.bold(printed("delta", "+")) if testable and p < 1 - LEVEL else printed("delta", "+")
+    difference = change + MARKDOWN.interval(printed("ci_low", "+"), printed("ci_high", "+"))
+    names = [MARKDOWN.escape(text) for text in (metric, row["method"])]
+    return [*names, printed("a"), printed("b"), difference, _printed_p(p, testable)]
 
-    metric = f"{row['dataset']} {row['label']} {MARKDOWN.up if row['higher_is_better'] else MARKDOWN.down}".lstrip()
-    delta, low, high = (printed(row.get(key, np.nan), "+") for key in ("delta", "ci_low", "ci_high"))
-    p = row.get("p_value", np.nan)
-    tested = row.get("testable") is True
-    change = MARKDOWN.bold(delta) if tested and p < 1 - LEVEL else delta  # type: ignore[operator]
-    shown = "–" if not p == p else ("< 0.001" if p < 0.001 else f"{p:.3f}") if tested else "too few groups"  # type: ignore[operator]
-    ends = [printed(row["a"]), printed(row["b"])]
-    method = MARKDOWN.escape(str(row["method"]))
-    return [MARKDOWN.escape(metric), method, *ends, change + MARKDOWN.interval(low, high), shown]
+
+def _printed_p(p: float, testable: bool) -> str:
+    if math.isnan(p):
+        return "–"
+    if not testable:
+        return "too few groups"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -78,9 +78,9 @@ def write(
 ) -> None:
     """Write report.html of the finished run in `folder` into `out`.
 
-    Where the run's pictures are few or small, the page holds them all. Otherwise it holds a window of the images on
-    which the methods differ most (the greatest range of the first metric of images, see `_spread`; of each, the window where
-    the outputs' brightness differs most) and reads the others from the run's folder, which must stay where it is beside the page.
+    Where the run's pictures are few or small, the page holds them all. Otherwise it reads them from the run's folder,
+    which must stay where it is beside the page, and holds only a window of those images on which the methods differ
+    most: by the range of the first metric of images (see `_spread`), and where the outputs' brightness differs most.
     """
     run = RunFolder(folder)
     results = labelled(results)
