@@ -73,9 +73,9 @@ def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...]
     if responses:
         results = with_people(results, runs, responses)
     if out is not None:
-        table.write(results, out)
+        config = RunConfig.parse(read_toml(RunFolder(runs[0]).config))
+        table.write(results, out, config.table)
         if len(runs) == 1:
-            config = RunConfig.parse(read_toml(RunFolder(runs[0]).config))
             report.write(runs[0], config, results, scores, out)
     click.echo(table.markdown(results))
 

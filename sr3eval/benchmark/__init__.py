@@ -30,6 +30,6 @@ def finish(planned: Plan, tell: Tell = silent) -> pd.DataFrame:
     score(planned, tell)
     scores = read_run(planned.folder.path)
     results = summarise(scores, {metric.name: metric.convention for metric in planned.metrics()})
-    table.write(results, planned.folder.path)
+    table.write(results, planned.folder.path, planned.config.table)
     report.write(planned.folder.path, planned.config, results, scores, planned.folder.path)
     return results

@@ -106,6 +106,22 @@ class MethodConfig:
 
 
 @dataclass(frozen=True)
+class TableConfig:
+    """The [table] of a run's config: how results.tex and the report look. It changes no number.
+
+    caption and label: LaTeX; by default what is compared, and tab:TASK. wide: table* over both columns of the page; by
+    default where one column is too narrow. intervals: print them, and the marks of tests, in results.tex too. title:
+    the heading of the report and of results.md.
+    """
+
+    caption: str = ""
+    label: str = ""
+    wide: bool | None = None
+    intervals: bool = False
+    title: str = ""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A whole run. `metrics` holds (name, options); `batch_size` is also what batches of squares are padded to.
 
@@ -119,6 +135,7 @@ class RunConfig:
     seed: int = 0
     batch_size: int = 16
     on_error: OnError = "stop"
+    table: TableConfig = TableConfig()
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -171,7 +188,7 @@ class RunConfig:
         sets = tables.data if isinstance(tables.data, tuple) else (tables.data,)
         methods, metrics = tuple(map(_method, tables.method)), tuple(map(_metric, tables.metrics))
         task = _task(tables.task, sets)
-        return cls(task, sets, methods, metrics, tables.seed, tables.batch_size, tables.on_error)
+        return cls(task, sets, methods, metrics, tables.seed, tables.batch_size, tables.on_error, tables.table)
 
     def plain(self) -> dict[str, Any]:
         """The resolved config as TOML values; `parse` reads it back."""
@@ -181,6 +198,7 @@ class RunConfig:
             "seed": self.seed,
             "batch_size": self.batch_size,
             **({"on_error": self.on_error} if self.on_error != "stop" else {}),
+            **({"table": to_dict(self.table)} if self.table != TableConfig() else {}),
             "metrics": [{"name": name, **options} if options else name for name, options in self.metrics],
             "data": sets if len(sets) > 1 else sets[0],
             "method": [method.plain() for method in self.method],
@@ -198,6 +216,7 @@ class _Tables:
     seed: int = 0
     batch_size: int = 16
     on_error: OnError = "stop"
+    table: TableConfig = TableConfig()
 
 
 def _task(value: str | dict[str, Any], sets: tuple[DataConfig, ...]) -> Task:

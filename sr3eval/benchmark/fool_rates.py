@@ -50,7 +50,7 @@ def add_fool_rates(
     """`results` with a row for each fool rate, in per cent: metrics fool_rate_task1 and fool_rate_task2.
 
     Where a task was judged at several viewing times, each has a metric: fool_rate_task1_3s, fool_rate_task1_6s.
-    results: of `table.summarise`, of one task. rates: `task` (1 or 2), exposure_ms, model (a method's name), n,
+    results: of `summary.summarise`, of one task. rates: `task` (1 or 2), exposure_ms, model (a method's name), n,
     subjects, images, fool_rate, ci_low, ci_high. comparisons: task, exposure_ms, model_a, model_b, difference (a - b),
     ci_low, ci_high, p_holm. left_out: what to say of the trials that do not count. Raises UserError for results of
     several tasks.

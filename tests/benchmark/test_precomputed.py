@@ -13,7 +13,8 @@ from PIL import Image
 from sr3eval.benchmark import run as score_run
 from sr3eval.benchmark import table
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.scores import read_run
+from sr3eval.benchmark.scores import read_conventions, read_run
+from sr3eval.benchmark.summary import summarise
 from sr3eval.errors import UserError
 from sr3eval.images import encode_png, load, save, to_uint8
 from sr3eval.methods.precomputed import Precomputed
@@ -300,6 +301,6 @@ def test_jpegs_are_remarked_upon(tmp_path):
     said = run(tmp_path, {"kind": "precomputed", "name": "theirs", "folder": str(outputs)}, {"kind": "bicubic"})
     warning = "2 of its 3 outputs saved as JPEG, whose losses are scored with it"
     assert said["warnings"] == {"theirs": warning}
-    results = table.summarise(read_run(tmp_path / "run"), {"psnr": (True, "")})
+    results = summarise(read_run(tmp_path / "run"), read_conventions(tmp_path / "run"))
     assert f"- theirs: {warning}.\n" in table.markdown(results)
     assert "JPEG" not in table.markdown(results[results["method"] == "bicubic"])
