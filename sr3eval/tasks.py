@@ -5,15 +5,26 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
+from sr3eval import degradation as degradations
+from sr3eval import matlab
 from sr3eval.errors import UserError, nearest
-from sr3eval.images import area_down, bicubic_down, center_square, pillow_bicubic, round_to_8bit
+from sr3eval.images import (
+    area_down,
+    bicubic_down,
+    center_square,
+    from_uint8,
+    pillow_bicubic,
+    round_to_8bit,
+    to_uint8,
+)
 
 Inputs = Literal["bicubic", "matlab", "pillow", "files"]
 KERNELS = {
     "bicubic": "antialiased bicubic, a = -0.5",
-    "matlab": "MATLAB's imresize (bicubic, antialiased, mirrored border)",
+    "matlab": "MATLAB's imresize of 8-bit images (bicubic, antialiased, mirrored border)",
     "pillow": "Pillow's bicubic of 8-bit images",
     "files": "files",
 }
@@ -27,7 +38,7 @@ class Task:
     framing: "whole" cuts an image to a multiple of the scale at the right and the bottom, as the literature does of
     Set5 and its like; "square SIDE" takes the largest central square, shrunk to SIDE pixels by area; "square SIDE of
     FROM" shrinks it to FROM and cuts the centre out: 224 of 256 is how ImageNet classifiers are evaluated.
-    lr: what makes the inputs of HR, or "files": they are given.
+    lr: the kernel that makes the inputs of HR, or "files": they are given. degradation: steps that make them instead.
     Raises UserError for a framing of another form, and for a side that the scale does not divide.
     """
 
@@ -36,6 +47,7 @@ class Task:
     framing: str = "whole"
     lr: Inputs = "bicubic"
     dataset: str = ""
+    degradation: tuple[degradations.Step, ...] = ()
 
     def __post_init__(self) -> None:
         if not FRAMING.fullmatch(self.framing):
@@ -46,6 +58,10 @@ class Task:
             raise UserError(f"task.framing: {self.side} pixels are not a multiple of the scale {self.scale}")
         if self.lr == "files" and self.side:
             raise UserError('task.lr = "files": needs framing = "whole"; the files are as they are')
+        if self.degradation and self.lr != "bicubic":
+            raise UserError(
+                f'task.lr = "{self.lr}" beside task.degradation: its step of kind "resize" names the kernel'
+            )
 
     def _framed(self, group: str) -> int | None:
         match = FRAMING.fullmatch(self.framing)
@@ -83,12 +99,12 @@ class Task:
     @property
     def inputs(self) -> str:
         """What made the low-resolution images, in words."""
-        return KERNELS[self.lr]
+        return degradations.described(self.degradation) if self.degradation else KERNELS[self.lr]
 
     @property
     def fingerprint(self) -> str:
         """Names the task's way of making HR and LR images."""
-        text = f"{self.scale} {self.framing} {self.lr}"
+        text = f"{self.scale} {self.framing} {self.lr} {self.degradation}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def target(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -119,11 +135,18 @@ class Task:
         height, width = hr.shape[-2:]
         if height % self.scale or width % self.scale:
             raise UserError(f"{width}x{height} is not a multiple of the scale {self.scale} of {self.name}")
-        return self._shrink(hr) if hr.ndim == 4 else self._shrink(hr[None])[0]
+        if not self.degradation:
+            return self._shrink(hr) if hr.ndim == 4 else self._shrink(hr[None])[0]
+        if hr.ndim == 4:
+            return torch.stack([self.degrade(image, seed) for image in hr])
+        size = height // self.scale, width // self.scale
+        return round_to_8bit(degradations.degrade(hr, self.degradation, size, seed))
 
     def _shrink(self, images: Tensor) -> Tensor:
         """[N, 3, H, W] by the kernel of the task, onto the 8-bit grid."""
         size = images.shape[-2] // self.scale, images.shape[-1] // self.scale
+        if self.lr == "matlab":
+            return from_uint8(matlab.imresize(to_uint8(images), size))
         return pillow_bicubic(images, size) if self.lr == "pillow" else round_to_8bit(bicubic_down(images, size))
 
 

@@ -61,7 +61,7 @@ def _common_metrics(run_a: Path, run_b: Path) -> pd.DataFrame:
 
 
 def _common_images(run_a: Path, run_b: Path) -> tuple[set[str], bool]:
-    """The ids of both runs, and whether these are all. Raises UserError for none, and for one that is another picture in each."""
+    """The ids of both runs, and whether these are all. Raises UserError for none, and for one of two pictures."""
     folders = [RunFolder(run).images for run in (run_a, run_b)]
     names = [{path.relative_to(folder / LR) for path in (folder / LR).rglob("*.png")} for folder in folders]
     common = sorted(names[0] & names[1])

@@ -3,10 +3,10 @@
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from sr3eval import tasks
+from sr3eval import degradation, tasks
 from sr3eval.benchmark.layout import REFERENCE
 from sr3eval.config import from_dict, to_dict
 from sr3eval.errors import UserError
@@ -194,7 +194,7 @@ class RunConfig:
         """The resolved config as TOML values; `parse` reads it back."""
         sets = [to_dict(data) for data in self.data]
         return {
-            "task": self.task.name if tasks.TASKS.get(self.task.name) == self.task else to_dict(self.task),
+            "task": self.task.name if tasks.TASKS.get(self.task.name) == self.task else _task_table(self.task),
             "seed": self.seed,
             "batch_size": self.batch_size,
             **({"on_error": self.on_error} if self.on_error != "stop" else {}),
@@ -225,10 +225,17 @@ def _task(value: str | dict[str, Any], sets: tuple[DataConfig, ...]) -> Task:
         return tasks.get(value)
     given = any(data.lr_images is not None for data in sets)
     table = {"name": f"x{value.get('scale')}", "lr": "files" if given else "bicubic"} | value
-    task = from_dict(Task, table, "task")
+    steps = degradation.parse(table.pop("degradation", ()), "task.degradation")
+    task = replace(from_dict(Task, table, "task"), degradation=steps)
     if tasks.TASKS.get(task.name, task) != task:
         raise UserError(f'task.name: "{task.name}" is another task\'s; choose another, or write task = "{task.name}"')
     return task
+
+
+def _task_table(task: Task) -> dict[str, Any]:
+    """The [task] table that `_task` reads back."""
+    steps = degradation.tables(task.degradation)
+    return to_dict(replace(task, degradation=())) | ({"degradation": steps} if steps else {})
 
 
 @dataclass(frozen=True)

@@ -41,13 +41,19 @@ class Window:
         """Read "X,Y,WIDTH[,HEIGHT]"; without HEIGHT it is a square."""
         if not re.fullmatch(r"\d+(,\d+){2,3}", text.replace(" ", "")):
             raise UserError(f'--window {text}: write it as "X,Y,WIDTH" or "X,Y,WIDTH,HEIGHT", in pixels of HR')
-        values = [int(value) for value in text.split(",")]
-        return cls(*values[:3], values[-1])
+        x, y, width, *height = (int(value) for value in text.split(","))
+        return cls(x, y, width, *height or [width])
 
     @property
     def box(self) -> tuple[int, int, int, int]:
         """left, top, right, bottom"""
         return self.x, self.y, self.x + self.width, self.y + self.height
+
+    def scaled(self, size: tuple[int, int], to: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The box in the same image of another size, say LR; sizes are (width, height)."""
+        x, y = to[0] / size[0], to[1] / size[1]
+        left, top, right, bottom = self.box
+        return left * x, top * y, right * x, bottom * y
 
     def check(self, size: tuple[int, int]) -> None:
         """Raise UserError unless it lies inside an image of that size (width, height)."""
@@ -156,9 +162,7 @@ def _pictures(
     names, scores = _scores(folder, image)
 
     def enlarged(picture: Image.Image, kind: Enlargement = "nearest") -> Image.Image:
-        scale = picture.width / whole.width, picture.height / whole.height  # 1, or that of LR
-        box = tuple(edge * scale[i % 2] for i, edge in enumerate(window.box))
-        return picture.resize(size, Image.Resampling[kind.upper()], box=box)
+        return picture.resize(size, Image.Resampling[kind.upper()], box=window.scaled(whole.size, picture.size))
 
     panels = [Panel(enlarged(lr, enlarge_lr), "LR" if enlarge_lr == "nearest" else "LR (bicubic)")]
     panels += [

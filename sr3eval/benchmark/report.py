@@ -276,9 +276,7 @@ def _box_sums(values: NDArray[np.float32], side: int) -> NDArray[np.float64]:
 
 def _crop(picture: Image.Image, window: Window, size: tuple[int, int]) -> str:
     """The window as PNG; of LR its pixels, enlarged."""
-    scale = picture.width / size[0], picture.height / size[1]
-    left, top, right, bottom = window.box
-    box = (left * scale[0], top * scale[1], right * scale[0], bottom * scale[1])
+    box = window.scaled(size, picture.size)
     return _data(picture.resize((window.width, window.height), Image.Resampling.NEAREST, box=box), "PNG")
 
 
