@@ -143,10 +143,12 @@ def statistics(
 @click.argument("what", type=click.Choice(["metrics", "methods", "tasks", "protocols"]))
 def list_(what: str) -> None:
     """Print the names that a config may use, each with what it is."""
-    from sr3eval import methods, metrics, tasks
+    from sr3eval import methods, metrics, protocols, tasks
     from sr3eval.discovery import described
 
-    if what == "tasks":
+    if what == "protocols":
+        found = {name: protocol.described for name, protocol in protocols.PROTOCOLS.items()}
+    elif what == "tasks":
         found = {name: task.described for name, task in tasks.TASKS.items()}
     elif what == "metrics":
         found = {name: described(functools.partial(metrics.builder, name)) for name in metrics.available()}

@@ -158,7 +158,8 @@ def defaults(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters of `function`, with the fields of SPREAD dataclasses in their place."""
-    own, spread = dict(inspect.signature(function, eval_str=True).parameters), _spread(function)
+    found, spread = inspect.signature(function, eval_str=True).parameters, _spread(function)
+    own = {name: p for name, p in found.items() if p.kind is not p.VAR_POSITIONAL}
     fields = [_parameters(cls) for cls in spread.values()]
     return {name: p for table in (own, *fields) for name, p in table.items() if name not in spread}
 

@@ -217,6 +217,8 @@ def tables(steps: Sequence[Step]) -> list[dict[str, Any]]:
 
 
 def _step(table: Mapping[str, Any], where: str) -> Step:
+    if not isinstance(table, Mapping):
+        raise UserError(f'"{where}" must be a table, not {table!r}')
     if "kind" not in table:
         raise UserError(f'missing key "{where}.kind": {", ".join(KINDS)}')
     if table["kind"] not in KINDS:

@@ -11,10 +11,11 @@ from PIL import Image
 
 from sr3eval.benchmark.intervals import LEVEL, holm
 from sr3eval.benchmark.layout import HR, LR, RunFolder
-from sr3eval.benchmark.scores import Scores, read_run
+from sr3eval.benchmark.scores import Scores, read_conventions, read_run, refuse_other
 from sr3eval.benchmark.summary import MEAN, SET, Kind, is_reference, with_dataset
-from sr3eval.benchmark.table import MARKDOWN, markdown_lines, metrics_of
+from sr3eval.benchmark.table import MARKDOWN, markdown_lines
 from sr3eval.errors import UserError
+from sr3eval.metrics import Convention
 
 GIVEN = {HR: "HR image", LR: "input"}
 
@@ -34,11 +35,11 @@ def compare(run_a: Path, run_b: Path) -> pd.DataFrame:
     ids, equal = _common_images(run_a, run_b)
     kinds = ((MEAN, "per_image"), (SET, "sets")) if equal else ((MEAN, "per_image"),)
     rows = [
-        {"task": task, "dataset": dataset} | metric | row
-        for metric in metrics.to_dict("records")
+        {"task": task, "dataset": dataset} | _columns(metric) | row
+        for metric in metrics
         for kind, scores in kinds
-        for dataset, parts in _by_dataset(getattr(a, scores), getattr(b, scores), str(metric["metric"]))
-        for row in _changes(kind, *(_of(part, ids) for part in parts))
+        for dataset, parts in _by_dataset(getattr(a, scores), getattr(b, scores), metric.name)
+        for row in _changes(kind, metric.ceiling, *(_of(part, ids) for part in parts))
     ]
     if not rows:
         raise UserError(f"{run_a} and {run_b} have no method with a common metric: nothing to compare")
@@ -52,12 +53,18 @@ def _common_task(a: Scores, b: Scores, run_a: Path, run_b: Path) -> str:
     return tasks[0]
 
 
-def _common_metrics(run_a: Path, run_b: Path) -> pd.DataFrame:
-    """The metrics of both runs. Raises UserError for one whose settings differ."""
-    both = metrics_of(run_a).merge(metrics_of(run_b)[["metric", "settings"]], on="metric", suffixes=("", "_b"))
-    for row in both[both["settings"] != both["settings_b"]].itertuples():
-        raise UserError(f'"{row.metric}" has other settings in {run_b}: "{row.settings_b}", not "{row.settings}"')
-    return both.drop(columns=["settings", "settings_b"])
+def _common_metrics(run_a: Path, run_b: Path) -> list[Convention]:
+    """The metrics of both runs. Raises UserError for one whose conventions differ."""
+    ours, theirs = read_conventions(run_a), read_conventions(run_b)
+    both = [name for name in ours if name in theirs]
+    for name in both:
+        refuse_other(run_b, ours[name], theirs[name])
+    return [ours[name] for name in both]
+
+
+def _columns(metric: Convention) -> dict[str, object]:
+    names = ("label", "unit", "decimals", "higher_is_better")
+    return {"metric": metric.name} | {name: getattr(metric, name) for name in names}
 
 
 def _common_images(run_a: Path, run_b: Path) -> tuple[set[str], bool]:
@@ -98,10 +105,10 @@ def _of(scores: pd.DataFrame, ids: set[str]) -> pd.DataFrame:
     return scores[scores["image_id"].isin(ids)] if "image_id" in scores else scores
 
 
-def _changes(kind: Kind, a: pd.DataFrame, b: pd.DataFrame) -> list[dict[str, object]]:
+def _changes(kind: Kind, ceiling: float, a: pd.DataFrame, b: pd.DataFrame) -> list[dict[str, object]]:
     """A row for each method of one metric, on one data set."""
     methods = [m for m in dict.fromkeys(a["method"]) if m in set(b["method"]) and not is_reference(m)]
-    found = {method: _change(kind, a[a["method"] == method], b[b["method"] == method]) for method in methods}
+    found = {method: _change(kind, ceiling, a[a["method"] == method], b[b["method"] == method]) for method in methods}
     tested = {method: row for method, row in found.items() if "p_value" in row}
     adjusted = holm([row["p_value"] for row in tested.values()])
     for row, p in zip(tested.values(), adjusted, strict=True):
@@ -109,8 +116,8 @@ def _changes(kind: Kind, a: pd.DataFrame, b: pd.DataFrame) -> list[dict[str, obj
     return [{"method": method} | row for method, row in found.items()]
 
 
-def _change(kind: Kind, a: pd.DataFrame, b: pd.DataFrame) -> dict[str, float]:
-    scores = kind.comparable(pd.concat([a.assign(method="a"), b.assign(method="b")]))
+def _change(kind: Kind, ceiling: float, a: pd.DataFrame, b: pd.DataFrame) -> dict[str, float]:
+    scores = kind.comparable(pd.concat([a.assign(method="a"), b.assign(method="b")]), ceiling)
     one, other = (scores[scores["method"] == run] for run in "ab")
     difference = kind.paired(other, one)
     deltas = {to: difference.pop(of) for of, to in _DELTAS.items() if of in difference}

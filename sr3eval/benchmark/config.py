@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from sr3eval import degradation, tasks
+from sr3eval import degradation, protocols, tasks
 from sr3eval.benchmark.layout import REFERENCE
 from sr3eval.config import from_dict, to_dict
 from sr3eval.errors import UserError
@@ -123,7 +123,8 @@ class TableConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole run. `metrics` holds (name, options); `batch_size` is also what batches of squares are padded to.
+    """A whole run. `metrics` holds (name, options), those of the `protocol` (see `sr3eval.protocols`) written out;
+    `batch_size` is also what batches of squares are padded to.
 
     on_error: "stop" at an image that cannot be read, or "skip" it: no method gets it, and the results count it.
     """
@@ -136,6 +137,7 @@ class RunConfig:
     batch_size: int = 16
     on_error: OnError = "stop"
     table: TableConfig = TableConfig()
+    protocol: str | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -188,7 +190,10 @@ class RunConfig:
         sets = tables.data if isinstance(tables.data, tuple) else (tables.data,)
         methods, metrics = tuple(map(_method, tables.method)), tuple(map(_metric, tables.metrics))
         task = _task(tables.task, sets)
-        return cls(task, sets, methods, metrics, tables.seed, tables.batch_size, tables.on_error, tables.table)
+        if tables.protocol is not None:
+            metrics = tuple(protocols.resolve(protocols.get(tables.protocol).apply(metrics), task.scale))
+        rest = (tables.seed, tables.batch_size, tables.on_error, tables.table, tables.protocol)
+        return cls(task, sets, methods, metrics, *rest)
 
     def plain(self) -> dict[str, Any]:
         """The resolved config as TOML values; `parse` reads it back."""
@@ -197,6 +202,7 @@ class RunConfig:
             "task": self.task.name if tasks.TASKS.get(self.task.name) == self.task else _task_table(self.task),
             "seed": self.seed,
             "batch_size": self.batch_size,
+            **({"protocol": self.protocol} if self.protocol else {}),
             **({"on_error": self.on_error} if self.on_error != "stop" else {}),
             **({"table": to_dict(self.table)} if self.table != TableConfig() else {}),
             "metrics": [{"name": name, **options} if options else name for name, options in self.metrics],
@@ -211,7 +217,8 @@ class _Tables:
 
     task: str | dict[str, Any]
     data: DataConfig | tuple[DataConfig, ...]
-    metrics: tuple[str | dict[str, Any], ...]
+    metrics: tuple[str | dict[str, Any], ...] = ()
+    protocol: str | None = None
     method: tuple[dict[str, Any], ...] = ()
     seed: int = 0
     batch_size: int = 16

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sr3eval.benchmark.config import MethodConfig, RunConfig
 from sr3eval.benchmark.layout import HR, LR, REFERENCE, RunFolder
-from sr3eval.benchmark.table import metrics_of
+from sr3eval.benchmark.scores import read_conventions
 from sr3eval.config import read_toml
 from sr3eval.errors import UserError, nearest
 from sr3eval.files import atomic_write
@@ -187,13 +187,12 @@ def _scores(folder: RunFolder, image: str) -> tuple[str, dict[str, str]]:
     """What the second lines say: the metrics' names ("PSNR / SSIM"), and by method its scores of the image."""
     scores = pd.read_csv(folder.per_image, keep_default_na=False, na_values={"value": ""}, dtype={"image_id": str})
     scores = scores[scores["image_id"] == image]
-    metrics = metrics_of(folder.path).set_index("metric")
-    usual = [m for base in ("psnr", "ssim") for m in metrics.index if m.partition("_")[0] == base]
-    chosen = [m for m in usual or metrics.index if m in set(scores["metric"])][:2]
+    metrics = read_conventions(folder.path)
+    usual = [m for base in ("psnr", "ssim") for m in metrics if m.partition("_")[0] == base]
+    chosen = [m for m in usual or metrics if m in set(scores["metric"])][:2]
     values = scores.pivot(index="method", columns="metric", values="value") if chosen else pd.DataFrame()
-    decimals = metrics["decimals"]
-    lines = {str(m): " / ".join(f"{row[c]:.{decimals[c]}f}" for c in chosen) for m, row in values.iterrows()}
-    return " / ".join(str(metrics["label"][m]) for m in chosen), lines
+    lines = {str(m): " / ".join(f"{row[c]:.{metrics[c].decimals}f}" for c in chosen) for m, row in values.iterrows()}
+    return " / ".join(metrics[m].label for m in chosen), lines
 
 
 def _arranged(whole: Image.Image, window: Window, panels: Sequence[Panel], columns: int | None) -> Figure:

@@ -114,7 +114,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[Scores, Conventions]:
     for folder in folders:
         runs.append(read_run(folder))
         for name, convention in read_conventions(folder).items():
-            _refuse_other(folder, conventions.setdefault(name, convention), convention)
+            refuse_other(folder, conventions.setdefault(name, convention), convention)
     return _joined(runs, _short_names(folders)), conventions
 
 
@@ -126,7 +126,7 @@ def read_conventions(folder: Path) -> Conventions:
     return {str(name): Convention(**{"name": str(name), "label": str(name)} | of) for name, of in found.items()}
 
 
-def _refuse_other(folder: Path, before: Convention, convention: Convention) -> None:
+def refuse_other(folder: Path, before: Convention, convention: Convention) -> None:
     """UserError for a metric whose numbers mean something else than those of the runs before."""
     if before == convention:
         return

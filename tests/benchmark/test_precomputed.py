@@ -302,5 +302,5 @@ def test_jpegs_are_remarked_upon(tmp_path):
     warning = "2 of its 3 outputs saved as JPEG, whose losses are scored with it"
     assert said["warnings"] == {"theirs": warning}
     results = summarise(read_run(tmp_path / "run"), read_conventions(tmp_path / "run"))
-    assert f"- theirs: {warning}.\n" in table.markdown(results)
+    assert f"; {warning}.\n" in table.markdown(results)
     assert "JPEG" not in table.markdown(results[results["method"] == "bicubic"])

@@ -16,6 +16,7 @@ from sr3eval.benchmark import summary, table
 from sr3eval.benchmark.config import TableConfig
 from sr3eval.benchmark.intervals import bootstrap_interval, sign_flip_p
 from sr3eval.benchmark.scores import Scores, read_run
+from sr3eval.metrics import Convention
 
 PSNR = metrics.load("psnr")
 CEILING = 20 * math.log10(510)  # of an error of half a level: 54.15 dB
@@ -34,7 +35,7 @@ def summarise(metric="psnr", **methods):
     sets = pd.DataFrame(columns=["task", "method", "metric", "left_out", "value", "n"])
     seeds = pd.DataFrame(columns=["task", "method", "metric", "seed", "value"])
     frames = [frame.assign(dataset="") for frame in (per_image, sets, seeds, described)]
-    convention = replace(PSNR.convention, name=metric)
+    convention = PSNR.convention if metric == "psnr" else Convention(metric, metric, True, "")
     return summary.summarise(Scores(*frames), {metric: convention}).set_index("method")
 
 
@@ -98,12 +99,12 @@ def test_the_reference_keeps_its_infinity():
 
 
 def test_the_metric_itself_has_the_same_mean():
-    metric = metrics.PerImage("psnr_y", lambda batch: None, True, "")
+    metric = metrics.load("psnr", channel="y")
     metric.state = {"a": math.inf, "b": 30.0}
     assert metric.compute().value == pytest.approx((CEILING + 30) / 2)
     assert metric.compute().per_image == {"a": math.inf, "b": 30.0}
-    assert metrics.ceiling("psnr_y_b4") == metrics.ceiling("psnr") == pytest.approx(CEILING)
-    assert metrics.ceiling("ssim") == math.inf
+    assert metric.convention.ceiling == PSNR.convention.ceiling == pytest.approx(CEILING)
+    assert metrics.load("ssim").convention.ceiling == math.inf
 
 
 SIZES = {f"{name}/{i}": (16, 16) for name in ("Set5", "B_100") for i in range(3 if name == "Set5" else 2)}
@@ -127,7 +128,7 @@ COMPACT = r"""% \usepackage{booktabs}
   \end{tabular}
 \end{table}
 % Set5: 3 images, B_100: 2 images; bold: best.
-% PSNR: RGB, mean.
+% PSNR: in dB, RGB, mean.
 """
 
 
@@ -181,9 +182,9 @@ def test_metrics_bring_their_own_label_unit_and_decimals(sets):
 
 
 def test_what_metrics_share_is_said_once(sets):
-    ssim = sets.assign(metric="ssim", settings="RGB, window (11, 11), mean")
+    ssim = sets.assign(metric="ssim", label="SSIM", unit="", settings="RGB, window (11, 11), mean")
     text = table.markdown(pd.concat([sets, ssim]))
-    assert text.endswith("- PSNR / SSIM: RGB, mean.\n- SSIM: window (11, 11).\n")
+    assert text.endswith("- PSNR / SSIM: RGB, mean.\n- PSNR: in dB.\n- SSIM: window (11, 11).\n")
 
 
 def test_json_is_the_csv_nested(sets, tmp_path):
@@ -204,7 +205,7 @@ def test_json_is_the_csv_nested(sets, tmp_path):
         ("metrics", r"^psnr +Peak signal-to-noise ratio$"),
         ("methods", r"^bicubic +Bicubic interpolation .*$"),
         ("methods", r"^esrgan +ESRGAN \(Wang et al. 2018.*$"),
-        ("protocols", r"^paper +psnr: RGB, 8-bit outputs, border 0 px cut.*$"),
+        ("protocols", r"^classic +Set5, Set14, .*$"),
         ("tasks", r"^photos_16_64 +16x16 to 64x64 pixels, free photographs$"),
     ],
 )
