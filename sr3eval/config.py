@@ -134,9 +134,15 @@ def _join(where: str, key: int | str) -> str:
     return f"{where}.{key}" if where else key
 
 
-def check_call(function: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Check `options` against the keyword parameters of `function`, by name and annotated type."""
-    parameters, called = _parameters(function), {}
+def check_call(
+    function: Callable[..., Any], options: Mapping[str, Any], where: str, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Check `options` against the keyword parameters of `function`, by name and annotated type.
+
+    given: parameters that no option may set; they are in what is returned, too.
+    """
+    given = given or {}
+    parameters, called = {name: p for name, p in _parameters(function).items() if name not in given}, dict(given)
     others = next((p for p in parameters.values() if p.kind is p.VAR_KEYWORD), None)
     for key, value in options.items():
         parameter = parameters.get(key, others)

@@ -82,7 +82,7 @@ class Method(Protocol):
     def check(self, ids: Sequence[str], sizes: Mapping[str, Size]) -> None:
         """Called once before work: raise UserError where the images `ids` cannot be had.
 
-        sizes: of the HR of every image of the data, of which the run may take fewer.
+        sizes: of the HR of every image of the data, of which the run may take fewer; (0, 0) where it is unreadable.
         """
         return
 

@@ -25,6 +25,9 @@ IMAGES = FILES | {
     "sr3eval.data",
     "sr3eval.method",
     "sr3eval.device",
+    "sr3eval.discovery",
+    "sr3eval.sources",
+    "sr3eval.user_code",
 }
 # By folder or file, what of ours it may import. The longest matching path counts.
 ALLOWED = {
@@ -37,11 +40,23 @@ ALLOWED = {
     "sr3eval/features": IMAGES | {"sr3eval.features"},
     "sr3eval/metrics": IMAGES | {"sr3eval.metrics", "sr3eval.features"},
     "sr3eval/diffusion": IMAGES | {"sr3eval.diffusion", "sr3eval.metrics"},
-    "sr3eval/benchmark": IMAGES | {"sr3eval.benchmark", "sr3eval.features", "sr3eval.metrics", "sr3eval.diffusion"},
+    "sr3eval/methods": IMAGES | {"sr3eval.methods", "sr3eval.diffusion"},
+    "sr3eval/protocols.py": BASICS,
+    "sr3eval/benchmark": IMAGES
+    | {
+        "sr3eval.methods",
+        "sr3eval.pairs",
+        "sr3eval.protocols",
+        "sr3eval.benchmark",
+        "sr3eval.features",
+        "sr3eval.metrics",
+        "sr3eval.diffusion",
+    },
     "sr3eval/cli.py": IMAGES | {"sr3eval.benchmark", "sr3eval.diffusion", "sr3eval.metrics", "sr3eval.console"},
     "baselines": {
         "baselines",
         "sr3eval.config",
+        "sr3eval.discovery",
         "sr3eval.method",
         "sr3eval.images",
         "sr3eval.errors",

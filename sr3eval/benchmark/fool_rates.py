@@ -64,7 +64,7 @@ def add_fool_rates(
         pairs = comparisons[(comparisons["task"] == task) & (comparisons["exposure_ms"] == exposure)]
         several = rates.loc[rates["task"] == task, "exposure_ms"].nunique() > 1
         metric = f"fool_rate_task{task}" + (f"_{exposure / 1000:g}s" if several else "")
-        label = f"Fool rate, Task-{task}" + (f", {exposure / 1000:g} s" if several else "") + ", %"
+        label = f"Fool rate, Task-{task}" + (f", {exposure / 1000:g} s" if several else "")
         rows += _rows(metric, label, part, pairs, left_out.get((task, exposure), ""))
     methods = results.drop_duplicates("method").set_index("method")
     kept = ["method_settings", "method_notes", "method_warning", "n_too_small", "n_unreadable"]

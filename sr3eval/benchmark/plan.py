@@ -1,6 +1,5 @@
 """A run, checked as far as it can be before work begins."""
 
-import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,8 @@ from sr3eval.methods._resized import Resized
 from sr3eval.metrics import BLOCKS, Batch, Metric, block_of
 from sr3eval.pairs import Pair, find_pairs
 from sr3eval.tasks import Task
+
+UNKNOWN: Size = (0, 0)  # of an image that cannot be read
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ def _find(config: RunConfig, data: DataConfig, folder: RunFolder) -> _Found:
     if config.on_error == "skip":
         skipped = unreadable(pairs, lambda image_id: pairs[image_id].size(config.task, data.crop))
     readable = {image_id: pair for image_id, pair in pairs.items() if image_id not in skipped}
-    sizes = {image_id: pair.size(config.task, data.crop) for image_id, pair in readable.items()}
+    sizes = dict.fromkeys(skipped, UNKNOWN)
+    sizes |= {image_id: pair.size(config.task, data.crop) for image_id, pair in readable.items()}
     kept = [image_id for image_id, pair in readable.items() if pair.is_large_enough(config.task)]
     if readable and not kept:
         raise UserError(
@@ -241,8 +243,7 @@ def build(config: MethodConfig, task: Task) -> Method:
     builder = _builder(config)
     of_run = methods.of_run(builder, task, with_path=bool(config.path))
     _refuse_the_runs(config, builder, of_run, task)
-    given = functools.partial(builder, **of_run)
-    method: Method = given(**check_call(given, config.options, f'method "{config.name}"'))
+    method: Method = builder(**check_call(builder, config.options, f'method "{config.name}"', of_run))
     if config.path:
         if method.copied:
             raise UserError(f'method "{config.name}": {config.kind} takes no path')

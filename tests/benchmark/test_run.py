@@ -1,6 +1,5 @@
 """benchmark.py from the outside: a run, its files, its resumption, and everything that can be wrong with its input."""
 
-import functools
 import json
 import math
 import os
@@ -592,7 +591,7 @@ def test_configs_are_valid(path):
     for method in settings.method:
         builder = methods.builder(method.kind)
         given = methods.of_run(builder, settings.task, with_path=False)
-        check_call(functools.partial(builder, **given), method.options, method.name)
+        check_call(builder, method.options, method.name, given)
     for name, options in settings.metrics:
         check_call(metrics.builder(name), options, name)
 

@@ -184,7 +184,7 @@ def test_metrics_bring_their_own_label_unit_and_decimals(sets):
 def test_what_metrics_share_is_said_once(sets):
     ssim = sets.assign(metric="ssim", label="SSIM", unit="", settings="RGB, window (11, 11), mean")
     text = table.markdown(pd.concat([sets, ssim]))
-    assert text.endswith("- PSNR / SSIM: RGB, mean.\n- PSNR: in dB.\n- SSIM: window (11, 11).\n")
+    assert text.endswith("- PSNR / SSIM: RGB, mean.\n- SSIM: window (11, 11).\n")
 
 
 def test_json_is_the_csv_nested(sets, tmp_path):
