@@ -5,17 +5,9 @@ from typing import Literal
 from torch import Tensor
 
 from sr3eval.errors import UserError
+from sr3eval.matlab import luma
 
 Channel = Literal["rgb", "y"]
-
-
-def luma(images: Tensor) -> Tensor:
-    """[N, 3, H, W] in [0, 1] to [N, 1, H, W]: BT.601 luma in 16..235, as MATLAB and BasicSR have it."""
-    r, g, b = images.unbind(dim=1)
-    y = 65.481 * r
-    for channel, weight in ((g, 128.553), (b, 24.966)):
-        y += weight * channel
-    return y.add_(16).div_(255).unsqueeze(1)  # in place, for the memory of large images
 
 
 def plane(images: Tensor, channel: Channel, border: int) -> Tensor:
