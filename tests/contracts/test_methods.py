@@ -27,12 +27,13 @@ from sr3eval.tasks import TASKS
 TASK = TASKS["photos_16_64"]
 OWN_METHOD = """
 from sr3eval.images import bicubic_up
-class Mine:
-    name, scale = "mine", None
+from sr3eval.method import Method, Upscaled
+class Mine(Method):
+    name = "mine"
     def __init__(self, gain):
         self.gain, self.fingerprint = gain, f"mine {gain}"
-    def upscale(self, lr, seeds):
-        return (self.gain * bicubic_up(lr, (4 * lr.shape[2], 4 * lr.shape[3]))).clamp(0, 1)
+    def upscale(self, lr, seeds, progress=None):
+        return Upscaled((self.gain * bicubic_up(lr, (4 * lr.shape[2], 4 * lr.shape[3]))).clamp(0, 1))
 def build(*, gain: float = 1.0):
     return Mine(gain)
 """
