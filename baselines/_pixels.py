@@ -1,4 +1,4 @@
-"""What the adapters share in the handling of pixels: 8-bit rules and resizes of the releases, and tiles."""
+"""What the adapters share in the handling of pixels: 8-bit rules and resizes of the releases."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -8,47 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sr3eval.errors import UserError
 from sr3eval.images import from_uint8, to_uint8
-from sr3eval.method import Progress
 
 Quantize = Literal["official", "none"]
-
-
-def check_tiles(tile: int | None, overlap: int) -> None:
-    """UserError for sizes that `tiled` cannot work with."""
-    if (tile is not None and tile < 1) or overlap < 0:
-        raise UserError(f"tile = {tile}, overlap = {overlap}: must be positive, and not negative")
-
-
-def tiled(
-    upscale: Callable[[Tensor], Tensor],
-    lr: Tensor,
-    scale: int,
-    tile: int | None,
-    overlap: int,
-    progress: Progress | None = None,
-) -> Tensor:
-    """upscale(lr) of [N, 3, h, w] in tiles of `tile` pixels of input, each with `overlap` more on every inner side.
-
-    None takes the image whole. The result equals that where the network's receptive field ends within the overlap.
-    """
-    height, width = lr.shape[-2:]
-    if tile is None or (height <= tile and width <= tile):
-        return upscale(lr)
-    check_tiles(tile, overlap)
-    out = lr.new_empty(len(lr), 3, height * scale, width * scale)
-    for top in range(0, height, tile):
-        for left in range(0, width, tile):
-            y0, x0 = max(0, top - overlap), max(0, left - overlap)
-            bottom, right = min(height, top + tile), min(width, left + tile)
-            part = upscale(lr[..., y0 : bottom + overlap, x0 : right + overlap])
-            y, x = (top - y0) * scale, (left - x0) * scale
-            inner = part[..., y : y + (bottom - top) * scale, x : x + (right - left) * scale]
-            out[..., top * scale : bottom * scale, left * scale : right * scale] = inner
-            if progress:
-                progress((top * width + (bottom - top) * right) / (height * width))
-    return out
 
 
 def on_official_grid(images: Tensor, quantize: Quantize, rule: Callable[[Tensor], Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.esrgan import Block, activate, conv
+from baselines._rrdb import Block, activate, conv
 
 # Blocks of the encoder whose outputs are part of every condition, by scale: stackRRDB.blocks of the configs.
 STACKED = {4: (1, 8, 15, 22), 8: (1, 3, 5, 7)}

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines._checkpoints import Foreign, load_state, options_text
-from baselines._pixels import Quantize, check_tiles, half_up, on_official_grid, tiled
+from baselines._pixels import Quantize, half_up, on_official_grid
 from baselines._tensorflow_table import read_table
 from sr3eval.device import default_device
+from sr3eval.diffusion.tiles import Tiles
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 SCALE = 4
@@ -99,10 +100,10 @@ class EnhanceNet(Method):
     name = "enhancenet"
     scale = SCALE
 
-    def __init__(self, network: ENet, sha256: str, quantize: Quantize, tile: int | None, overlap: int) -> None:
+    def __init__(self, network: ENet, sha256: str, quantize: Quantize, tiles: Tiles) -> None:
         self.facts = Facts({"weights": sha256}, lr_kernel="Pillow Lanczos")
-        self.quantize, self.tile, self.overlap = quantize, tile, overlap
-        settings = options_text(weights=sha256, quantize=quantize, tiles=tile and (tile, overlap))
+        self.quantize, self.tiles = quantize, tiles
+        settings = options_text(weights=sha256, quantize=quantize, tiles=tiles)
         self.fingerprint = fingerprint(self.name, settings)
         self.device = default_device()
         network = network.eval().requires_grad_(False)
@@ -113,7 +114,7 @@ class EnhanceNet(Method):
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """[N, 3, h, w] to [N, 3, 4h, 4w], both float32 in [0, 1]; any size. Seeds are not used."""
         x = lr.to(self.device).contiguous(memory_format=torch.channels_last) - self.means
-        sr = tiled(self.network, x, SCALE, self.tile, self.overlap, progress) + self.means
+        sr = self.tiles.upscale(self.network, x, SCALE, progress) + self.means
         return Upscaled(on_official_grid(sr, self.quantize, half_up).cpu())
 
 
@@ -124,12 +125,12 @@ def build(*, weights: str, quantize: Quantize = "official", tile: int | None = N
     whole, tiles give the same from an overlap of 23 on and differ by less than 1e-4 at 16. Raises UserError for a file
     that does not hold such a network, and for options out of range.
     """
-    check_tiles(tile, overlap)
+    tiles = Tiles(tile, overlap)
     foreign = read_table(weights, "enhancenet")
     state = convolutions(foreign)
     network = ENet(state["convs.0.bias"].numel(), (len(state) // 2 - UNPAIRED) // 2)
     load_state(network, state, foreign, "enhancenet")
-    return EnhanceNet(network, foreign.sha256, quantize, tile, overlap)
+    return EnhanceNet(network, foreign.sha256, quantize, tiles)
 
 
 def convolutions(foreign: Foreign) -> dict[str, Tensor]:

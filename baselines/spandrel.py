@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from baselines._checkpoints import Foreign, options_text, read, read_bytes, without_prefixes
-from baselines._pixels import Quantize, check_tiles, on_official_grid, tiled
+from baselines._pixels import Quantize, on_official_grid
 from sr3eval.device import default_device
+from sr3eval.diffusion.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.images import round_to_8bit
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
@@ -28,12 +29,12 @@ class Spandrel(Method):
 
     name = "spandrel"
 
-    def __init__(self, descriptor: Any, foreign: Foreign, quantize: Quantize, tile: int | None, overlap: int) -> None:
+    def __init__(self, descriptor: Any, foreign: Foreign, quantize: Quantize, tiles: Tiles) -> None:
         self.scale: int | None = descriptor.scale
-        options = options_text(quantize=quantize, tiles=None if tile is None else (tile, overlap))
+        options = options_text(quantize=quantize, tiles=tiles)
         self.fingerprint = fingerprint(self.name, version("spandrel"), foreign.sha256, options)
         self.facts = Facts({"weights": foreign.sha256}, architecture=descriptor.architecture.name)
-        self.quantize, self.tile, self.overlap = quantize, tile, overlap
+        self.quantize, self.tiles = quantize, tiles
         self.device = default_device()
         self.descriptor = descriptor.to(self.device).eval()
 
@@ -57,7 +58,7 @@ class Spandrel(Method):
             return self._tiled(image)
 
     def _tiled(self, x: Tensor, progress: Progress | None = None) -> Tensor:
-        return tiled(self._network, x, self.descriptor.scale, self.tile, self.overlap, progress)
+        return self.tiles.upscale(self._network, x, self.descriptor.scale, progress)
 
     def _network(self, x: Tensor) -> Tensor:
         """Pads, crops and clamps. The copy is for spandrel's RCAN, which writes into its input."""
@@ -113,6 +114,6 @@ def build(*, weights: str, quantize: Quantize = "official", tile: int | None = N
     the whole image, as RCAN's attention does. Raises UserError for anything else and for networks of grey images, of
     masks, or of the input's own size.
     """
-    check_tiles(tile, overlap)
+    tiles = Tiles(tile, overlap)
     foreign = released(weights)
-    return Spandrel(describe(foreign), foreign, quantize, tile, overlap)
+    return Spandrel(describe(foreign), foreign, quantize, tiles)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from baselines._checkpoints import Foreign, load_state, options_text, read
 from baselines._pixels import Quantize, on_official_grid, truncate_to_8bit
+from baselines._rrdb import renamed
 from baselines._srflow_network import STACKED, SRFlowNet, Structure
-from baselines.esrgan import BICUBIC, renamed
+from baselines.esrgan import BICUBIC
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up

@@ -9,6 +9,7 @@ from sr3eval import tasks
 from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.padding import pad
+from sr3eval.diffusion.tiles import WHOLE, Tiles
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
@@ -25,10 +26,11 @@ class Regression(Method):
 
     scale: int
 
-    def __init__(self, weights: checkpoints.Checkpoint) -> None:
+    def __init__(self, weights: checkpoints.Checkpoint, tiles: Tiles = WHOLE) -> None:
         self.name = "regression"
         self.scale = tasks.get(weights.config.task).scale
-        self.fingerprint = fingerprint("regression", weights.sha256)
+        self.fingerprint = fingerprint("regression", weights.sha256, tiles)
+        self.tiles = tiles
         self.facts = Facts({"checkpoint": weights.sha256})
         device = default_device()
         self.network = weights.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -37,6 +39,10 @@ class Regression(Method):
     @torch.inference_mode()
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `pad`). Seeds are not used."""
-        enlarged, size = pad(lr.to(self.device), self.scale, self.network.config.factor)
+        return Upscaled(self.tiles.upscale(self._whole, lr.to(self.device), self.scale, progress).cpu())
+
+    def _whole(self, lr: Tensor) -> Tensor:
+        """An image or a tile of one, on the device."""
+        enlarged, size = pad(lr, self.scale, self.network.config.factor)
         height, width = (self.scale * side for side in lr.shape[-2:])
-        return Upscaled(regress(self.network, enlarged, size)[..., :height, :width].cpu())
+        return regress(self.network, enlarged, size)[..., :height, :width]

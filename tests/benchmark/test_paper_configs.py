@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import sr3eval.diffusion.checkpoint as checkpoints
-from baselines.esrgan import RRDBNet
+from baselines._rrdb import RRDBNet
 from sr3eval import config as configs
 from sr3eval import tasks
 from sr3eval.benchmark import finish, plan

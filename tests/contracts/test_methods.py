@@ -14,7 +14,7 @@ import sr3eval.diffusion.checkpoint as checkpoints
 from baselines._fsrnet import SECTIONS, FSRNet
 from baselines._janspiry_unet import Structure
 from baselines._janspiry_unet import UNet as JanspiryUNet
-from baselines.esrgan import RRDBNet
+from baselines._rrdb import RRDBNet
 from sr3eval import config as configs
 from sr3eval import methods
 from sr3eval.benchmark.config import MethodConfig
@@ -27,12 +27,13 @@ from sr3eval.tasks import TASKS
 TASK = TASKS["photos_16_64"]
 OWN_METHOD = """
 from sr3eval.images import bicubic_up
-class Mine:
-    name, scale = "mine", None
+from sr3eval.method import Method, Upscaled
+class Mine(Method):
+    name = "mine"
     def __init__(self, gain):
         self.gain, self.fingerprint = gain, f"mine {gain}"
-    def upscale(self, lr, seeds):
-        return (self.gain * bicubic_up(lr, (4 * lr.shape[2], 4 * lr.shape[3]))).clamp(0, 1)
+    def upscale(self, lr, seeds, progress=None):
+        return Upscaled((self.gain * bicubic_up(lr, (4 * lr.shape[2], 4 * lr.shape[3]))).clamp(0, 1))
 def build(*, gain: float = 1.0):
     return Mine(gain)
 """

