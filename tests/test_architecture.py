@@ -19,6 +19,8 @@ FILES = BASICS | {"sr3eval.config", "sr3eval.files"}
 IMAGES = FILES | {
     "sr3eval.arrays",
     "sr3eval.images",
+    "sr3eval.matlab",
+    "sr3eval.degradation",
     "sr3eval.tasks",
     "sr3eval.data",
     "sr3eval.method",

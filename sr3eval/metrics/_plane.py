@@ -5,14 +5,9 @@ from typing import Literal
 from torch import Tensor
 
 from sr3eval.errors import UserError
+from sr3eval.matlab import luma
 
 Channel = Literal["rgb", "y"]
-
-
-def luma(images: Tensor) -> Tensor:
-    """[N, 3, H, W] in [0, 1] to [N, 1, H, W]: BT.601 luma in 16..235, as MATLAB and BasicSR have it."""
-    r, g, b = images.unbind(dim=1)
-    return ((65.481 * r + 128.553 * g + 24.966 * b + 16) / 255).unsqueeze(1)
 
 
 def plane(images: Tensor, channel: Channel, border: int) -> Tensor:
