@@ -1,4 +1,4 @@
-"""Statistics of natural scenes, which NIQE and BRISQUE share: normalised luminance and what its values distribute as."""
+"""Statistics of natural scenes, which NIQE and BRISQUE share: normalised luminance and the distribution of it."""
 
 import torch
 import torch.nn.functional as F
@@ -38,9 +38,9 @@ def products(values: Tensor, wrap: bool) -> list[Tensor]:
     rolled = [values * values.roll(shift, dims=(-2, -1)) for shift in NEIGHBOURS]
     if wrap:
         return [product.flatten(1) for product in rolled]
-    height, width = values.shape[-2:]
+    columns = values.shape[-1]
     return [
-        product[..., down:, max(right, 0) : width + min(right, 0)].flatten(1)
+        product[..., down:, max(right, 0) : columns + min(right, 0)].flatten(1)
         for product, (down, right) in zip(rolled, NEIGHBOURS, strict=True)
     ]
 

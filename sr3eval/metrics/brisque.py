@@ -67,13 +67,18 @@ def read_regression(text: str) -> Regression:
     return Regression(float(fields["gamma"]), float(fields["rho"]), coefficients, table)
 
 
-@functools.cache
-def trained() -> tuple[Regression, str]:
-    """The regression trained on LIVE's images, from the package `brisque`, and its sha256. UserError without it."""
+def file() -> Path:
+    """The regression in the package `brisque`, which is not imported. UserError without the package."""
     package = importlib.util.find_spec(PACKAGE)
     if package is None or not package.submodule_search_locations:
         raise UserError("brisque needs the package that holds its trained regression: pip install brisque")
-    path = Path(package.submodule_search_locations[0]) / "models" / "svm.txt"
+    return Path(package.submodule_search_locations[0]) / "models" / "svm.txt"
+
+
+@functools.cache
+def trained() -> tuple[Regression, str]:
+    """The regression trained on LIVE's images, and the sha256 of its file."""
+    path = file()
     try:
         content = path.read_bytes()
         return read_regression(content.decode()), sha256(content).hexdigest()
@@ -118,12 +123,11 @@ def build() -> PerImage:
     regression, digest = trained()
     package = f"{PACKAGE} {metadata.version(PACKAGE)}"
     settings = (
-        f"as the package {package} (Apache-2.0): Rec. 709 grey, the regression of the authors' C++ release (sha256 "
-        f"{digest[:8]}); pyiqa's brisque is the MATLAB release and differs; JPEG instead of PNG moves it, mean over images"
+        f"as the package {package} (Apache-2.0): Rec. 709 grey, regression of the authors' C++ release, sha256 "
+        f"{digest[:8]}; flat areas as in that release; pyiqa's brisque is the MATLAB release and differs; JPEG "
+        "instead of PNG moves it; mean over images"
     )
-    convention = Convention(
-        "brisque", "BRISQUE", False, settings, decimals=2, version=f"1, {package}", needs_hr=False
-    )
+    convention = Convention("brisque", "BRISQUE", False, settings, decimals=2, version=f"1, {package}", needs_hr=False)
 
     def score(batch: Batch) -> Tensor:
         return torch.cat([brisque(image[None], regression) for image in batch.sr])

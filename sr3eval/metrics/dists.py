@@ -33,6 +33,11 @@ class Dists(nn.Module):
     and beta, [1475] each, of the channels of all layers.
     """
 
+    texture: Tensor
+    structure: Tensor
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, features: nn.Sequential, texture: Tensor, structure: Tensor) -> None:
         super().__init__()
         starts = (0, *(end + 1 for end in STAGES[:-1]))  # without the max pools
@@ -45,7 +50,7 @@ class Dists(nn.Module):
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         """[N] of [N, 3, H, W] in [0, 1]: 0 for equal images."""
-        texture, structure = (getattr(self, name).split(CHANNELS) for name in ("texture", "structure"))
+        texture, structure = self.texture.split(CHANNELS), self.structure.split(CHANNELS)
         similarity = [
             (alpha * _alike(x.mean((2, 3)), y.mean((2, 3))) + beta * _correlated(x, y)).sum(dim=1)
             for x, y, alpha, beta in zip(self.layers(sr), self.layers(hr), texture, structure, strict=True)
@@ -122,7 +127,7 @@ def build(*, weights: str | None = None) -> PerImage:
 
     package = f"{PACKAGE} {version(PACKAGE)}"
     settings = (
-        f"VGG-16, {VGG.described(sha256)}, alpha and beta of {package} (MIT), images at their size (the authors' script "
-        "shrinks the short side to 256), mean over images"
+        f"VGG-16, {VGG.described(sha256)}, alpha and beta of {package} (MIT), images at their size (the authors' "
+        "script shrinks the short side to 256), mean over images"
     )
     return PerImage(Convention("dists", "DISTS", False, settings, decimals=4, version=f"1, {package}"), score)

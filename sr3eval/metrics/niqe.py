@@ -73,6 +73,7 @@ def build(*, border: int = 0) -> PerImage:
 
     settings = (
         f"BT.601 16-235 Y rounded to 8 bit, border {border} px cut, blocks of {BLOCK}x{BLOCK}, MATLAB's imresize, "
-        "parameters of the authors' release, as BasicSR; JPEG instead of PNG and another luma move it, mean over images"
+        "parameters of the authors' release, as BasicSR; JPEG instead of PNG, or another luma, moves it; mean over "
+        "images"
     )
     return PerImage(Convention(name, label, higher_is_better=False, settings=settings, needs_hr=False), score)

@@ -157,7 +157,7 @@ def _convention(metric: str, declared: Mapping[str, Any], options: Mapping[str, 
     numbers = [float(number) for number in re.findall(r"[\d.]+", extent)]
     remarks = [*(["pyiqa"] if metric in available() else []), *(f"{key} {options[key]}" for key in sorted(options))]
     package = f"pyiqa {about['Version']}"
-    licence = about.get("License-Expression") or about.get("License") or "see the package"
+    licence = next((about[key] for key in ("License-Expression", "License") if key in about), "see its licence")
     return Convention(
         name="_".join(["pyiqa", metric, *(f"{key}_{options[key]}" for key in sorted(options))]),
         label=metric.upper() + (f" ({', '.join(remarks)})" if remarks else ""),
