@@ -4,7 +4,7 @@ import copy
 import functools
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, TypeVar
 
 from torch import Tensor
@@ -18,7 +18,7 @@ class Summary(Protocol):
 
     @property
     def n(self) -> int:
-        """How many images it keeps."""
+        """How many images or patches it keeps."""
 
     def add(self, ids: Sequence[str], features: Any) -> None: ...
 
@@ -30,24 +30,34 @@ S = TypeVar("S", bound=Summary)
 
 @dataclass
 class Pool:
-    """A summary for each jackknife block of the images seen so far."""
+    """A summary for each jackknife block of the images seen so far; their ids, and the (H, W) that occur."""
 
     ids: set[str] = field(default_factory=set)
+    sizes: set[tuple[int, int]] = field(default_factory=set)
     blocks: dict[str, Any] = field(default_factory=dict)
 
     def add(self, batch: Batch, features: Any, empty: Callable[[], Summary]) -> None:
-        """Add a batch whose images were not seen before; features: [N, ...] Tensor."""
+        """Add a batch whose images were not seen before; features: [N, d], or [N, patches, d]."""
         for block in dict.fromkeys(batch.blocks):
             rows = [row for row, name in enumerate(batch.blocks) if name == block]
             summary = self.blocks.setdefault(block, empty())
-            summary.add([batch.ids[row] for row in rows], features[rows])
+            summary.add(*_samples([batch.ids[row] for row in rows], features[rows]))
         self.ids |= set(batch.ids)
+        self.sizes.add(batch.size)
 
     def merge(self, other: "Pool") -> None:
         """Add another pool's images."""
         for block, summary in other.blocks.items():
             self.blocks[block] = self.blocks[block] + summary if block in self.blocks else summary
         self.ids |= other.ids
+        self.sizes |= other.sizes
+
+
+def _samples(ids: list[str], features: Tensor) -> tuple[list[str], Tensor]:
+    """(ids, rows [M, d]): the images themselves, or every patch of each."""
+    if features.ndim == 2:
+        return ids, features
+    return [f"{image_id}#{patch}" for image_id in ids for patch in range(features.shape[1])], features.flatten(0, 1)
 
 
 @dataclass
@@ -65,9 +75,10 @@ Value = tuple[float, dict[str, float]]
 class SetMetric(Named):
     """A Metric of the features of all outputs, compared with those of a reference set or with none.
 
-    features: images [N, 3, H, W] to [N, d]. empty: makes the Summary of no images. evaluate(own, reference) gets
-    summaries by block and returns the value and the value without each block; its reference is a mapping for HR twins,
-    where the convention needs HR, else `fixed`. minimum: of images.
+    features: images [N, 3, H, W] to [N, d], or to [N, patches, d]. empty: makes the Summary of no images.
+    evaluate(own, reference) gets summaries by block and returns the value and the value without each block; its
+    reference is a mapping for HR twins, where the convention needs HR, else `fixed`. minimum: of images. patches: the
+    side of what features are of, in place of whole images, which networks resize to one size.
     """
 
     def __init__(
@@ -79,17 +90,30 @@ class SetMetric(Named):
         *,
         fixed: Any = None,
         minimum: int = 2,
+        patches: int | None = None,
     ) -> None:
         self.convention = convention
         self.features, self.empty, self.evaluate = features, empty, evaluate
-        self.fixed, self.minimum = fixed, minimum
+        self.fixed, self.minimum, self.patches = fixed, minimum, patches
         self.state = SetState(Pool(), Pool())
 
     def check(self, n: int, labelled: bool, hr: bool = True, sizes: Collection[tuple[int, int]] = ()) -> None:
-        """Refuse a run of too few images, or without the HR images that it needs."""
+        """Refuse a run of too few images, without the HR images that it needs, or of sizes that do not go together."""
         self.convention.check(hr=hr, lr=True, labels=labelled)
+        self._check_sizes(set(sizes))
         if n < self.minimum:
             raise UserError(f"{self.name}: {number(n, 'image')}; at least {self.minimum} are needed")
+
+    def _check_sizes(self, sizes: set[tuple[int, int]]) -> None:
+        if self.patches is None and len(sizes) > 1:
+            raise UserError(
+                f"{self.name}: images of {len(sizes)} sizes, which its network would all distort to one: choose square "
+                "framing, or fid or kid with patches = 256"
+            )
+        for height, width in sorted(sizes):
+            if self.patches is not None and min(height, width) < self.patches:
+                side = f"{self.patches}x{self.patches}"
+                raise UserError(f"{self.name}: {width}x{height} images are smaller than its patches of {side}")
 
     def fresh(self) -> "SetMetric":
         """The same metric for other outputs: the reference's pool is shared, so HR images are looked at once."""
@@ -101,6 +125,7 @@ class SetMetric(Named):
         """Add a batch. Raises UserError for an image that was scored before."""
         self.convention.check(hr=batch.hr is not None, lr=batch.lr is not None, labels=batch.labels is not None)
         refuse_twice(self.name, self.state.own.ids, set(batch.ids))
+        self._check_sizes(self.state.own.sizes | {batch.size})
         self.state.own.add(batch, self.features(batch.sr), self.empty)
         if self.convention.needs_hr and not self._known(set(batch.ids)):
             self.state.reference.add(batch, self.features(batch.pair[1]), self.empty)
@@ -108,6 +133,7 @@ class SetMetric(Named):
     def merge(self, other: Self) -> None:
         """Add another shard's images."""
         refuse_twice(self.name, self.state.own.ids, other.state.own.ids)
+        self._check_sizes(self.state.own.sizes | other.state.own.sizes)
         self.state.own.merge(other.state.own)
         if not self._known(other.state.reference.ids):
             self.state.reference.merge(other.state.reference)
@@ -129,6 +155,22 @@ class SetMetric(Named):
         value, without = self.evaluate(own, self.state.reference.blocks if self.convention.needs_hr else self.fixed)
         estimates = {block: Estimate(v, n - own[block].n) for block, v in sorted(without.items())}
         return Result(value, n, without=estimates)
+
+
+def of_patches(convention: Convention, patches: int | None) -> Convention:
+    """The convention of the same metric on patches of that side; itself for whole images."""
+    if patches is None:
+        return convention
+    if patches < 1:
+        raise UserError(f"{convention.name}: patches = {patches} is no side of a patch")
+    name, label = f"{convention.name}_p{patches}", f"{convention.label} (patches {patches})"
+    return replace(convention, name=name, label=label, sample="patch")
+
+
+def cut_as(patches: int | None) -> str:
+    """How patches are cut, for settings."""
+    where = "from the top left without overlap, the rest left out"
+    return "" if patches is None else f"; {patches}x{patches} patches {where}"
 
 
 def total(blocks: Mapping[str, S], left_out: str | None = None) -> S:

@@ -33,9 +33,10 @@ SEED = 123  # some metrics look at random crops
 
 
 def build(*, metric: str = "", weights: str | None = None, **options: Any) -> PerImage:
-    """Any metric of pyiqa, as `metric = "musiq"`; other options are pyiqa's own, such as crop_border and color_space.
+    """A metric of pyiqa (non-commercial licence), such as `metric = "musiq"`; other options are pyiqa's own.
 
     weights: a file in place of the one that pyiqa downloads. pyiqa unpickles its files: use those of its authors only.
+    options: such as crop_border and color_space; they are in the metric's id.
     """
     if not metric:
         raise UserError('pyiqa: which of its metrics? Name it: metric = "musiq"')
@@ -59,7 +60,7 @@ def _imported(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(f"pyiqa cannot be used ({error}): {INSTALL}") from None
+        raise UserError(f"pyiqa cannot be used ({error}): {INSTALL}, and what else it misses") from None
 
 
 def _defaults(architecture: str) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def _network(metric: str, options: Mapping[str, Any]) -> Callable[..., Any]:
         except UserError:
             raise
         except ImportError as error:
-            raise UserError(f"pyiqa: {metric} cannot be used ({error}): {INSTALL}") from None
+            raise UserError(f"pyiqa: {metric} cannot be used ({error}): {INSTALL}, and what else it misses") from None
         except Exception as error:  # of any of pyiqa's architectures, and of the libraries behind them
             raise UserError(f"pyiqa: {metric} cannot be built ({_line(error)})") from error
 

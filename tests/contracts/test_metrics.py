@@ -167,7 +167,7 @@ def test_conventions_are_declared(name):
 
 
 def test_what_is_missing_is_said_before_work_and_with_the_batch(name):
-    """Without HR, LR or labels the metrics that need none of them give the same numbers; the others say what they need."""
+    """Without HR, LR or labels, metrics that do not need them give the same numbers; the others say so."""
     whole = batch(name)
     convention = load(name).convention
     for part, missing, needed in (
