@@ -5,6 +5,7 @@ import multiprocessing
 import pickle
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,15 @@ from sr3eval.metrics import Batch
 pytestmark = [pytest.mark.parametrize("name", metrics.available()), pytest.mark.usefixtures("quick_networks")]
 
 N = 12
+# Of metrics whose `build` has options without a default.
+OPTIONS = {
+    "python": {
+        "python": f"{Path(__file__).parent / 'own_metric.py'}:build",
+        "name": "mine",
+        "label": "Mine",
+        "higher_is_better": False,
+    }
+}
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
@@ -40,8 +50,12 @@ def part(whole, start, stop):
     return Batch(whole.ids[start:stop], *tensors, whole.labels[start:stop], whole.blocks[start:stop])
 
 
+def load(name, **more):
+    return metrics.load(name, **OPTIONS.get(name, {}), **more)
+
+
 def scored(name, *batches):
-    metric = metrics.load(name)
+    metric = load(name)
     for b in batches:
         metric.update(b)
     return metric
@@ -69,7 +83,7 @@ def test_merged_shards_give_one_pass(name):
     whole = batch(name)
     parts = [part(whole, 0, 5), part(whole, 5, 9), part(whole, 9, N)]
     expected = scored(name, *parts).compute()
-    total = metrics.load(name)
+    total = load(name)
     for shard in reversed(parts):
         other = total.fresh()
         other.state = pickle.loads(pickle.dumps(scored(name, shard).state))
@@ -98,7 +112,7 @@ def test_two_gloo_processes_give_one(name, tmp_path):
     shards = [part(whole, 0, 5), part(whole, 5, N)]
     expected = scored(name, *shards).compute()
     fork = multiprocessing.get_context("fork").Process
-    ranks = [fork(target=rank_of_two, args=(i, tmp_path, metrics.load(name), shards[i])) for i in range(2)]
+    ranks = [fork(target=rank_of_two, args=(i, tmp_path, load(name), shards[i])) for i in range(2)]
     for rank in ranks:
         rank.start()
     for rank in ranks:
@@ -128,7 +142,7 @@ def test_perfect_images_score_best(name):
         same = scored(name, replace(whole, sr=alike)).compute()
         assert same.value == pytest.approx(1) and scored(name, whole).compute().value > 1 + 1e-6
         return
-    metric = metrics.load(name)
+    metric = load(name)
     perfect = replace(whole, sr=whole.hr)
     if metric.name.endswith("_error"):  # of a network that knows these classes
         labels = resnet50().logits(whole.hr).argmax(dim=1).tolist()
@@ -142,7 +156,7 @@ def test_perfect_images_score_best(name):
 
 def test_empty_sets_are_refused(name):
     with pytest.raises(UserError, match="no images to score"):
-        metrics.load(name).compute()
+        load(name).compute()
 
 
 def test_an_image_is_scored_once(name):
@@ -152,18 +166,18 @@ def test_an_image_is_scored_once(name):
 
 def test_conventions_are_declared(name):
     """Ids of all metrics differ; everything that tables print is there."""
-    metric = metrics.load(name)
+    metric = load(name)
     convention = metric.convention
     assert len(convention.settings) > 10 and convention.version
     assert convention.label[0].isupper() and 0 <= convention.decimals <= 6
     assert (metric.name, metric.higher_is_better) == (convention.name, convention.higher_is_better)
-    assert [other for other in metrics.available() if metrics.load(other).name == metric.name] == [name]
+    assert [other for other in metrics.available() if load(other).name == metric.name] == [name]
 
 
 def test_what_is_missing_is_said_before_work_and_with_the_batch(name):
     """Without HR, LR or labels, metrics that do not need them give the same numbers; the others say so."""
     whole = batch(name)
-    convention = metrics.load(name).convention
+    convention = load(name).convention
     for part, missing, needed in (
         ("hr", "needs HR images; this run has none", convention.needs_hr),
         ("lr", "needs LR images", convention.needs_lr),
@@ -174,14 +188,14 @@ def test_what_is_missing_is_said_before_work_and_with_the_batch(name):
             assert scored(name, without).compute() == scored(name, whole).compute()
             continue
         with pytest.raises(UserError, match=f"^{convention.name}: {missing}"):
-            metrics.load(name).update(without)
+            load(name).update(without)
     run = {"n": N, "labelled": True}
-    metrics.load(name).check(**run)
+    load(name).check(**run)
     if convention.needs_hr:
         with pytest.raises(UserError, match="choose a no-reference metric such as brisque"):
-            metrics.load(name).check(**run, hr=False)
+            load(name).check(**run, hr=False)
     else:
-        metrics.load(name).check(**run, hr=False)
+        load(name).check(**run, hr=False)
 
 
 def test_bad_batches_are_refused(name):
@@ -211,4 +225,4 @@ def test_unknown_names_and_options_are_refused(name):
     with pytest.raises(UserError, match=f'unknown metric "{name}x": did you mean "{name}"'):
         metrics.load(f"{name}x")
     with pytest.raises(UserError, match="unknown key"):
-        metrics.load(name, colour="y")
+        load(name, colour="y")
