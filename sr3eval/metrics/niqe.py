@@ -88,7 +88,8 @@ def build(*, luma: Luma = "ycbcr", border: int = 0) -> PerImage:
 
     settings = (
         f"{described} rounded to 8 bit, border {border} px cut, blocks of {BLOCK}x{BLOCK}, MATLAB's imresize, "
-        "parameters of the authors' release, as BasicSR; JPEG instead of PNG, or another luma, moves it; mean over images"
+        "parameters of the authors' release, as BasicSR; JPEG instead of PNG, or another luma, moves it; mean over "
+        "images"
     )
     return PerImage(
         Convention(
