@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sr3eval.errors import UserError
 from sr3eval.images import from_uint8, to_uint8
+from sr3eval.method import Progress
 
 Quantize = Literal["official", "none"]
 
@@ -20,7 +21,14 @@ def check_tiles(tile: int | None, overlap: int) -> None:
         raise UserError(f"tile = {tile}, overlap = {overlap}: must be positive, and not negative")
 
 
-def tiled(upscale: Callable[[Tensor], Tensor], lr: Tensor, scale: int, tile: int | None, overlap: int) -> Tensor:
+def tiled(
+    upscale: Callable[[Tensor], Tensor],
+    lr: Tensor,
+    scale: int,
+    tile: int | None,
+    overlap: int,
+    progress: Progress | None = None,
+) -> Tensor:
     """upscale(lr) of [N, 3, h, w] in tiles of `tile` pixels of input, each with `overlap` more on every inner side.
 
     None takes the image whole. The result equals that where the network's receptive field ends within the overlap.
@@ -38,6 +46,8 @@ def tiled(upscale: Callable[[Tensor], Tensor], lr: Tensor, scale: int, tile: int
             y, x = (top - y0) * scale, (left - x0) * scale
             inner = part[..., y : y + (bottom - top) * scale, x : x + (right - left) * scale]
             out[..., top * scale : bottom * scale, left * scale : right * scale] = inner
+            if progress:
+                progress((top * width + (bottom - top) * right) / (height * width))
     return out
 
 

@@ -15,7 +15,7 @@ from baselines._checkpoints import Foreign, load_state, options_text
 from baselines._pixels import Quantize, check_tiles, half_up, on_official_grid, tiled
 from baselines._tensorflow_table import read_table
 from sr3eval.device import default_device
-from sr3eval.method import fingerprint
+from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 SCALE = 4
 RGB_MEANS = (0.47614917, 0.45001204, 0.40904046)
@@ -93,15 +93,14 @@ def _cubic(distance: float) -> float:
     return a * (((distance - 5) * distance + 8) * distance - 4)
 
 
-class EnhanceNet:
-    """ENet-PAT as a Method; deterministic. checksums: the sha256 of the weights' file."""
+class EnhanceNet(Method):
+    """ENet-PAT as a Method; deterministic."""
 
     name = "enhancenet"
     scale = SCALE
-    lr_kernel = "Pillow Lanczos"
 
     def __init__(self, network: ENet, sha256: str, quantize: Quantize, tile: int | None, overlap: int) -> None:
-        self.checksums = {"weights": sha256}
+        self.facts = Facts({"weights": sha256}, lr_kernel="Pillow Lanczos")
         self.quantize, self.tile, self.overlap = quantize, tile, overlap
         settings = options_text(weights=sha256, quantize=quantize, tiles=tile and (tile, overlap))
         self.fingerprint = fingerprint(self.name, settings)
@@ -111,11 +110,11 @@ class EnhanceNet:
         self.means = torch.tensor(RGB_MEANS, device=self.device)[:, None, None]
 
     @torch.inference_mode()
-    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+    def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """[N, 3, h, w] to [N, 3, 4h, 4w], both float32 in [0, 1]; any size. Seeds are not used."""
         x = lr.to(self.device).contiguous(memory_format=torch.channels_last) - self.means
-        sr = tiled(self.network, x, SCALE, self.tile, self.overlap) + self.means
-        return on_official_grid(sr, self.quantize, half_up).cpu()
+        sr = tiled(self.network, x, SCALE, self.tile, self.overlap, progress) + self.means
+        return Upscaled(on_official_grid(sr, self.quantize, half_up).cpu())
 
 
 def build(*, weights: str, quantize: Quantize = "official", tile: int | None = None, overlap: int = 16) -> EnhanceNet:

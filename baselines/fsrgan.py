@@ -22,7 +22,7 @@ from baselines._pixels import Quantize, half_up, on_official_grid, pillow_bicubi
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
 from sr3eval.images import from_signed, to_signed, to_uint8
-from sr3eval.method import fingerprint
+from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 NAME = "fsrgan"
 SCALE, LR_SIZE = 8, 16
@@ -72,11 +72,8 @@ PORTS = {
 }
 
 
-class FSRGAN:
-    """An FSRNet as a Method; deterministic.
-
-    architecture: whose port, and what its norms go by. lr_kernel: what made its training inputs.
-    """
+class FSRGAN(Method):
+    """An FSRNet as a Method; deterministic."""
 
     name = NAME
     scale = SCALE
@@ -86,16 +83,15 @@ class FSRGAN:
         self, network: FSRNet, architecture: str, statistics: Statistics, sha256: str, quantize: Quantize
     ) -> None:
         self.port, self.quantize = PORTS[architecture], quantize
-        self.architecture = f"{architecture.removesuffix(f', kind {NAME}')}, statistics = {statistics}"
-        self.lr_kernel = self.port.lr_kernel
-        self.checksums = {"weights": sha256}
+        norms = f"{architecture.removesuffix(f', kind {NAME}')}, statistics = {statistics}"
+        self.facts = Facts({"weights": sha256}, norms, self.port.lr_kernel)
         self.fingerprint = fingerprint(NAME, options_text(weights=sha256, quantize=quantize, statistics=statistics))
         self.device = default_device()
         network = network.eval().requires_grad_(False)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
-    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+    def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """[N, 3, 16, 16] to [N, 3, 128, 128], both float32 in [0, 1]. Seeds are not used.
 
         The network sees images that are rounded to 8 bit, enlarged, and rounded again, as in training. UserError for
@@ -109,7 +105,7 @@ class FSRGAN:
             )
         x = self.port.enlarge(lr.cpu()).to(self.device).contiguous(memory_format=torch.channels_last)
         y = self.network(x)
-        return on_official_grid(self.port.to_image(y), self.quantize, self.port.to_8bit).cpu()
+        return Upscaled(on_official_grid(self.port.to_image(y), self.quantize, self.port.to_8bit).cpu())
 
 
 def build(*, weights: str, quantize: Quantize = "official", statistics: Statistics | None = None) -> FSRGAN:

@@ -29,14 +29,15 @@ from baselines._pulse_search import (
 from baselines._stylegan import MAPPING, SLOPE, Mapping, Synthesis, mapping_network, synthesis_network
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
-from sr3eval.method import Notes, Work, fingerprint, finish
+from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 FIT = "PULSE's gaussian_fit.pt"
+LR_KERNEL = "none to be trained on; its search shrinks by antialiased bicubic, a = -0.5, and reflects at edges"
 SAMPLES, AT_ONCE = 1_000_000, 10_000  # vectors that the fit is of; a multiple of 16, which PyTorch draws at once
 
 
-class PULSE:
-    """The search as a Method. checksums: sha256 of each file of weights. lr_size: side of the inputs in pixels.
+class PULSE(Method):
+    """The search as a Method.
 
     The images of a batch are searched for one after the other. Networks differ in the last bits between batches of
     different sizes, and the steps enlarge that until it is seen; so an image depends on none beside it. Other machines
@@ -45,7 +46,6 @@ class PULSE:
 
     name = "pulse"
     one_by_one = True
-    lr_kernel = "none to be trained on; its search shrinks by antialiased bicubic, a = -0.5, and reflects at edges"
 
     def __init__(
         self,
@@ -58,28 +58,21 @@ class PULSE:
         checksums: dict[str, str],
     ) -> None:
         self.settings, self.scale, self.returned, self.quantize = settings, scale, returned, quantize
-        self.checksums, self.lr_size = checksums, network.side // scale
-        self.architecture = f"StyleGAN, {network.side}x{network.side}"
+        self.lr_size: int = network.side // scale
+        self.facts = Facts(checksums, f"StyleGAN, {network.side}x{network.side}", LR_KERNEL)
         options = options_text(**checksums, **asdict(settings), scale=scale, returned=returned, quantize=quantize)
         self.fingerprint = fingerprint(self.name, options)
         self.device = default_device()
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.fit = (fit[0].to(self.device), fit[1].to(self.device))
 
-    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
-        """[N, 3, h, h] to [N, 3, H, H], both float32 in [0, 1], h = lr_size. Same seed, same image."""
-        return self.upscale_noted(lr, seeds)[0]
+    def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
+        """[N, 3, h, h] to [N, 3, H, H], both float32 in [0, 1], h = lr_size. Same seed, same image.
 
-    def upscale_noted(self, lr: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Notes]:
-        """Images as `upscale` gives them, and a note on each: what its search came to.
-
-        converged: whether the mean squared error of the downscaled image was at most eps at any step; without that, the
-        release gives no image. loss, l2: total loss and mean squared error of what is returned.
+        Notes say what each search came to. converged: whether the mean squared error of the downscaled image was at
+        most eps at any step; without that, the release gives no image. loss, l2: total loss and mean squared error of
+        what is returned.
         """
-        return finish(self.upscale_steps(lr, seeds))
-
-    def upscale_steps(self, lr: Tensor, seeds: Sequence[int]) -> Work:
-        """As `upscale_noted`; yields the share of the work that is done, in (0, 1], after each step."""
         if tuple(lr.shape[2:]) != (self.lr_size, self.lr_size):
             raise UserError(
                 f"pulse enlarges {self.lr_size}x{self.lr_size} pixels (side of the generator, {self.network.side}, by "
@@ -90,10 +83,11 @@ class PULSE:
             search = Search(self.network, self.fit, image, self.settings, drawing(seed, self.device))
             for step, result in enumerate(search.results(self.returned), start=1):
                 found[i] = result
-                yield (i * steps + step) / (len(lr) * steps)
+                if progress:
+                    progress((i * steps + step) / (len(lr) * steps))
         images = torch.cat([result.image for result in found.values()])
         notes = [self._note(result) for result in found.values()]
-        return on_official_grid(images, self.quantize, truncate_to_8bit).cpu(), notes
+        return Upscaled(on_official_grid(images, self.quantize, truncate_to_8bit).cpu(), notes)
 
     def _note(self, result: Iterate) -> dict[str, Any]:
         searched = {"converged": result.converged, "steps": self.settings.steps}

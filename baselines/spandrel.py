@@ -18,50 +18,46 @@ from baselines._pixels import Quantize, check_tiles, on_official_grid, tiled
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
 from sr3eval.images import round_to_8bit
-from sr3eval.method import fingerprint
+from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 DRAW_NOISE = frozenset({"AuraSR"})  # from torch's global generator
 
 
-class Spandrel:
-    """A network that spandrel loaded, as a Method.
-
-    architecture: its name in spandrel. checksums: sha256 of the file of weights.
-    """
+class Spandrel(Method):
+    """A network that spandrel loaded, as a Method."""
 
     name = "spandrel"
 
     def __init__(self, descriptor: Any, foreign: Foreign, quantize: Quantize, tile: int | None, overlap: int) -> None:
-        self.architecture: str = descriptor.architecture.name
         self.scale: int | None = descriptor.scale
         options = options_text(quantize=quantize, tiles=None if tile is None else (tile, overlap))
         self.fingerprint = fingerprint(self.name, version("spandrel"), foreign.sha256, options)
-        self.checksums = {"weights": foreign.sha256}
+        self.facts = Facts({"weights": foreign.sha256}, architecture=descriptor.architecture.name)
         self.quantize, self.tile, self.overlap = quantize, tile, overlap
         self.device = default_device()
         self.descriptor = descriptor.to(self.device).eval()
 
     @torch.inference_mode()
-    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+    def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """[N, 3, h, w] to [N, 3, h * scale, w * scale], both float32 in [0, 1]; any size.
 
         Sizes that the network does not take are padded by reflection and cropped. Deterministic, seeds are not used,
         except by AuraSR, whose noise differs between CPU and GPU.
         """
         x = lr.to(self.device)
-        if self.architecture in DRAW_NOISE:
+        if self.facts.architecture in DRAW_NOISE:
             sr = torch.cat([self._seeded(image[None], seed) for image, seed in zip(x, seeds, strict=True)])
         else:
-            sr = self._tiled(x)
-        return on_official_grid(sr, self.quantize, round_to_8bit).cpu()
+            sr = self._tiled(x, progress)
+        return Upscaled(on_official_grid(sr, self.quantize, round_to_8bit).cpu())
 
     def _seeded(self, image: Tensor, seed: int) -> Tensor:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return self._tiled(image)
 
-    def _tiled(self, x: Tensor) -> Tensor:
-        return tiled(self._network, x, self.descriptor.scale, self.tile, self.overlap)
+    def _tiled(self, x: Tensor, progress: Progress | None = None) -> Tensor:
+        return tiled(self._network, x, self.descriptor.scale, self.tile, self.overlap, progress)
 
     def _network(self, x: Tensor) -> Tensor:
         """Pads, crops and clamps. The copy is for spandrel's RCAN, which writes into its input."""

@@ -19,7 +19,7 @@ from sr3eval.diffusion.sampler import NoisePerImage, refine
 from sr3eval.diffusion.schedule import NoiseSchedule
 from sr3eval.errors import UserError
 from sr3eval.images import from_signed, round_to_8bit, to_signed
-from sr3eval.method import Work, fingerprint, finish
+from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 NAME = "sr3_janspiry"
 PREFIX = "denoise_fn."  # of the network's keys; the others are its training schedule
@@ -44,38 +44,35 @@ def network(foreign: checkpoints.Foreign, groups: int | None) -> UNet:
     return unet
 
 
-class JanspirySR3:
+class JanspirySR3(Method):
     """Trained weights with the sampler of Janspiry's `val` phase, which takes 2000 steps."""
 
     name = NAME
-    lr_kernel = "Pillow bicubic"
+    scale: int
 
     def __init__(
         self, unet: UNet, schedule: NoiseSchedule, scale: int, quantize: Quantize, settings: str, sha256: str
     ) -> None:
         self.schedule, self.scale, self.quantize = schedule, scale, quantize
-        self.checksums = {"weights": sha256}
+        self.facts = Facts({"weights": sha256}, lr_kernel="Pillow bicubic")
         self.fingerprint = fingerprint(NAME, sha256, settings)
         self.device = default_device()
         self.network = unet.eval().requires_grad_(False).to(self.device)
 
-    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+    @torch.inference_mode()
+    def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `pad`). Same seed, same image.
 
         The network is given `pillow_bicubic` of lr, so the low-resolution images are always rounded to 8 bit.
         """
-        return finish(self.upscale_steps(lr, seeds))[0]
-
-    @torch.inference_mode()
-    def upscale_steps(self, lr: Tensor, seeds: Sequence[int]) -> Work:
-        """`upscale` step by step; it has no notes."""
         x = to_signed(pillow_bicubic(*pad(lr.cpu(), self.scale, self.network.structure.factor))).to(self.device)
         for step, y in enumerate(self.refine(x, NoisePerImage(seeds, x)), start=1):
             sr = y
-            yield step / len(self.schedule.gammas)
+            if progress:
+                progress(step / len(self.schedule.gammas))
         height, width = (self.scale * side for side in lr.shape[-2:])
         sr = from_signed(sr)[..., :height, :width].cpu()
-        return on_official_grid(sr, self.quantize, round_to_8bit), [{} for _ in seeds]
+        return Upscaled(on_official_grid(sr, self.quantize, round_to_8bit))
 
     def refine(self, x: Tensor, noise: Callable[[], Tensor]) -> Iterator[Tensor]:
         """The steps to one sample for each condition x [N, 3, H, W] in [-1, 1]; see `sampler.refine`."""

@@ -19,7 +19,7 @@ from baselines.esrgan import BICUBIC, renamed
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up
-from sr3eval.method import Notes, fingerprint
+from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 NAME = "srflow"
 FLOW = "flowUpsamplerNet."
@@ -206,38 +206,33 @@ def drawn(seeds: Sequence[int], shapes: Sequence[tuple[int, ...]], heat: float) 
     return [torch.stack([torch.normal(0.0, heat, shape, generator=g) for g in generators]) for shape in shapes]
 
 
-class SRFlow:
-    """Trained weights with their sampler.
-
-    architecture: the released file that has such a network. checksums: sha256 of the file of weights.
-    """
+class SRFlow(Method):
+    """Trained weights with their sampler."""
 
     name = NAME
-    lr_kernel = BICUBIC
+    scale: int
 
     def __init__(self, flownet: SRFlowNet, heat: float, quantize: Quantize, sha256: str) -> None:
         sizes = flownet.structure
         self.scale, self.heat, self.quantize = sizes.scale, heat, quantize
-        self.architecture = RELEASED.get(sizes, f"SRFlow, of no release: {sizes}")
-        self.checksums = {"weights": sha256}
+        self.facts = Facts({"weights": sha256}, RELEASED.get(sizes, f"SRFlow, of no release: {sizes}"), BICUBIC)
         self.fingerprint = fingerprint(NAME, options_text(weights=sha256, heat=heat, quantize=quantize))
         self.device = default_device()
         flownet = flownet.eval().requires_grad_(False)
         self.network = flownet.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
-        """[N, 3, h, w] to [N, 3, scale * h, scale * w], float32 in [0, 1]; any size. Same seed, same image."""
-        return self.upscale_noted(lr, seeds)[0]
-
     @torch.inference_mode()
-    def upscale_noted(self, lr: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Notes]:
-        """The images, and for each that had NaN or infinite pixels what is there instead (see `repaired`)."""
+    def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
+        """[N, 3, h, w] to [N, 3, scale * h, scale * w], float32 in [0, 1]; any size. Same seed, same image.
+
+        Notes say of each that had NaN or infinite pixels what is there instead (see `repaired`).
+        """
         sr = self.sampled(lr, seeds, self.heat)
-        notes: Notes = [{} for _ in seeds]
+        notes: list[dict[str, float | str]] = [{} for _ in seeds]
         for i in range(len(sr)):
             if not sr[i].isfinite().all():
                 sr[i], notes[i] = self.repaired(lr[i : i + 1], seeds[i])
-        return on_official_grid(sr, self.quantize, truncate_to_8bit), notes
+        return Upscaled(on_official_grid(sr, self.quantize, truncate_to_8bit), notes)
 
     def sampled(self, lr: Tensor, seeds: Sequence[int], heat: float) -> Tensor:
         """[N, 3, scale * h, scale * w], not clamped."""

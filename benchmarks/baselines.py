@@ -98,7 +98,7 @@ class Rrdb:
 
     def ours(self, weights: Path) -> Call:
         method = baselines.load(self.adapter, weights=str(weights), quantize="none")
-        return lambda: method.upscale(self.lr, range(len(self.lr)))
+        return lambda: method.upscale(self.lr, range(len(self.lr))).images
 
 
 class Janspiry:
@@ -125,7 +125,7 @@ class Janspiry:
 
     def ours(self, weights: Path) -> Call:
         method = baselines.load("sr3_janspiry", weights=str(weights), quantize="none", **STEPS)
-        return lambda: method.upscale(self.lr, [0])
+        return lambda: method.upscale(self.lr, [0]).images
 
 
 def enhancenet_recipe() -> SimpleNamespace:
@@ -172,7 +172,7 @@ class EnhanceNet:
 
     def ours(self, weights: Path) -> Call:
         method = baselines.load("enhancenet", weights=str(weights), quantize="none")
-        return lambda: method.upscale(self.lr, [0])
+        return lambda: method.upscale(self.lr, [0]).images
 
 
 class SRFlow:
@@ -207,7 +207,7 @@ class SRFlow:
 
     def ours(self, weights: Path) -> Call:
         method = baselines.load("srflow", weights=str(weights), quantize="none")
-        return lambda: method.upscale(self.lr, [0])
+        return lambda: method.upscale(self.lr, [0]).images
 
 
 class Fsrnet:
@@ -244,7 +244,7 @@ class Fsrnet:
 
     def ours(self, weights: Path) -> Call:
         method = baselines.load("fsrgan", weights=str(weights), quantize="none")
-        return lambda: method.upscale(self.lr, [0])
+        return lambda: method.upscale(self.lr, [0]).images
 
 
 class Pulse:
@@ -279,7 +279,7 @@ class Pulse:
     def ours(self, weights: Path) -> Call:
         files = {"synthesis": str(weights), "gaussian_fit": str(weights.with_name("gaussian_fit.pt"))}
         method = baselines.load("pulse", **files, quantize="none", eps=1.0, steps=2)
-        return lambda: method.upscale(self.lr, [1])
+        return lambda: method.upscale(self.lr, [1]).images
 
 
 CASES = {

@@ -33,12 +33,12 @@ import skimage.data
 import skimage.metrics
 import torch
 import torchvision
+from sr3eval.benchmark.methods import BUILTIN
+from sr3eval.benchmark.runner import Run, ahead, chunks
 from torch import Tensor
 
 from sr3eval import tasks
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.methods import BUILTIN
-from sr3eval.benchmark.runner import Run, ahead, chunks
 from sr3eval.features.moments import Moments
 from sr3eval.features.networks import inception
 from sr3eval.images import bicubic_up, from_uint8, save, to_uint8

@@ -63,12 +63,15 @@ def sample(images: Path, out: Path, **options: Any) -> None:
 
     sampler = SamplerConfig(**{field.name: options.pop(field.name) for field in fields(SamplerConfig)})
     settings = SampleConfig(sampler=sampler, **options)
-    total = 0
-    with console.progress("sample") as bar:
-        for done, total in console.interruptible(sample_folder(settings, images, out)):
+    with console.progress("sample") as bar, console.interrupts() as stop:
+
+        def tell(done: float, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
-    click.echo(f"{out}: {total} images")
+            stop()
+
+        count = sample_folder(settings, images, out, tell)
+    click.echo(f"{out}: {count} images")
 
 
 if __name__ == "__main__":

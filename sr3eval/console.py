@@ -5,7 +5,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from types import FrameType, TracebackType
 from typing import Any, ClassVar, TypeVar
 
@@ -102,8 +103,9 @@ def progress(description: str, total: int | None = None) -> "tqdm[Any] | Lines":
     return tqdm(total=total, desc=description, bar_format=BAR, dynamic_ncols=True)
 
 
-def interruptible(events: Generator[T, None, None]) -> Iterator[T]:
-    """Pass events on; a Ctrl-C lets the step in hand finish, closes the generator cleanly, and only then interrupts.
+@contextmanager
+def interrupts() -> Iterator[Callable[[], None]]:
+    """Give what is to be called after each step: a Ctrl-C lets the step in hand finish and interrupts there.
 
     A second Ctrl-C interrupts at once.
     """
@@ -117,14 +119,41 @@ def interruptible(events: Generator[T, None, None]) -> Iterator[T]:
         if sys.stderr.isatty():
             click.echo("\nStopping after the step in hand; press again to stop at once.", err=True)
 
+    def stop() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
     before = signal.signal(signal.SIGINT, note)
     try:
-        for event in events:
-            yield event
-            if pressed:
-                events.close()
-                raise KeyboardInterrupt
-        if pressed:  # after the last event
-            raise KeyboardInterrupt
+        yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def interruptible(events: Generator[T, None, None]) -> Iterator[T]:
+    """Pass events on; a Ctrl-C ends them as `interrupts` says, with the generator closed cleanly."""
+    with interrupts() as stop, closing(events):
+        for event in events:
+            yield event
+            stop()
+        stop()
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, float, int], None]]:
+    """Give what is to be told (stage, done, total) after each step: it draws the progress of each stage in turn.
+
+    A Ctrl-C ends the work as `interrupts` says.
+    """
+    with interrupts() as stop, ExitStack() as stack:
+        current: tuple[str, Any] = ("", None)
+
+        def tell(stage: str, done: float, total: int) -> None:
+            nonlocal current
+            if stage != current[0] or current[1] is None:
+                stack.close()
+                current = (stage, stack.enter_context(progress(stage, total)))
+            current[1].update(done - current[1].n)
+            stop()
+
+        yield tell

@@ -30,8 +30,8 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from sr3eval import matlab
-from sr3eval.config import convert, from_dict
-from sr3eval.errors import UserError
+from sr3eval.config import from_dict, to_dict
+from sr3eval.errors import UserError, nearest
 from sr3eval.images import area_down, bicubic_down, from_uint8, to_uint8
 
 Number = float | tuple[float, ...]  # a value, or [low, high]
@@ -207,14 +207,23 @@ KINDS: dict[str, type[Step]] = {"blur": Blur, "noise": Noise, "jpeg": Jpeg, "res
 
 def parse(tables: Sequence[Mapping[str, Any]], where: str = "degradation") -> tuple[Step, ...]:
     """Read [[degradation]] tables: `kind` names the step, the other keys are its fields. Raises UserError."""
-    return tuple(_step(convert(dict, table, f"{where}[{i}]"), f"{where}[{i}]") for i, table in enumerate(tables))
+    return tuple(_step(table, f"{where}[{i}]") for i, table in enumerate(tables))
+
+
+def tables(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """The inverse of `parse`."""
+    kinds = {step: kind for kind, step in KINDS.items()}
+    return [{"kind": kinds[type(step)], **to_dict(step)} for step in steps]
 
 
 def _step(table: Mapping[str, Any], where: str) -> Step:
+    if not isinstance(table, Mapping):
+        raise UserError(f'"{where}" must be a table, not {table!r}')
     if "kind" not in table:
         raise UserError(f'missing key "{where}.kind": {", ".join(KINDS)}')
-    kind = convert(Literal["blur", "noise", "jpeg", "resize"], table["kind"], f"{where}.kind")
-    return from_dict(KINDS[kind], {key: value for key, value in table.items() if key != "kind"}, where)
+    if table["kind"] not in KINDS:
+        raise UserError(f'"{where}.kind" is {table["kind"]!r}: {nearest(str(table["kind"]), KINDS)}')
+    return from_dict(KINDS[table["kind"]], {key: value for key, value in table.items() if key != "kind"}, where)
 
 
 def described(steps: Sequence[Step]) -> str:

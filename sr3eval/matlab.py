@@ -64,7 +64,7 @@ def _weights(length: int, target: int, scale: float) -> Tensor:
     column = torch.minimum(mirrored, 2 * length - 1 - mirrored)
     row = torch.arange(target)[:, None].expand_as(column)
     index = torch.stack([row.flatten(), column.flatten()])
-    return torch.sparse_coo_tensor(index, weights.flatten(), (target, length), check_invariants=False).coalesce()
+    return torch.sparse_coo_tensor(index, weights.flatten(), (target, length), check_invariants=True).coalesce()
 
 
 def _cubic(x: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sr3eval.errors import UserError, nearest
+
 SCALE = "scale"  # as a value of `border`: as many pixels as the task enlarges times
 
 Metrics = Sequence[tuple[str, Mapping[str, Any]]]  # (name, options), as `metrics.load` takes them
@@ -24,6 +26,13 @@ class Protocol:
     def apply(self, metrics: Metrics = ()) -> Metrics:
         """The metrics, or the protocol's own where there are none, with the protocol's options below theirs."""
         return [(name, {**self.options.get(name, {}), **options}) for name, options in metrics or self.metrics]
+
+
+def get(name: str) -> Protocol:
+    """The protocol of that name; raises UserError naming the nearest one."""
+    if name not in PROTOCOLS:
+        raise UserError(f'unknown protocol "{name}": {nearest(name, PROTOCOLS)}')
+    return PROTOCOLS[name]
 
 
 def resolve(metrics: Metrics, scale: int) -> list[tuple[str, dict[str, Any]]]:
@@ -53,7 +62,7 @@ _QUALITY = [
     ),
     # test_demo.py of github.com/Amazingren/NTIRE2024_ESR: calculate_psnr of RGB, border = 4 at x4.
     Protocol(
-        "ntire-esr",
+        "ntire",
         "NTIRE's efficient super-resolution track: PSNR and SSIM of RGB, as many border pixels cut as the scale",
         metrics=[("psnr", {}), ("ssim", {})],
         options=_fidelity("rgb", SCALE),

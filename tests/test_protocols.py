@@ -16,7 +16,7 @@ def named(protocol, scale):
 def test_fidelity_is_measured_as_the_papers_do():
     assert named("paper", 8) == ["psnr", "ssim"]
     assert named("classic", 4) == ["psnr_y_b4", "ssim_y_b4"] and named("classic", 3) == ["psnr_y_b3", "ssim_y_b3"]
-    assert named("ntire-esr", 4) == ["psnr_b4", "ssim_b4"]
+    assert named("ntire", 4) == ["psnr_b4", "ssim_b4"]
     assert named("realsr-2024", 4) == ["psnr_y", "ssim_y"]
 
 

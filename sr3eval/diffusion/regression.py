@@ -11,8 +11,7 @@ from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.padding import pad
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
-from sr3eval.method import fingerprint
-from sr3eval.tasks import Task
+from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 
 def regress(network: UNet, lr: Tensor, size: tuple[int, int]) -> Tensor:
@@ -21,27 +20,23 @@ def regress(network: UNet, lr: Tensor, size: tuple[int, int]) -> Tensor:
     return from_signed(x + network(x))
 
 
-class Regression:
+class Regression(Method):
     """A trained Regression checkpoint."""
+
+    scale: int
 
     def __init__(self, weights: checkpoints.Checkpoint) -> None:
         self.name = "regression"
-        self.scale: int | None = tasks.get(weights.config.task).scale
+        self.scale = tasks.get(weights.config.task).scale
         self.fingerprint = fingerprint("regression", weights.sha256)
-        self.checksums = {"checkpoint": weights.sha256}
+        self.facts = Facts({"checkpoint": weights.sha256})
         device = default_device()
         self.network = weights.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
 
     @torch.inference_mode()
-    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+    def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `pad`). Seeds are not used."""
-        assert self.scale is not None
         enlarged, size = pad(lr.to(self.device), self.scale, self.network.config.factor)
         height, width = (self.scale * side for side in lr.shape[-2:])
-        return regress(self.network, enlarged, size)[..., :height, :width].cpu()
-
-
-def build(*, checkpoint: str, task: Task | None = None) -> Regression:
-    """Load a Regression checkpoint, one trained for `task` where that is given."""
-    return Regression(checkpoints.load(checkpoint, "regression", task))
+        return Upscaled(regress(self.network, enlarged, size)[..., :height, :width].cpu())

@@ -1,6 +1,6 @@
 """A folder of low-resolution images in, a folder of upscaled ones out."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from sr3eval.diffusion.sampler import SamplerConfig
 from sr3eval.errors import UserError
 from sr3eval.files import claim_folder, digest_of
 from sr3eval.images import header_size, load, save
-from sr3eval.method import Method, check_outputs, counted, work
+from sr3eval.method import Method, Progress, check_outputs
 
 CONFIG_FILE = "sample.toml"
 
@@ -47,8 +47,10 @@ class Output:
     path: Path
 
 
-def sample_folder(config: SampleConfig, images: Path, out: Path) -> Generator[tuple[float, int], None, None]:
-    """Upscale all images below `images`, of any sizes, into `out`; yields (images done, total) with every step.
+def sample_folder(config: SampleConfig, images: Path, out: Path, progress: Callable[[float, int], None]) -> int:
+    """Upscale all images below `images`, of any sizes, into `out`; returns how many there are to be made.
+
+    progress: is told (images done, total) after every step; what it raises ends the work there.
 
     Outputs keep their ids; with several samples an image they lie in sample_0/, sample_1/ ... Batches are planned from
     the whole folder and one that lacks an output is made again whole, so an interrupted run gives the same bytes.
@@ -64,19 +66,24 @@ def sample_folder(config: SampleConfig, images: Path, out: Path) -> Generator[tu
     total, done = sum(map(len, plan)), 0
     for batch in plan:
         if not all(output.path.exists() for output in batch):
-            for partly in counted(_write(batch, paths, method, config), done, len(batch)):
-                yield partly, total
+            _write(batch, paths, method, config, _counted(progress, done, len(batch), total))
         done += len(batch)
-        yield done, total
+        progress(done, total)
+    return total
+
+
+def _counted(progress: Callable[[float, int], None], done: int, images: int, total: int) -> Progress:
+    """The progress of a batch of `images`, told as images done of all, when `done` were before it."""
+    return lambda share: progress(round(done + share * images, 2), total)
 
 
 def _write(
-    batch: list[Output], paths: dict[str, Path], method: Method, config: SampleConfig
-) -> Generator[float, None, None]:
-    """Make and write the outputs of one batch; yields the share that is done."""
+    batch: list[Output], paths: dict[str, Path], method: Method, config: SampleConfig, progress: Progress
+) -> None:
+    """Make and write the outputs of one batch."""
     lr = torch.stack([load(paths[output.image_id]) for output in batch])
     seeds = [stable_hash(config.seed, output.image_id, output.number) for output in batch]
-    outputs, _ = yield from work(method, lr, seeds)
+    outputs = method.upscale(lr, seeds, progress).images
     check_outputs(outputs, tuple(outputs.shape), f"{config.checkpoint}, batch of {batch[0].image_id}")
     for output, sr in zip(batch, outputs, strict=True):
         save(output.path, sr)

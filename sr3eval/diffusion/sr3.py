@@ -1,67 +1,60 @@
 """SR3 as a Method: a checkpoint, an inference schedule, and one noise generator an image."""
 
-from collections.abc import Generator, Sequence
-from typing import Annotated
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from sr3eval import tasks
-from sr3eval.config import SPREAD
 from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.padding import pad
 from sr3eval.diffusion.sampler import NoisePerImage, SamplerConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
-from sr3eval.method import Work, fingerprint, finish
-from sr3eval.tasks import Task
+from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 
 def sample(
-    network: UNet, lr: Tensor, size: tuple[int, int], seeds: Sequence[int], sampler: SamplerConfig, final_gamma: float
-) -> Generator[float, None, Tensor]:
+    network: UNet,
+    lr: Tensor,
+    size: tuple[int, int],
+    seeds: Sequence[int],
+    sampler: SamplerConfig,
+    final_gamma: float,
+    progress: Progress | None = None,
+) -> Tensor:
     """lr [N, 3, h, w] in [0, 1] to one sample an image, [N, 3, H, W] in [0, 1], from the image's own seed.
 
-    final_gamma: gamma_T of the network's training. Yields the share of the steps that are done.
+    final_gamma: gamma_T of the network's training.
     """
     x = to_signed(bicubic_up(lr, size)).contiguous(memory_format=torch.channels_last)
     for step, refined in enumerate(sampler.refine(network, x, final_gamma, NoisePerImage(seeds, x)), start=1):
         y = refined
-        yield step / sampler.steps
+        if progress:
+            progress(step / sampler.steps)
     return from_signed(y)
 
 
-class SR3:
+class SR3(Method):
     """A trained SR3 checkpoint with its sampler settings."""
+
+    scale: int
 
     def __init__(self, weights: checkpoints.Checkpoint, sampler: SamplerConfig) -> None:
         self.name = "sr3"
-        self.scale: int | None = tasks.get(weights.config.task).scale
+        self.scale = tasks.get(weights.config.task).scale
         self.fingerprint = fingerprint("sr3", weights.sha256, sampler)
-        self.checksums = {"checkpoint": weights.sha256}
+        self.facts = Facts({"checkpoint": weights.sha256})
         self.sampler, self.device = sampler, default_device()
         self.network = weights.network().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.final_gamma = float(weights.config.schedule.build().gammas[-1])
         sampler.schedule(self.final_gamma)  # refuses levels that do not fit before any work
 
-    def upscale(self, lr: Tensor, seeds: Sequence[int]) -> Tensor:
-        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `pad`). Same seed, same image."""
-        return finish(self.upscale_steps(lr, seeds))[0]
-
     @torch.inference_mode()
-    def upscale_steps(self, lr: Tensor, seeds: Sequence[int]) -> Work:
-        """`upscale` step by step; it has no notes."""
-        assert self.scale is not None
+    def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
+        """[N, 3, h, w] to [N, 3, H, W], float32 in [0, 1]; any size (see `pad`). Same seed, same image."""
         enlarged, size = pad(lr.to(self.device), self.scale, self.network.config.factor)
-        sr = yield from sample(self.network, enlarged, size, seeds, self.sampler, self.final_gamma)
+        sr = sample(self.network, enlarged, size, seeds, self.sampler, self.final_gamma, progress)
         height, width = (self.scale * side for side in lr.shape[-2:])
-        return sr[..., :height, :width].cpu(), [{} for _ in seeds]
-
-
-def build(*, checkpoint: str, task: Task | None = None, sampler: Annotated[SamplerConfig, SPREAD]) -> SR3:
-    """Load an SR3 checkpoint, one trained for `task` where that is given.
-
-    sampler: in a config, its keys stand among the method's own (`steps = 50`).
-    """
-    return SR3(checkpoints.load(checkpoint, "sr3", task), sampler)
+        return Upscaled(sr[..., :height, :width].cpu())

@@ -10,7 +10,6 @@ from sr3eval.diffusion.sr3 import sample
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, encode_png, round_to_8bit, to_signed
-from sr3eval.method import finish
 from sr3eval.metrics.consistency import consistency
 from sr3eval.metrics.psnr import psnr
 from sr3eval.tasks import Task
@@ -46,7 +45,7 @@ class Validation:
         if self.config.model == "regression":
             return regress(network, lr, size)
         seeds = range(first, first + len(lr))
-        return finish(sample(network, lr, size, seeds, self.sampler, self.final_gamma))
+        return sample(network, lr, size, seeds, self.sampler, self.final_gamma)
 
     def _loss(self, network: UNet, device: torch.device) -> float:
         generator = torch.Generator().manual_seed(0)

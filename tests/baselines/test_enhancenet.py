@@ -239,12 +239,12 @@ def test_golden():
     with torch.inference_mode():
         torch.testing.assert_close(network.residual(x), golden("residual"), atol=1e-5, rtol=0)
         torch.testing.assert_close(enhancenet.legacy_bicubic(x), golden("skip"), atol=1e-6, rtol=0)
-    sr = load(quantize="none").upscale(golden("lr"), [0, 1])
+    sr = load(quantize="none").upscale(golden("lr"), [0, 1]).images
     torch.testing.assert_close(sr, golden("sr").clamp(0, 1), atol=1e-5, rtol=0)
 
 
 def test_official_rule_gives_the_official_levels():
-    levels = load().upscale(golden("lr"), [0, 1]) * 255
+    levels = load().upscale(golden("lr"), [0, 1]).images * 255
     assert torch.equal(levels.round() / 255, levels / 255)
     differences = (levels.round() - golden("sr8")).abs()
     assert differences.max() <= 1
@@ -304,21 +304,21 @@ def lr():
 def test_contract(lr):
     method = load()
     assert isinstance(method, Method)
-    assert (method.name, method.scale, method.lr_kernel) == ("enhancenet", 4, "Pillow Lanczos")
+    assert (method.name, method.scale, method.facts.lr_kernel) == ("enhancenet", 4, "Pillow Lanczos")
     before = lr.clone()
-    sr = method.upscale(lr, [5, 6, 7])
+    sr = method.upscale(lr, [5, 6, 7]).images
     assert torch.equal(lr, before)
     assert sr.shape == (3, 3, 64, 64)
     assert sr.dtype == torch.float32
     assert 0 <= sr.min() < sr.max() <= 1
-    assert torch.equal(method.upscale(lr, [8, 9, 9]), sr)
-    assert torch.equal(method.upscale(lr.flip(0), [7, 6, 5]), sr.flip(0))
-    assert torch.equal(load().upscale(lr, [5, 6, 7]), sr)
+    assert torch.equal(method.upscale(lr, [8, 9, 9]).images, sr)
+    assert torch.equal(method.upscale(lr.flip(0), [7, 6, 5]).images, sr.flip(0))
+    assert torch.equal(load().upscale(lr, [5, 6, 7]).images, sr)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5)])
 def test_any_size(size):
-    assert load().upscale(torch.rand(1, 3, *size), [0]).shape == (1, 3, 4 * size[0], 4 * size[1])
+    assert load().upscale(torch.rand(1, 3, *size), [0]).images.shape == (1, 3, 4 * size[0], 4 * size[1])
 
 
 def test_fingerprint_changes_with_everything_that_changes_outputs(write, lr):
@@ -333,19 +333,19 @@ def test_fingerprint_changes_with_everything_that_changes_outputs(write, lr):
         load(quantize="none", tile=7, overlap=1),
     ]
     assert len({method.fingerprint for method in methods}) == len(methods)
-    outputs = [method.upscale(lr, [0, 1, 2]) for method in methods]
+    outputs = [method.upscale(lr, [0, 1, 2]).images for method in methods]
     assert not any(torch.equal(*pair) for pair in itertools.combinations(outputs, 2))
     assert load().fingerprint == methods[0].fingerprint
     assert load(overlap=3).fingerprint == methods[0].fingerprint  # which takes images whole
-    assert methods[0].checksums["weights"] != methods[1].checksums["weights"]
+    assert methods[0].facts.checksums["weights"] != methods[1].facts.checksums["weights"]
 
 
 def test_tiles_are_the_whole_from_the_documented_overlap_on():
     lr = torch.rand(2, 3, 37, 30, generator=torch.Generator().manual_seed(0))
-    whole = load(quantize="none").upscale(lr, [0, 1])
-    exact = load(quantize="none", tile=9, overlap=EXACT_OVERLAP).upscale(lr, [0, 1])
+    whole = load(quantize="none").upscale(lr, [0, 1]).images
+    exact = load(quantize="none", tile=9, overlap=EXACT_OVERLAP).upscale(lr, [0, 1]).images
     torch.testing.assert_close(exact, whole, atol=2e-6, rtol=0)
-    near = load(quantize="none", tile=9, overlap=1).upscale(lr, [0, 1])
+    near = load(quantize="none", tile=9, overlap=1).upscale(lr, [0, 1]).images
     assert (near - whole).abs().max() > 1e-4
 
 
@@ -410,4 +410,4 @@ def test_tables_of_other_networks(write, arrays, message):
 def test_variables_of_training_are_left_out(write, lr):
     training = {"generator/Conv/weights/Adam": np.ones(2, np.float32), "global_step": np.array(3)}
     method = load(weights=write(checkpoint(variables() | training)))
-    assert torch.equal(method.upscale(lr, [0, 1, 2]), load().upscale(lr, [0, 1, 2]))
+    assert torch.equal(method.upscale(lr, [0, 1, 2]).images, load().upscale(lr, [0, 1, 2]).images)

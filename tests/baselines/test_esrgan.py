@@ -117,35 +117,37 @@ def test_every_layout_gives_the_official_output(saved, layout):
     method = baselines.load("esrgan", weights=saved(layouts(official_state())[layout]), quantize="none")
     with torch.inference_mode():
         raw = method.network(torch.from_numpy(GOLDEN["lr"]))
-    sr = method.upscale(torch.from_numpy(GOLDEN["lr"]), [0, 0])
+    sr = method.upscale(torch.from_numpy(GOLDEN["lr"]), [0, 0]).images
     np.testing.assert_allclose(raw.numpy(), GOLDEN["sr"], atol=1e-5, rtol=0)
     np.testing.assert_allclose(sr.numpy(), GOLDEN["sr"].clip(0, 1), atol=1e-5, rtol=0)
 
 
 def test_half_precision_files_compute_in_float32(saved, lr):
     halves = {key: value.half() for key, value in official_state().items()}
-    sr = baselines.load("esrgan", weights=saved(halves), quantize="none").upscale(lr, [0] * 3)
+    sr = baselines.load("esrgan", weights=saved(halves), quantize="none").upscale(lr, [0] * 3).images
     rounded = {key: value.float() for key, value in halves.items()}
-    assert torch.equal(sr, baselines.load("esrgan", weights=saved(rounded), quantize="none").upscale(lr, [0] * 3))
+    assert torch.equal(
+        sr, baselines.load("esrgan", weights=saved(rounded), quantize="none").upscale(lr, [0] * 3).images
+    )
 
 
 def test_official_outputs_are_rounded_to_8_bit(weights, lr):
-    exact = baselines.load("esrgan", weights=weights, quantize="none").upscale(lr, [0] * 3)
-    assert torch.equal(baselines.load("esrgan", weights=weights).upscale(lr, [0] * 3), round_to_8bit(exact))
+    exact = baselines.load("esrgan", weights=weights, quantize="none").upscale(lr, [0] * 3).images
+    assert torch.equal(baselines.load("esrgan", weights=weights).upscale(lr, [0] * 3).images, round_to_8bit(exact))
 
 
 def test_contract(weights, lr):
     method = baselines.load("esrgan", weights=weights)
     assert isinstance(method, Method)
-    assert (method.name, method.scale, method.lr_kernel) == ("esrgan", 4, "MATLAB bicubic, antialiased")
+    assert (method.name, method.scale, method.facts.lr_kernel) == ("esrgan", 4, "MATLAB bicubic, antialiased")
     before = lr.clone()
-    sr = method.upscale(lr, [5, 6, 7])
+    sr = method.upscale(lr, [5, 6, 7]).images
     assert torch.equal(lr, before)
     assert sr.shape == (3, 3, 64, 64) and sr.dtype == torch.float32
     assert 0 <= sr.min() < sr.max() <= 1
-    assert torch.equal(method.upscale(lr, [5, 6, 7]), sr)
-    assert torch.equal(method.upscale(lr.flip(0), [7, 6, 5]), sr.flip(0))
-    assert torch.equal(baselines.load("esrgan", weights=weights).upscale(lr, [5, 6, 7]), sr)
+    assert torch.equal(method.upscale(lr, [5, 6, 7]).images, sr)
+    assert torch.equal(method.upscale(lr.flip(0), [7, 6, 5]).images, sr.flip(0))
+    assert torch.equal(baselines.load("esrgan", weights=weights).upscale(lr, [5, 6, 7]).images, sr)
 
 
 def test_fingerprint_changes_with_everything_that_changes_outputs(saved, weights, psnr_weights, lr):
@@ -165,7 +167,7 @@ def test_fingerprint_changes_with_everything_that_changes_outputs(saved, weights
     assert baselines.load("esrgan", **base).fingerprint == first.fingerprint
     assert len({method.fingerprint for method in [first, *methods]}) == 1 + len(variants)
     for variant, method in zip(variants, methods, strict=True):
-        assert not torch.equal(method.upscale(lr, [0] * 3), first.upscale(lr, [0] * 3)), variant
+        assert not torch.equal(method.upscale(lr, [0] * 3).images, first.upscale(lr, [0] * 3).images), variant
 
 
 def test_fingerprint_ignores_what_has_no_effect(weights, psnr_weights):
@@ -180,19 +182,23 @@ def test_mixes_weights_with_those_of_the_psnr_model(saved, weights, lr):
     psnr_weights = saved(layouts(other)["old"], "psnr.pth")  # of another layout
     method = baselines.load("esrgan", weights=weights, psnr_weights=psnr_weights, alpha=0.25)
     expected = baselines.load("esrgan", weights=saved(mixed, "mixed.pth"))
-    assert torch.equal(method.upscale(lr, [0] * 3), expected.upscale(lr, [0] * 3))
-    assert set(method.checksums) == {"weights", "psnr_weights"}
+    assert torch.equal(method.upscale(lr, [0] * 3).images, expected.upscale(lr, [0] * 3).images)
+    assert set(method.facts.checksums) == {"weights", "psnr_weights"}
     only_psnr = baselines.load("esrgan", weights=weights, psnr_weights=psnr_weights, alpha=0.0)
-    assert torch.equal(only_psnr.upscale(lr, [0] * 3), baselines.load("esrgan", weights=psnr_weights).upscale(lr, [0]))
+    assert torch.equal(
+        only_psnr.upscale(lr, [0] * 3).images, baselines.load("esrgan", weights=psnr_weights).upscale(lr, [0]).images
+    )
 
 
 def test_tiles_join_where_the_overlap_covers_what_a_pixel_depends_on(weights):
     lr = torch.rand(1, 3, 13, 101, generator=torch.Generator().manual_seed(1))
-    whole = baselines.load("esrgan", weights=weights, quantize="none").upscale(lr, [0])
+    whole = baselines.load("esrgan", weights=weights, quantize="none").upscale(lr, [0]).images
     covered = 2 + 15 * BLOCKS + 2  # pixels: one a convolution, those of the enlarged image less
-    joined = baselines.load("esrgan", weights=weights, quantize="none", tile=30, overlap=covered).upscale(lr, [0])
+    joined = (
+        baselines.load("esrgan", weights=weights, quantize="none", tile=30, overlap=covered).upscale(lr, [0]).images
+    )
     torch.testing.assert_close(joined, whole, atol=1e-6, rtol=0)
-    narrow = baselines.load("esrgan", weights=weights, quantize="none", tile=60, overlap=4).upscale(lr, [0])
+    narrow = baselines.load("esrgan", weights=weights, quantize="none", tile=60, overlap=4).upscale(lr, [0]).images
     assert narrow.shape == whole.shape
     difference = (narrow - whole).abs().amax((0, 1, 2))
     assert difference[4 * 58 : 4 * 62].max() > 1e-5  # at the seam
@@ -201,7 +207,7 @@ def test_tiles_join_where_the_overlap_covers_what_a_pixel_depends_on(weights):
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (17, 5)])
 def test_takes_any_size(weights, size):
-    sr = baselines.load("esrgan", weights=weights).upscale(torch.rand(1, 3, *size), [0])
+    sr = baselines.load("esrgan", weights=weights).upscale(torch.rand(1, 3, *size), [0]).images
     assert sr.shape == (1, 3, 4 * size[0], 4 * size[1])
 
 
@@ -340,7 +346,7 @@ def test_realsr_beats_bicubic_on_a_photograph():
     face = torch.from_numpy(data.astronaut()[:256, 96:352].copy()).permute(2, 0, 1)[None] / 255
     lr = round_to_8bit(bicubic_down(face, (64, 64)))
     method = baselines.load("esrgan", weights=esrgan.REALSR)
-    assert method.checksums["weights"].startswith("a3f5eb53")
-    assert "KernelGAN" in method.lr_kernel
-    gain = psnr(method.upscale(lr, [0]), face) - psnr(bicubic_up(lr, (256, 256)).clamp(0, 1), face)
+    assert method.facts.checksums["weights"].startswith("a3f5eb53")
+    assert "KernelGAN" in method.facts.lr_kernel
+    gain = psnr(method.upscale(lr, [0]).images, face) - psnr(bicubic_up(lr, (256, 256)).clamp(0, 1), face)
     assert gain > 0.5  # dB; 0.71 when this was written

@@ -85,11 +85,11 @@ def test_network(make, goldens, lr, port, statistics):
 
 @pytest.mark.parametrize("port", PORTS)
 def test_pixels(make, goldens, lr, port):
-    pixels = sampled(make(port).upscale(lr, [0, 1]) * 255)
+    pixels = sampled(make(port).upscale(lr, [0, 1]).images * 255)
     np.testing.assert_allclose(pixels, pixels.round(), atol=1e-4)
     difference = np.abs(pixels.round() - goldens[f"{port}_png"])
     assert difference.max() <= 1 and (difference > 0).mean() < 1e-3
-    floats = sampled(make(port, quantize="none").upscale(lr[:1], [0]))
+    floats = sampled(make(port, quantize="none").upscale(lr[:1], [0]).images)
     shown = (goldens["a_image"] + 1) / 2 if port == "a" else goldens["b_running"].clip(0, 1)
     np.testing.assert_allclose(floats, shown[:1], atol=1e-5, rtol=0)
 
@@ -119,16 +119,16 @@ def test_contract(make, lr, port):
     method = make(port)
     assert isinstance(method, Method)
     assert (method.name, method.scale, method.lr_size) == ("fsrgan", 8, 16)
-    assert method.architecture == f"FSRNet ({PORTS[port]} port), statistics = {method.port.statistics}"
-    assert method.lr_kernel == {"a": "Pillow bicubic", "b": "OpenCV bicubic, not antialiased"}[port]
-    assert len(method.checksums["weights"]) == 64
+    assert method.facts.architecture == f"FSRNet ({PORTS[port]} port), statistics = {method.port.statistics}"
+    assert method.facts.lr_kernel == {"a": "Pillow bicubic", "b": "OpenCV bicubic, not antialiased"}[port]
+    assert len(method.facts.checksums["weights"]) == 64
     before = lr.clone()
-    sr = method.upscale(lr, [5, 6])
+    sr = method.upscale(lr, [5, 6]).images
     assert torch.equal(lr, before)
     assert sr.shape == (2, 3, 128, 128) and sr.dtype == torch.float32
     assert 0 <= sr.min() < sr.max() <= 1
-    assert torch.equal(method.upscale(lr.flip(0), [0, 0]), sr.flip(0))
-    assert (method.upscale(lr[1:], [6]) - sr[1:]).abs().max() <= 1.01 / 255
+    assert torch.equal(method.upscale(lr.flip(0), [0, 0]).images, sr.flip(0))
+    assert (method.upscale(lr[1:], [6]).images - sr[1:]).abs().max() <= 1.01 / 255
 
 
 def test_fingerprint_changes_with_weights_and_settings(tmp_path, lr):
@@ -138,7 +138,7 @@ def test_fingerprint_changes_with_weights_and_settings(tmp_path, lr):
     for changed in ({"weights": weights[1]}, {"quantize": "none"}, {"statistics": "image"}):
         other = baselines.load("fsrgan", **{"weights": weights[0]} | changed)
         assert other.fingerprint != base.fingerprint
-        assert not torch.equal(other.upscale(lr, [0, 0]), base.upscale(lr, [0, 0]))
+        assert not torch.equal(other.upscale(lr, [0, 0]).images, base.upscale(lr, [0, 0]).images)
 
 
 @pytest.mark.parametrize("size", [(16, 17), (8, 8), (32, 32)])
@@ -153,7 +153,7 @@ def test_checkpoints_of_either_name_and_of_data_parallel(make, goldens, tmp_path
     weights = {f"module.{key}": value for key, value in state(goldens, "a").items()}
     torch.save(checkpoint(weights, "state_dict_G"), tmp_path / "gan.pth")
     other = make("a", weights=str(tmp_path / "gan.pth"))
-    assert torch.equal(other.upscale(lr[:1], [0]), make("a").upscale(lr[:1], [0]))
+    assert torch.equal(other.upscale(lr[:1], [0]).images, make("a").upscale(lr[:1], [0]).images)
 
 
 def test_cs_giungs_blocks_must_be_one(make, goldens, tmp_path):
@@ -179,7 +179,7 @@ def test_a_pickled_module_is_refused_with_the_way_to_save_it_again(tmp_path, zip
     exec(message[message.index("import torch; ") :])
     lr = torch.rand(1, 3, 16, 16)
     paths = f"{file}.state.pth", str(tmp_path / "state.pth")
-    again, direct = (baselines.load("fsrgan", weights=path).upscale(lr, [0]) for path in paths)
+    again, direct = (baselines.load("fsrgan", weights=path).upscale(lr, [0]).images for path in paths)
     assert torch.equal(again, direct)
 
 
@@ -236,8 +236,8 @@ def test_outputs_of_the_authors_scripts_are_found(tmp_path):
     for name in ("000123", "000456"):
         Image.new("RGB", (128, 128), (int(name) % 256, 0, 0)).save(tmp_path / f"output_2_{name}.png")
     outputs = Precomputed(tmp_path, pattern="output_2_(?P<id>.+)")
-    outputs.check(["celeba/000456"], ["celeba/000123", "celeba/000456"], 128)
-    assert outputs.read("celeba/000456")[0, 0, 0] == 456 % 256 / 255
+    outputs.check(["celeba/000456"], dict.fromkeys(["celeba/000123", "celeba/000456"], (128, 128)))
+    assert outputs.lookup("celeba/000456")[0, 0, 0] == 456 % 256 / 255
 
 
 def test_refuses_options_that_are_none(make):

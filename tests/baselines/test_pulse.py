@@ -110,9 +110,9 @@ def test_fit_does_not_depend_on_how_many_vectors_are_drawn_at_once(files, monkey
 def test_mapping_in_place_of_the_fit(files, make, monkeypatch):
     monkeypatch.setattr(pulse, "fitted", functools.partial(pulse.fitted, samples=100))
     method = make(gaussian_fit=None, mapping=str(files / "mapping.pt"))
-    assert set(method.checksums) == {"synthesis", "mapping"}
+    assert set(method.facts.checksums) == {"synthesis", "mapping"}
     assert method.fingerprint != make().fingerprint
-    images = [m.upscale(recipe.low_resolution(), [1]) for m in (method, make())]
+    images = [m.upscale(recipe.low_resolution(), [1]).images for m in (method, make())]
     assert not torch.equal(*images)
 
 
@@ -123,7 +123,8 @@ def test_mapping_in_place_of_the_fit(files, make, monkeypatch):
 def test_search(make, recorded, losses, case):
     """The sequence of losses, and the image that run.py would write."""
     method = make(quantize="none", **recipe.CASES[case])
-    image, notes = method.upscale_noted(recipe.low_resolution(), [0])
+    upscaled = method.upscale(recipe.low_resolution(), [0])
+    image, notes = upscaled.images, upscaled.notes
     expected = golden(f"{case} losses")
     found = torch.tensor(losses, dtype=torch.float64)
     found[:, 1] = found[:, 1].clamp(min=method.settings.eps)
@@ -135,7 +136,7 @@ def test_search(make, recorded, losses, case):
 
 
 def test_official_rule_gives_the_official_levels(make, recorded):
-    levels = make(**recipe.CASES["clamped"]).upscale(recipe.low_resolution(), [0]) * 255
+    levels = make(**recipe.CASES["clamped"]).upscale(recipe.low_resolution(), [0]).images * 255
     assert torch.equal(levels.round() / 255, levels / 255)
     differences = (levels.round()[0] - golden("clamped png")).abs()
     assert differences.max() <= 1
@@ -147,8 +148,10 @@ def test_best_or_last(make, recorded, losses):
     options = {"quantize": "none", **recipe.CASES["sgdm"]}
     totals = golden("sgdm losses")[:, 0]
     assert totals.argmin() == recipe.STEPS - 2
-    last, (note,) = make(**options).upscale_noted(recipe.low_resolution(), [0])
-    best, (best_note,) = make(returned="best", **options).upscale_noted(recipe.low_resolution(), [0])
+    upscaled = make(**options).upscale(recipe.low_resolution(), [0])
+    last, (note,) = upscaled.images, upscaled.notes
+    upscaled = make(returned="best", **options).upscale(recipe.low_resolution(), [0])
+    best, (best_note,) = upscaled.images, upscaled.notes
     assert note["loss"] == losses[recipe.STEPS - 1][0]
     assert best_note["loss"] == losses[2 * recipe.STEPS - 2][0] < note["loss"]
     assert best_note["l2"] == losses[2 * recipe.STEPS - 2][1]
@@ -165,7 +168,8 @@ def test_converged_says_whether_any_step_came_within_eps(make, recorded, losses,
     make().upscale(lr, [0])
     least = min(l2 for _, l2 in losses)
     for eps, converged in ((0.0, False), (least * 0.999, False), (least * 1.001, True), (10.0, True)):
-        image, notes = make(eps=eps, returned=returned).upscale_noted(lr, [0])
+        upscaled = make(eps=eps, returned=returned).upscale(lr, [0])
+        image, notes = upscaled.images, upscaled.notes
         assert notes[0]["converged"] == converged
         assert eps > 1 or losses[-1][1] > eps
         assert image.shape == (1, 3, 64, 64)
@@ -275,51 +279,54 @@ def test_contract(make, lr):
     method = make()
     assert isinstance(method, Method)
     assert (method.name, method.scale, method.lr_size) == ("pulse", SCALE, recipe.LR_SIZE)
-    assert method.architecture == "StyleGAN, 64x64"
+    assert method.facts.architecture == "StyleGAN, 64x64"
     assert method.one_by_one  # a batch takes as long as its images, and runs lose what is unfinished
-    assert {name: len(digest) for name, digest in method.checksums.items()} == {"synthesis": 64, "gaussian_fit": 64}
+    assert {name: len(digest) for name, digest in method.facts.checksums.items()} == {
+        "synthesis": 64,
+        "gaussian_fit": 64,
+    }
     before = lr.clone()
-    sr = method.upscale(lr, [5, 6, 7])
+    sr = method.upscale(lr, [5, 6, 7]).images
     assert torch.equal(lr, before)
     assert sr.shape == (3, 3, 64, 64) and sr.dtype == torch.float32
     assert 0 <= sr.min() < sr.max() <= 1
-    assert torch.equal(method.upscale(lr, [5, 6, 7]), sr)
-    assert torch.equal(make().upscale(lr.flip(0), [7, 6, 5]), sr.flip(0))
-    assert not torch.equal(method.upscale(lr[:1], [8])[0], sr[0])
+    assert torch.equal(method.upscale(lr, [5, 6, 7]).images, sr)
+    assert torch.equal(make().upscale(lr.flip(0), [7, 6, 5]).images, sr.flip(0))
+    assert not torch.equal(method.upscale(lr[:1], [8]).images[0], sr[0])
 
 
 def test_no_image_depends_on_those_beside_it(make, lr):
     method = make(quantize="none", eps=0.05)
-    sr, notes = method.upscale_noted(lr, [5, 6, 7])
+    upscaled = method.upscale(lr, [5, 6, 7])
+    sr, notes = upscaled.images, upscaled.notes
     for i, seed in enumerate([5, 6, 7]):
-        alone, note = method.upscale_noted(lr[i : i + 1], [seed])
+        upscaled = method.upscale(lr[i : i + 1], [seed])
+        alone, note = upscaled.images, upscaled.notes
         assert torch.equal(alone[0], sr[i])
         assert note == [notes[i]]
 
 
 def test_callers_that_need_no_gradient(make, lr):
     method = make(quantize="none")
-    expected = method.upscale(lr[:1], [0])
+    expected = method.upscale(lr[:1], [0]).images
     with torch.no_grad():
-        assert torch.equal(method.upscale(lr[:1], [0]), expected)
+        assert torch.equal(method.upscale(lr[:1], [0]).images, expected)
     with torch.inference_mode():
-        assert torch.equal(method.upscale(lr[:1].clone(), [0]), expected)  # of a tensor of that mode
+        assert torch.equal(method.upscale(lr[:1].clone(), [0]).images, expected)  # of a tensor of that mode
 
 
 def test_steps_are_counted_and_leave_the_callers_mode_alone(make, lr):
-    steps = make().upscale_steps(lr[:2], [0, 1])
     shares = []
+
+    def told(share):
+        assert not torch.is_grad_enabled()
+        shares.append(share)
+
     with torch.no_grad():
-        while True:
-            try:
-                shares.append(next(steps))
-                assert not torch.is_grad_enabled()
-            except StopIteration as end:
-                images, notes = end.value
-                break
+        upscaled = make().upscale(lr[:2], [0, 1], told)
     assert shares == [step / 8 for step in range(1, 9)]
-    assert torch.equal(images, make().upscale(lr[:2], [0, 1]))
-    assert len(notes) == 2 and set(notes[0]) == {"converged", "steps", "loss", "l2"}
+    assert torch.equal(upscaled.images, make().upscale(lr[:2], [0, 1]).images)
+    assert len(upscaled.notes) == 2 and set(upscaled.notes[0]) == {"converged", "steps", "loss", "l2"}
 
 
 @pytest.mark.parametrize(
@@ -345,7 +352,7 @@ def test_fingerprint_changes_with_settings(make, recorded, changed):
     options = recipe.CASES["sgdm"]
     base, other = make(**options), make(**options | changed)
     assert make(**options).fingerprint == base.fingerprint != other.fingerprint
-    assert not torch.equal(*(method.upscale(recipe.low_resolution(), [0]) for method in (base, other)))
+    assert not torch.equal(*(method.upscale(recipe.low_resolution(), [0]).images for method in (base, other)))
 
 
 def test_fingerprint_changes_with_scale_and_weights(make, tmp_path):
@@ -449,5 +456,5 @@ def test_half_precision_files_compute_in_float32(make, tmp_path, lr):
     halves = {key: tensor.half() for key, tensor in recipe.synthesis_state().items()}
     for name, state in (("half", halves), ("float", {key: tensor.float() for key, tensor in halves.items()})):
         torch.save(state, tmp_path / f"{name}.pt")
-    images = [make(synthesis=str(tmp_path / f"{name}.pt")).upscale(lr, [0, 1, 2]) for name in ("half", "float")]
+    images = [make(synthesis=str(tmp_path / f"{name}.pt")).upscale(lr, [0, 1, 2]).images for name in ("half", "float")]
     assert torch.equal(*images)

@@ -10,7 +10,7 @@ import torch
 
 from baselines.spandrel import build
 from sr3eval.errors import UserError
-from sr3eval.method import Method
+from sr3eval.method import Facts, Method
 
 architectures = pytest.importorskip("spandrel.architectures")
 NETWORKS = {
@@ -52,7 +52,9 @@ def test_checkpoints_of_training_programs(networks, files, tmp_path, prefix, kin
     else:
         safetensors.torch.save_file(state, path)
     lr = images(8, 8)
-    assert torch.equal(build(weights=str(path)).upscale(lr, [0, 0]), build(weights=files["ESRGAN"]).upscale(lr, [0, 0]))
+    assert torch.equal(
+        build(weights=str(path)).upscale(lr, [0, 0]).images, build(weights=files["ESRGAN"]).upscale(lr, [0, 0]).images
+    )
 
 
 def images(height, width, count=2):
@@ -65,10 +67,10 @@ def test_parity_with_the_module(name, networks, files):
     before = lr.clone()
     method = build(weights=files[name], **NONE)
     assert isinstance(method, Method)
-    assert (method.name, method.architecture, method.scale) == ("spandrel", name, SCALES[name])
+    assert (method.name, method.facts.architecture, method.scale) == ("spandrel", name, SCALES[name])
     with torch.inference_mode():
         expected = networks[name](lr.clone()).clamp(0, 1)
-    assert (method.upscale(lr, [0, 0]) - expected).abs().max() <= 1e-6
+    assert (method.upscale(lr, [0, 0]).images - expected).abs().max() <= 1e-6
     assert expected.std() > 0
     assert torch.equal(lr, before)  # RCAN multiplies its input by 255 in place
 
@@ -77,7 +79,7 @@ def test_parity_with_the_module(name, networks, files):
 @pytest.mark.parametrize("size", [(17, 23), (1, 5), (3, 3)])
 def test_any_size(name, files, size):
     scale = SCALES[name]
-    sr = build(weights=files[name]).upscale(images(*size), [0, 0])
+    sr = build(weights=files[name]).upscale(images(*size), [0, 0]).images
     assert sr.shape == (2, 3, size[0] * scale, size[1] * scale)
     assert torch.equal(sr, (sr * 255).round() / 255)
     assert 0 <= sr.min() <= sr.max() <= 1
@@ -88,7 +90,7 @@ def test_tiles_change_nothing_within_the_overlap_of_a_convolutional_network(file
     whole = build(weights=files["ESRGAN"], quantize=quantize)
     tiles = build(weights=files["ESRGAN"], quantize=quantize, tile=20, overlap=40)
     lr = images(50, 33, 1)
-    difference = (tiles.upscale(lr, [0]) - whole.upscale(lr, [0])).abs().max()
+    difference = (tiles.upscale(lr, [0]).images - whole.upscale(lr, [0]).images).abs().max()
     assert difference <= (1 / 255 if quantize == "official" else 1e-6)
     assert tiles.fingerprint != whole.fingerprint
 
@@ -98,7 +100,7 @@ def test_safetensors(files, networks, tmp_path):
     state = {name: value.contiguous() for name, value in networks["RCAN"].state_dict().items()}
     safetensors.torch.save_file(state, path)
     ours, theirs = build(weights=str(path)), build(weights=files["RCAN"])
-    assert torch.equal(ours.upscale(images(8, 8), [0, 0]), theirs.upscale(images(8, 8), [0, 0]))
+    assert torch.equal(ours.upscale(images(8, 8), [0, 0]).images, theirs.upscale(images(8, 8), [0, 0]).images)
     assert ours.fingerprint != theirs.fingerprint  # it is another file
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(UserError, match="rcan.safetensors: not a safetensors file, or truncated"):
@@ -108,13 +110,13 @@ def test_safetensors(files, networks, tmp_path):
 def test_noise_is_drawn_from_the_seeds(files, monkeypatch):
     """As AuraSR draws it: from the global generator."""
     method = build(weights=files["ESRGAN"], **NONE)
-    method.architecture = "AuraSR"
+    method.facts = Facts(architecture="AuraSR")
     network = method.descriptor
     monkeypatch.setattr(method, "descriptor", lambda x: network(x + 0.1 * torch.randn_like(x)))
     method.descriptor.scale = 4
     lr = images(8, 8, 1).expand(3, -1, -1, -1)
     state = torch.get_rng_state()
-    sr = method.upscale(lr, [1, 2, 1])
+    sr = method.upscale(lr, [1, 2, 1]).images
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(sr[0], sr[2])
     assert not torch.equal(sr[0], sr[1])
@@ -178,7 +180,7 @@ def test_options_are_part_of_the_fingerprint(files):
     assert base.fingerprint == build(weights=files["ESRGAN"]).fingerprint
     for changed in ({"quantize": "none"}, {"tile": 8}, {"tile": 8, "overlap": 4}, {"weights": files["RCAN"]}):
         assert build(**({"weights": files["ESRGAN"]} | changed)).fingerprint != base.fingerprint
-    assert set(base.checksums) == {"weights"}
+    assert set(base.facts.checksums) == {"weights"}
     with pytest.raises(UserError, match="tile = 0"):
         build(weights=files["ESRGAN"], tile=0)
 

@@ -102,9 +102,9 @@ def test_first_step_of_the_released_schedule(make, goldens, name):
 def test_whole_chain(make, goldens, name, monkeypatch):
     monkeypatch.setattr(sr3_janspiry, "NoisePerImage", Recorded)
     lr = torch.from_numpy(recipe.low_resolution()) / 255
-    floats = make(name, quantize="none", **SHORT).upscale(lr, [0, 1])
+    floats = make(name, quantize="none", **SHORT).upscale(lr, [0, 1]).images
     assert_equal(floats * 2 - 1, goldens[f"{name}_chain"].clip(-1, 1))
-    pixels = make(name, **SHORT).upscale(lr, [0, 1]) * 255
+    pixels = make(name, **SHORT).upscale(lr, [0, 1]).images * 255
     assert_equal(pixels / 255, pixels.round().numpy() / 255)
     difference = (pixels - torch.from_numpy(goldens[f"{name}_png"]).float()).abs()
     assert difference.max() < 1.01 and (difference > 0.5).float().mean() < 1e-3
@@ -134,22 +134,22 @@ def test_enlarges_as_pillow_does():
 def test_contract(make):
     method, lr = make(**SHORT), images()
     assert isinstance(method, Method)
-    assert (method.name, method.scale, method.lr_kernel) == ("sr3_janspiry", 8, "Pillow bicubic")
-    assert len(method.checksums["weights"]) == 64
+    assert (method.name, method.scale, method.facts.lr_kernel) == ("sr3_janspiry", 8, "Pillow bicubic")
+    assert len(method.facts.checksums["weights"]) == 64
     before = lr.clone()
-    sr = method.upscale(lr, [5, 6, 7])
+    sr = method.upscale(lr, [5, 6, 7]).images
     assert torch.equal(lr, before)
     assert sr.shape == (3, 3, 16, 32) and sr.dtype == torch.float32
     assert 0 <= sr.min() <= sr.max() <= 1
-    assert torch.equal(method.upscale(lr, [5, 6, 7]), sr)
-    assert torch.equal(method.upscale(lr.flip(0), [7, 6, 5]), sr.flip(0))
-    assert not torch.equal(method.upscale(lr, [8, 6, 7])[0], sr[0])
-    assert (method.upscale(lr[1:2], [6]) - sr[1:2]).abs().max() <= 1.01 / 255
+    assert torch.equal(method.upscale(lr, [5, 6, 7]).images, sr)
+    assert torch.equal(method.upscale(lr.flip(0), [7, 6, 5]).images, sr.flip(0))
+    assert not torch.equal(method.upscale(lr, [8, 6, 7]).images[0], sr[0])
+    assert (method.upscale(lr[1:2], [6]).images - sr[1:2]).abs().max() <= 1.01 / 255
 
 
 def test_odd_sizes_and_other_scales(make):
-    assert make(**SHORT).upscale(images(1, 3, 5), [0]).shape == (1, 3, 24, 40)
-    assert make(scale=3, **SHORT).upscale(images(1, 3, 5), [0]).shape == (1, 3, 9, 15)
+    assert make(**SHORT).upscale(images(1, 3, 5), [0]).images.shape == (1, 3, 24, 40)
+    assert make(scale=3, **SHORT).upscale(images(1, 3, 5), [0]).images.shape == (1, 3, 9, 15)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_fingerprint_changes_with_settings(make, changed):
     base, other = make(**SHORT), make(**SHORT | changed)
     assert make(**SHORT).fingerprint == base.fingerprint != other.fingerprint
     lr = images(1)
-    assert not torch.equal(base.upscale(lr, [1]), other.upscale(lr, [1]))
+    assert not torch.equal(base.upscale(lr, [1]).images, other.upscale(lr, [1]).images)
 
 
 def test_fingerprint_changes_with_weights(make, goldens, tmp_path):

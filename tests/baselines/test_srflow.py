@@ -64,7 +64,7 @@ def test_gives_the_official_images(make, name):
     with torch.inference_mode():
         raw = method.sampled(golden_lr(), recipe.SEEDS, recipe.HEAT)
     assert_close(raw, GOLDEN[f"{name}_sr"], 2e-5)
-    levels = method.upscale(golden_lr(), recipe.SEEDS) * 255
+    levels = method.upscale(golden_lr(), recipe.SEEDS).images * 255
     off = np.abs(levels.round().numpy() - GOLDEN[f"{name}_png"].astype(float))
     assert off.max() <= 1 and (off > 0).mean() < 0.002  # numbers near a step may fall to either side
 
@@ -97,29 +97,30 @@ def test_contract(make, name):
     method, lr = make(name), images()
     assert isinstance(method, Method)
     assert (method.name, method.scale) == ("srflow", SCALES[name])
-    assert method.lr_kernel == "MATLAB bicubic, antialiased"
+    assert method.facts.lr_kernel == "MATLAB bicubic, antialiased"
     before = lr.clone()
-    sr, notes = method.upscale_noted(lr, [5, 6, 7])
+    upscaled = method.upscale(lr, [5, 6, 7])
+    sr, notes = upscaled.images, upscaled.notes
     assert torch.equal(lr, before)
     assert sr.shape == (3, 3, 4 * method.scale, 6 * method.scale) and sr.dtype == torch.float32
     assert 0 <= sr.min() < sr.max() <= 1
     assert notes == [{}, {}, {}]
-    assert torch.equal(method.upscale(lr, [5, 6, 7]), sr)
+    assert torch.equal(method.upscale(lr, [5, 6, 7]).images, sr)
 
 
 def test_an_images_noise_is_that_of_its_seed_alone(make):
     method, lr = make(quantize="none"), images(1).expand(4, -1, -1, -1)
     torch.manual_seed(1)
-    sr = method.upscale(lr, [0, 1, 0, 12345])
+    sr = method.upscale(lr, [0, 1, 0, 12345]).images
     assert torch.equal(sr[0], sr[2])
     assert min((sr[i] - sr[j]).abs().max() for i, j in [(0, 1), (0, 3), (1, 3)]) > 0.1
-    alone = torch.cat([method.upscale(lr[:1], [seed]) for seed in (0, 1, 0, 12345)])
+    alone = torch.cat([method.upscale(lr[:1], [seed]).images for seed in (0, 1, 0, 12345)])
     torch.testing.assert_close(alone, sr, atol=1e-5, rtol=0)
 
 
 def test_without_heat_there_is_one_image(make):
     method, lr = make(heat=0.0, quantize="none"), images(1).expand(2, -1, -1, -1)
-    sr = method.upscale(lr, [1, 2])
+    sr = method.upscale(lr, [1, 2]).images
     assert torch.equal(sr[0], sr[1])
     noise = [torch.zeros(1, *shape) for shape in method.network.noise_shapes(4, 6)]
     with torch.inference_mode():
@@ -130,15 +131,15 @@ def test_without_heat_there_is_one_image(make):
 @pytest.mark.parametrize("size", [(1, 1), (1, 4), (3, 2), (5, 7)])
 def test_odd_sides_are_reflected_and_cropped(make, size):
     method, lr = make(quantize="none"), images(2, *size)
-    sr = method.upscale(lr, [1, 2])
+    sr = method.upscale(lr, [1, 2]).images
     assert sr.shape == (2, 3, 4 * size[0], 4 * size[1])
     padding = [(0, 0), (0, 0), *((0, side % 2) for side in size)]
     padded = torch.from_numpy(np.pad(lr.numpy(), padding, "reflect"))
-    assert torch.equal(method.upscale(padded, [1, 2])[..., : 4 * size[0], : 4 * size[1]], sr)
+    assert torch.equal(method.upscale(padded, [1, 2]).images[..., : 4 * size[0], : 4 * size[1]], sr)
 
 
 def test_official_outputs_are_truncated_to_8_bit(make):
-    exact, official = (make(quantize=rule).upscale(images(), [1, 2, 3]) for rule in ("none", "official"))
+    exact, official = (make(quantize=rule).upscale(images(), [1, 2, 3]).images for rule in ("none", "official"))
     written = (exact.numpy() * 255).astype(np.uint8)
     assert torch.equal(official, torch.from_numpy(written) / 255)
 
@@ -158,22 +159,25 @@ def test_images_that_overflow_are_made_at_a_lower_heat_and_noted(saved, states):
         finite = {h: method.sampled(lr, seeds, h).isfinite().flatten(1).all(1) for h in (0.9, 0.675, 0.45, 0.225, 0.0)}
     first = [next(heat for heat, good in finite.items() if good[i]) for i in seeds]
     assert 0.9 in first and len(set(first)) > 2
-    sr, notes = method.upscale_noted(lr, seeds)
+    upscaled = method.upscale(lr, seeds)
+    sr, notes = upscaled.images, upscaled.notes
     assert [note.get("made_at_heat", 0.9) for note in notes] == pytest.approx(first)
     for seed, note in enumerate(notes):
         if note:
             assert note["not_finite_at_heat"] == 0.9
             cooler = baselines.load("srflow", weights=weights, heat=note["made_at_heat"])
-            again, no_notes = cooler.upscale_noted(lr[:1], [seed])
+            upscaled = cooler.upscale(lr[:1], [seed])
+            again, no_notes = upscaled.images, upscaled.notes
             assert no_notes == [{}]
             assert torch.equal(again[0], sr[seed])
-    assert torch.equal(method.upscale(lr, seeds), sr)
+    assert torch.equal(method.upscale(lr, seeds).images, sr)
 
 
 def test_what_overflows_at_any_heat_is_bicubic(saved, states):
     state = states["4X"] | {"RRDB.conv_first.bias": torch.full((recipe.FEATURES,), 3e38)}
     method, lr = baselines.load("srflow", weights=saved(state), quantize="none"), images(1)
-    sr, notes = method.upscale_noted(lr, [1])
+    upscaled = method.upscale(lr, [1])
+    sr, notes = upscaled.images, upscaled.notes
     assert notes == [{"not_finite_at_heat": 0.9, "made_by": "bicubic"}]
     assert torch.equal(sr, bicubic_up(lr, (16, 24)).clamp(0, 1))
 
@@ -210,7 +214,7 @@ def test_loading_takes_tensors_and_leaves_none_behind(files):
 
 
 def test_names_networks_of_no_release(make):
-    assert "of no release" in make().architecture and "features=8" in make().architecture
+    assert "of no release" in make().facts.architecture and "features=8" in make().facts.architecture
 
 
 def without(*keys):

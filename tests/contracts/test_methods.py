@@ -15,10 +15,10 @@ from baselines._fsrnet import SECTIONS, FSRNet
 from baselines._janspiry_unet import Structure
 from baselines._janspiry_unet import UNet as JanspiryUNet
 from baselines.esrgan import RRDBNet
-from benchmark import kinds
 from sr3eval import config as configs
+from sr3eval import methods
 from sr3eval.benchmark.config import MethodConfig
-from sr3eval.benchmark.methods import build
+from sr3eval.benchmark.plan import build
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.method import Method
@@ -161,13 +161,13 @@ def random_checkpoint(folder, model, seed) -> str:
     return str(path)
 
 
-KINDS = [kind for kind in kinds() if kind not in ("precomputed", "reference")]  # they cannot upscale
+KINDS = [kind for kind in methods.available() if kind not in ("precomputed", "reference")]  # they cannot upscale
 
 
 @pytest.fixture
 def make(cases, request) -> Callable[..., Method]:
     def built(kind: str, **changed: Any) -> Method:
-        method = build(MethodConfig(kind, kind, cases[kind].options | changed, cases[kind].path), TASK, kinds())
+        method = build(MethodConfig(kind, kind, cases[kind].options | changed, cases[kind].path), TASK)
         assert isinstance(method, Method)
         return method
 
@@ -183,14 +183,14 @@ def lr():
 def test_contract(make, kind, lr):
     method = make(kind)
     before = lr.clone()
-    sr = method.upscale(lr, [5, 6, 7])
+    sr = method.upscale(lr, [5, 6, 7]).images
     assert torch.equal(lr, before)
     assert sr.shape == (3, 3, 64, 64)
     assert sr.dtype == torch.float32
     assert 0 <= sr.min() <= sr.max() <= 1
-    assert torch.equal(method.upscale(lr, [5, 6, 7]), sr)
-    assert torch.equal(method.upscale(lr.flip(0), [7, 6, 5]), sr.flip(0))
-    assert torch.equal(make(kind).upscale(lr, [5, 6, 7]), sr)
+    assert torch.equal(method.upscale(lr, [5, 6, 7]).images, sr)
+    assert torch.equal(method.upscale(lr.flip(0), [7, 6, 5]).images, sr.flip(0))
+    assert torch.equal(make(kind).upscale(lr, [5, 6, 7]).images, sr)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -200,7 +200,7 @@ def test_fingerprint_changes_with_everything_that_changes_outputs(make, cases, k
     for changed in cases[kind].variants:
         other = make(kind, **changed)
         assert other.fingerprint != base.fingerprint, changed
-        assert not torch.equal(other.upscale(lr, [1, 2, 3]), base.upscale(lr, [1, 2, 3])), changed
+        assert not torch.equal(other.upscale(lr, [1, 2, 3]).images, base.upscale(lr, [1, 2, 3]).images), changed
 
 
 # Largest difference of any pixel, in [0, 1]. PULSE searches by Adam, whose first step is nearly a sign function.
@@ -213,9 +213,9 @@ def test_a_gpu_gives_what_the_cpu_gives(make, kind, lr, tf32, monkeypatch, recor
     """In float32 to 1e-4, with TF32, which rounds factors to 11 bits, to 0.02; before rounding to 8 bit."""
     unquantized = {"quantize": "none"} if kind in baselines.available() else {}
     assert torch.cuda.is_available()
-    on_gpu = make(kind, **unquantized).upscale(lr, [5, 6, 7])
+    on_gpu = make(kind, **unquantized).upscale(lr, [5, 6, 7]).images
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    on_cpu = make(kind, **unquantized).upscale(lr, [5, 6, 7])
+    on_cpu = make(kind, **unquantized).upscale(lr, [5, 6, 7]).images
     difference = float((on_gpu - on_cpu).abs().max())
     record_property("difference", f"{difference:.2e}")
     assert difference <= TOLERANCE.get(kind, 0.02 if tf32 else 1e-4)

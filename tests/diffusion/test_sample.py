@@ -50,10 +50,16 @@ def inputs(tmp_path):
     return tmp_path / "in"
 
 
+def silent(_done, _total):
+    """Progress that nobody looks at."""
+
+
 def test_any_sizes_batched_with_several_samples(trained, inputs, tmp_path):
     config = SampleConfig(trained["sr3"], sampler=SamplerConfig(2), samples=2, batch_size=4)
-    *_, (done, total) = sample_folder(config, inputs, tmp_path / "out")
-    assert (done, total) == (10, 10)
+    told = []
+    assert sample_folder(config, inputs, tmp_path / "out", lambda *counts: told.append(counts)) == 10
+    assert told[:5] == [(2, 10), (4, 10), (4, 10), (5, 10), (6, 10)]  # two steps a batch of four or of two
+    assert told[-1] == (10, 10)
     shapes = {name: load(tmp_path / "out" / "sample_1" / f"{name}.png").shape for name in ("a", "c/d", "wide", "tiny")}
     assert shapes == {"a": (3, 64, 64), "c/d": (3, 64, 64), "wide": (3, 20, 36), "tiny": (3, 4, 4)}
     samples = [load(tmp_path / "out" / f"sample_{k}" / "a.png") for k in (0, 1)]
@@ -64,23 +70,27 @@ def test_an_image_does_not_depend_on_its_company(trained, inputs, tmp_path):
     """Same seed, same image: whatever else is in the batch, and where."""
     method = sr3.build(checkpoint=trained["sr3"], sampler=SamplerConfig(3))
     lr = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    together = method.upscale(lr, [1, 2, 3, 4])
+    together = method.upscale(lr, [1, 2, 3, 4]).images
     order = [2, 0, 3, 1]
-    shuffled = method.upscale(lr[order], [order_seed + 1 for order_seed in order])
+    shuffled = method.upscale(lr[order], [order_seed + 1 for order_seed in order]).images
     assert torch.equal(together[order], shuffled)
-    alone = method.upscale(lr[1:2], [2])
+    alone = method.upscale(lr[1:2], [2]).images
     torch.testing.assert_close(alone[0], together[1], atol=1e-4, rtol=0)
-    assert not torch.allclose(method.upscale(lr[1:2], [9])[0], together[1], atol=1e-3)
+    assert not torch.allclose(method.upscale(lr[1:2], [9]).images[0], together[1], atol=1e-3)
 
 
 def test_interrupted_sampling_goes_on_with_the_same_bytes(trained, inputs, tmp_path):
     config = SampleConfig(trained["sr3"], sampler=SamplerConfig(2), batch_size=2)
-    *_, _ = sample_folder(config, inputs, tmp_path / "whole")
-    running = sample_folder(config, inputs, tmp_path / "parts")
-    next(done for done, _ in running if done > 2)
-    running.close()
+    sample_folder(config, inputs, tmp_path / "whole", silent)
+
+    def stop(done, _total):
+        if done > 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample_folder(config, inputs, tmp_path / "parts", stop)
     (tmp_path / "parts" / "a.png").unlink()
-    *_, _ = sample_folder(config, inputs, tmp_path / "parts")
+    sample_folder(config, inputs, tmp_path / "parts", silent)
     for path in (tmp_path / "whole").rglob("*.png"):
         twin = tmp_path / "parts" / path.relative_to(tmp_path / "whole")
         assert path.read_bytes() == twin.read_bytes()
@@ -112,10 +122,10 @@ def test_killed_command_goes_on_with_the_same_bytes(trained, inputs, tmp_path, s
 def test_regression_is_one_pass_and_starts_as_bicubic(trained, inputs):
     method = regression.build(checkpoint=trained["regression"])
     lr = torch.rand(1, 3, 16, 16)
-    assert torch.equal(method.upscale(lr, [0]), method.upscale(lr, [1]))
+    assert torch.equal(method.upscale(lr, [0]).images, method.upscale(lr, [1]).images)
     torch.nn.init.zeros_(method.network.conv_out.weight)
     torch.nn.init.zeros_(method.network.conv_out.bias)
-    torch.testing.assert_close(method.upscale(lr, [0]), bicubic_up(lr, (64, 64)).clamp(0, 1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(method.upscale(lr, [0]).images, bicubic_up(lr, (64, 64)).clamp(0, 1), atol=1e-6, rtol=0)
 
 
 def built(options):
@@ -176,11 +186,11 @@ def test_bad_input_is_one_line(trained, inputs, tmp_path):
 
 def test_a_folder_of_other_inputs_is_refused(trained, inputs, tmp_path):
     config = SampleConfig(trained["sr3"], sampler=SamplerConfig(1))
-    *_, _ = sample_folder(config, inputs, tmp_path / "out")
+    sample_folder(config, inputs, tmp_path / "out", silent)
     before = (tmp_path / "out" / "a.png").read_bytes()
     save(inputs / "a.png", torch.rand(3, 16, 16))
     with pytest.raises(UserError, match="holds a run of another config or of other images"):
-        next(sample_folder(config, inputs, tmp_path / "out"))
+        sample_folder(config, inputs, tmp_path / "out", silent)
     assert (tmp_path / "out" / "a.png").read_bytes() == before
 
 
