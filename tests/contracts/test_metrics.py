@@ -47,10 +47,6 @@ def batch(name, contrast=1.0):
     return Batch(ids, sr, hr, bicubic_down(hr, (side // 4, side // 4)), list(range(N)), blocks)
 
 
-def load(name):
-    return metrics.load(name, **OPTIONS.get(name, {}))
-
-
 def part(whole, start, stop):
     tensors = (tensor[start:stop] for tensor in (whole.sr, whole.hr, whole.lr))
     return Batch(whole.ids[start:stop], *tensors, whole.labels[start:stop], whole.blocks[start:stop])
