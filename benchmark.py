@@ -1,10 +1,7 @@
 """Score super-resolution methods: `python benchmark.py run CONFIG --out RUN`. The one file that joins the packages."""
 
 import functools
-import inspect
-import itertools
-import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +13,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from baselines._releases import Release
-    from sr3eval.benchmark.methods import Kinds
-    from sr3eval.benchmark.runner import Progress
     from sr3eval.benchmark.statistics import NetworkName
-    from sr3eval.metrics._networks import Resize
+    from sr3eval.features.networks import Resize
 
 
 @click.group(cls=console.Group)
@@ -41,23 +36,17 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
 
     Metrics and methods may be added to the config of a run: only what is missing is computed.
     """
-    from sr3eval.benchmark import report, table
+    from sr3eval import benchmark
     from sr3eval.benchmark.config import RunConfig
-    from sr3eval.benchmark.runner import Run
-    from sr3eval.benchmark.scores import read_run
+    from sr3eval.benchmark.table import markdown
     from sr3eval.config import read_toml
 
-    settings = RunConfig.parse(read_toml(config, overrides))
-    current = Run(settings, out, cache or out.parent / ".cache", kinds())
-    for remark in current.remarks:
+    planned = benchmark.plan(RunConfig.parse(read_toml(config, overrides)), out, cache or out.parent / ".cache")
+    for remark in planned.remarks:
         click.echo(remark, err=True)
-    draw(current.images())
-    draw(current.scores())
-    scores = read_run(out)
-    results = table.summarise(scores, current.conventions())
-    table.write(results, out)
-    report.write(out, current.config, results, scores, out)
-    click.echo(table.markdown(results))
+    with console.stages() as tell:
+        results = benchmark.finish(planned, tell)
+    click.echo(markdown(results))
     click.echo(f"{out / 'report.html'}")
 
 
@@ -73,20 +62,20 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
 )
 def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...]) -> None:
     """Make the table of one or several finished RUNS from their files alone."""
-    from sr3eval.benchmark import report, table
+    from sr3eval.benchmark import report, summary, table
     from sr3eval.benchmark.config import RunConfig
     from sr3eval.benchmark.layout import RunFolder
     from sr3eval.benchmark.scores import read_runs
     from sr3eval.config import read_toml
 
     scores, conventions = read_runs(runs)
-    results = table.summarise(scores, conventions)
+    results = summary.summarise(scores, conventions)
     if responses:
         results = with_people(results, runs, responses)
     if out is not None:
-        table.write(results, out)
+        config = RunConfig.parse(read_toml(RunFolder(runs[0]).config))
+        table.write(results, out, config.table)
         if len(runs) == 1:
-            config = RunConfig.parse(read_toml(RunFolder(runs[0]).config))
             report.write(runs[0], config, results, scores, out)
     click.echo(table.markdown(results))
 
@@ -98,7 +87,7 @@ def with_people(results: "DataFrame", runs: Sequence[Path], responses: Sequence[
     from analysis.exclusions import exclude
     from analysis.summary import PRIMARY, study_results
     from analysis.tables import judgements, load
-    from sr3eval.benchmark.people import CONDITION, add_fool_rates, left_out, refuse_other_images
+    from sr3eval.benchmark.fool_rates import CONDITION, add_fool_rates, left_out, refuse_other_images
     from sr3eval.errors import UserError
 
     try:
@@ -125,7 +114,8 @@ def stimuli(folder: Path, out: Path, methods: tuple[str, ...], test: int, practi
     """Pack pictures of a finished RUN for a human study (`flask --app study_app study create PACK`)."""
     from sr3eval.benchmark.stimuli import stimuli as pack
 
-    draw(pack(folder, out, methods, test, practice, catch, seed))
+    with console.stages() as tell:
+        pack(folder, out, methods, test, practice, catch, seed, tell)
     click.echo(out)
 
 
@@ -144,7 +134,8 @@ def statistics(
     from sr3eval.benchmark.statistics import load_network
     from sr3eval.benchmark.statistics import statistics as write
 
-    draw(write(images, task, load_network(network, resize, weights), out, batch_size))
+    with console.stages() as tell:
+        write(images, task, load_network(network, resize, weights), out, batch_size, tell)
     click.echo(out)
 
 
@@ -152,32 +143,20 @@ def statistics(
 @click.argument("what", type=click.Choice(["metrics", "methods", "tasks", "protocols"]))
 def list_(what: str) -> None:
     """Print the names that a config may use, each with what it is."""
-    from sr3eval import metrics, tasks
+    from sr3eval import methods, metrics, protocols, tasks
+    from sr3eval.discovery import described
 
-    if what == "tasks":
+    if what == "protocols":
+        found = {name: protocol.described for name, protocol in protocols.PROTOCOLS.items()}
+    elif what == "tasks":
         found = {name: task.described for name, task in tasks.TASKS.items()}
     elif what == "metrics":
         found = {name: described(functools.partial(metrics.builder, name)) for name in metrics.available()}
-    elif what == "protocols":
-        found = {"paper": "; ".join(f"{name}: {metrics.load(name).settings}" for name in ("psnr", "ssim"))}
     else:
-        found = {name: described(builder) for name, builder in kinds().items()}
+        found = {name: described(functools.partial(methods.builder, name)) for name in methods.available()}
     width = max(map(len, found))
     for name, text in sorted(found.items()):
         click.echo(f"{name:{width}}  {text}")
-
-
-def described(load: Callable[[], Callable[..., object]]) -> str:
-    """The first line of what a builder's file says of itself, or the builder where many share a file."""
-    from sr3eval.benchmark import methods
-
-    try:
-        builder = load()
-    except ImportError as error:
-        return f"cannot be loaded: {error}"
-    shared = builder.__module__ == methods.__name__
-    text = inspect.getdoc(builder if shared else sys.modules[builder.__module__]) or ""
-    return text.partition("\n")[0].rstrip(".")
 
 
 @main.command()
@@ -194,8 +173,8 @@ def weights(files: tuple[str, ...], extract: Path | None) -> None:
     """
     from baselines._releases import identify, table
     from baselines._torch7 import as_safetensors
+    from sr3eval.features.weights import folders
     from sr3eval.files import atomic_write
-    from sr3eval.metrics._weights import folders
 
     if extract is not None:
         if len(files) != 1:
@@ -212,7 +191,7 @@ def weights(files: tuple[str, ...], extract: Path | None) -> None:
 def releases() -> "list[Release]":
     """Every known file of weights: of the baselines, and of the metrics' networks."""
     from baselines._releases import RELEASES, Release
-    from sr3eval.metrics._networks import INCEPTION, RESNET50
+    from sr3eval.features.networks import INCEPTION, RESNET50
     from sr3eval.metrics.lpips import BACKBONES
 
     licences = {"github.com": "Apache-2.0 (torch-fidelity)", "download.pytorch.org": "BSD-3-Clause (torchvision)"}
@@ -221,23 +200,6 @@ def releases() -> "list[Release]":
         for w in (INCEPTION, RESNET50, *BACKBONES.values())
     ]
     return [*RELEASES, *needed]
-
-
-def kinds() -> "Kinds":
-    """Every kind of method that a config may name."""
-    import baselines
-    from sr3eval.benchmark.methods import BUILTIN
-
-    return {**BUILTIN, **{name: functools.partial(baselines.builder, name) for name in baselines.available()}}
-
-
-def draw(events: "Generator[Progress, None, None]") -> None:
-    """A progress bar for each stage of the events."""
-    for stage, group in itertools.groupby(console.interruptible(events), key=lambda event: event.stage):
-        with console.progress(stage) as bar:
-            for event in group:
-                bar.total = event.total
-                bar.update(event.done - bar.n)
 
 
 if __name__ == "__main__":

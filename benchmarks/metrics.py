@@ -33,16 +33,16 @@ import skimage.data
 import skimage.metrics
 import torch
 import torchvision
+from sr3eval.benchmark.methods import BUILTIN
+from sr3eval.benchmark.runner import Run, ahead, chunks
 from torch import Tensor
 
 from sr3eval import tasks
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.methods import BUILTIN
-from sr3eval.benchmark.runner import Run, ahead, chunks
+from sr3eval.features.moments import Moments
+from sr3eval.features.networks import inception
 from sr3eval.images import bicubic_up, from_uint8, save, to_uint8
 from sr3eval.metrics import Batch, fid, load
-from sr3eval.metrics._moments import Moments
-from sr3eval.metrics._networks import inception
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "retina", "stereo_motorcycle")
 BATCH = 16  # what a run's config has by default
@@ -150,7 +150,7 @@ def psnr_ssim(rounds: int) -> None:
         pairs = (
             (i, from_uint8(h), from_uint8(s)) for i, h, s in zip(ids, hr.split(BATCH), sr.split(BATCH), strict=True)
         )
-        return scored(Batch(i, h, h, s) for i, h, s in pairs)
+        return scored(Batch(i, s, h) for i, h, s in pairs)
 
     def in_batches(score: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Callable[[], np.ndarray]:
         pairs = list(zip(sr.split(BATCH), hr.split(BATCH), strict=True))

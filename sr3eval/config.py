@@ -1,15 +1,19 @@
 """Strict TOML into frozen dataclasses: what is unknown or of the wrong type is an error that names the key."""
 
 import dataclasses
+import functools
 import inspect
+import re
 import tomllib
-import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, PydanticSerializationError, to_json
 
 from sr3eval.errors import UserError, nearest
 
@@ -17,6 +21,16 @@ T = TypeVar("T")
 
 PACKAGE_PREFIX = "sr3eval:"
 SPREAD = "spread"  # Annotated[Dataclass, SPREAD]: a parameter whose fields stand among the options themselves
+EXPECTED = {  # by pydantic's type of error
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "dataclass_type": "a table",
+    "needs_python_object": "a Python object, which TOML cannot hold",
+}
 
 
 def resolve_path(path: str) -> Path:
@@ -59,125 +73,114 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
 
     `where` names the table in error messages. Raises UserError for an unknown or missing key or a wrong type.
     """
-    hints = typing.get_type_hints(cls)
-    fields = _fields(cls)
-    check_keys(data, fields, where)
-    missing = [name for name, field in fields.items() if name not in data and _is_required(field)]
-    if missing:
-        raise UserError(f'missing key "{_join(where, missing[0])}"')
-    values = {name: convert(hints[name], value, _join(where, name)) for name, value in data.items()}
-    return cls(**values)
+    return _convert(cls, data, where)
 
 
-def check_keys(data: Mapping[str, Any], valid: typing.Iterable[str], where: str) -> None:
-    """Raise UserError for the first key of `data` that is not valid, naming the nearest valid one."""
-    valid = list(valid)
-    for key in data:
-        if key not in valid:
-            raise UserError(f'unknown key "{_join(where, key)}": {nearest(key, valid)}')
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    if kind in (Any, inspect.Parameter.empty):
+        return value
+    data = {where: value}
+    try:  # as JSON, where even strict types take lists for tuples and tables for dataclasses
+        return _adapter(kind).validate_json(to_json(data, inf_nan_mode="constants"))[where]
+    except ValidationError as error:
+        raise UserError(_explain(error.errors(), {where: kind}, data)) from None
+    except PydanticSerializationError as error:
+        raise UserError(f'"{where or "config"}" holds what TOML cannot: {error}') from None
 
 
-def check_call(function: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Check `options` against the keyword parameters of `function`, by name and annotated type."""
-    parameters = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return dict(options)
-    spread = _spread(function)
-    check_keys(options, [*parameters, *(name for cls in spread.values() for name in _fields(cls))], where)
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[dict[str, Any]]:
+    """Validates a table of `kind`, as a dataclass by itself would take no ConfigDict."""
+    return TypeAdapter(dict[str, kind], config=ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True))
+
+
+def _explain(errors: Sequence[ErrorDetails], hints: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """The outermost unknown key, which may be a missing one misspelt; or a missing key; or the innermost wrong type."""
+    unknown = [error for error in errors if error["type"] == "unexpected_keyword_argument"]
+    others = sorted(errors, key=lambda error: (error["type"] != "missing", -len(error["loc"])))
+    error = min(unknown or others[:1], key=lambda error: len(error["loc"]))
+    path, keys = _locate(error, hints, data)
+    match error["type"]:
+        case "unexpected_keyword_argument":
+            return f'unknown key "{path}": {nearest(str(error["loc"][-1]), keys)}'
+        case "missing":
+            return f'missing key "{_join(path, error["loc"][-1])}"'
+        case "value_error" | "json_invalid":
+            return f'"{path}": {error["msg"]}'
+    given, members = error["input"], [other for other in errors if _locate(other, hints, data)[0] == path]  # of a union
+    if members[-1]["type"] == "literal_error":
+        valid = re.split(", | or ", members[-1]["ctx"]["expected"].replace("'", ""))
+        return f'"{path}" is {given!r}: {nearest(str(given), valid)}'
+    expected = (EXPECTED.get(member["type"], member["msg"].removeprefix("Input should be ")) for member in members)
+    return f'"{path}" must be {" or ".join(expected)}, not {given!r}'
+
+
+def _locate(error: ErrorDetails, hints: Mapping[Any, Any], data: Any) -> tuple[str, Iterable[str]]:
+    """The path to an error in `data`, and the keys of the dataclass that it lies in."""
+    path = ""
+    for key in error["loc"]:
+        hint = hints.get(key)
+        for table in filter(dataclasses.is_dataclass, (hint, *typing.get_args(hint))):
+            hints = typing.get_type_hints(table)
+        with suppress(LookupError, TypeError):  # pydantic adds the members of unions
+            data = data[key]
+            path = _join(path, key)
+    return path, hints
+
+
+def _join(where: str, key: int | str) -> str:
+    if isinstance(key, int):
+        return f"{where}[{key}]"
+    return f"{where}.{key}" if where else key
+
+
+def check_call(
+    function: Callable[..., Any], options: Mapping[str, Any], where: str, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Check `options` against the keyword parameters of `function`, by name and annotated type.
+
+    given: parameters that no option may set; they are in what is returned, too.
+    """
+    given = given or {}
+    parameters, called = {name: p for name, p in _parameters(function).items() if name not in given}, dict(given)
+    others = next((p for p in parameters.values() if p.kind is p.VAR_KEYWORD), None)
+    for key, value in options.items():
+        parameter = parameters.get(key, others)
+        if parameter is None:
+            raise UserError(f'unknown key "{_join(where, key)}": {nearest(key, parameters)}')
+        called[key] = _convert(parameter.annotation, value, _join(where, key))
     for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in options and name not in spread:
+        if name not in called and parameter.default is parameter.empty and parameter is not others:
             raise UserError(f'missing key "{_join(where, name)}"')
-    hints = typing.get_type_hints(function)
-    called = {n: convert(hints.get(n, Any), v, _join(where, n)) for n, v in options.items() if n in parameters}
-    for name, cls in spread.items():
-        called.setdefault(name, from_dict(cls, {n: v for n, v in options.items() if n in _fields(cls)}, where))
+    for name, cls in _spread(function).items():
+        called[name] = cls(**{key: called.pop(key) for key in _parameters(cls) if key in called})
     return called
 
 
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:
     """The keyword parameters of `function` that have a default other than None, those of spread ones too."""
-    parameters = inspect.signature(function).parameters.values()
-    own = {p.name: p.default for p in parameters}
-    spread = {f.name: f.default for cls in _spread(function).values() for f in _fields(cls).values()}
-    absent = (inspect.Parameter.empty, dataclasses.MISSING, None)
-    return {name: value for name, value in (own | spread).items() if value not in absent}
+    return {name: p.default for name, p in _parameters(function).items() if p.default not in (p.empty, None)}
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of `function`, with the fields of SPREAD dataclasses in their place."""
+    found, spread = inspect.signature(function, eval_str=True).parameters, _spread(function)
+    own = {name: p for name, p in found.items() if p.kind is not p.VAR_POSITIONAL}
+    fields = [_parameters(cls) for cls in spread.values()]
+    return {name: p for table in (own, *fields) for name, p in table.items() if name not in spread}
 
 
 def _spread(function: Callable[..., Any]) -> dict[str, type]:
     """The dataclasses of the parameters that are annotated as SPREAD."""
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = {p.name: p.annotation for p in inspect.signature(function, eval_str=True).parameters.values()}
     return {name: hint.__origin__ for name, hint in hints.items() if SPREAD in getattr(hint, "__metadata__", ())}
-
-
-def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
-    return {field.name: field for field in dataclasses.fields(cls) if field.init}
-
-
-def convert(kind: Any, value: Any, where: str) -> Any:
-    """Convert a TOML value to the type `kind` (lists to tuples, whole numbers to float) or raise UserError."""
-    if kind is Any:
-        return value
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return _convert_union(args, value, where)
-    if origin is typing.Literal:
-        if value in args:
-            return value
-        raise UserError(f'"{where}" is {value!r}: {nearest(str(value), map(str, args))}')
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-        return from_dict(typing.cast(type, kind), value, where)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    plain = origin or kind
-    if isinstance(plain, type) and isinstance(value, plain) and not (isinstance(value, bool) and plain is not bool):
-        return value
-    raise UserError(f'"{where}" must be {_describe(kind)}, not {value!r}')
-
-
-def _convert_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value is None and type(None) in kinds:
-        return None
-    options = [kind for kind in kinds if kind is not type(None)]
-    for kind in options[:-1]:
-        try:
-            return convert(kind, value, where)
-        except UserError:
-            continue
-    return convert(options[-1], value, where)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Turn a config dataclass into plain TOML values; keys whose value is None are left out."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: plain(item) for key, item in value.items() if item is not None}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return value
-
-    return plain(dataclasses.asdict(config))
+    return dataclasses.asdict(config, dict_factory=lambda items: {key: item for key, item in items if item is not None})
 
 
 def to_toml(config: Any) -> str:
     """Write a config dataclass as TOML text."""
     return tomli_w.dumps(to_dict(config))
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _join(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else name
-
-
-def _describe(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", dict: "a table"}
-    if typing.get_origin(kind) is tuple:
-        return "a list"
-    if dataclasses.is_dataclass(kind):
-        return "a table"
-    return names.get(kind, str(kind))

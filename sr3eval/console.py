@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from types import FrameType, TracebackType
 from typing import Any, ClassVar, TypeVar
 
@@ -137,3 +137,23 @@ def interruptible(events: Generator[T, None, None]) -> Iterator[T]:
             yield event
             stop()
         stop()
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, float, int], None]]:
+    """Give what is to be told (stage, done, total) after each step: it draws the progress of each stage in turn.
+
+    A Ctrl-C ends the work as `interrupts` says.
+    """
+    with interrupts() as stop, ExitStack() as stack:
+        current: tuple[str, Any] = ("", None)
+
+        def tell(stage: str, done: float, total: int) -> None:
+            nonlocal current
+            if stage != current[0] or current[1] is None:
+                stack.close()
+                current = (stage, stack.enter_context(progress(stage, total)))
+            current[1].update(done - current[1].n)
+            stop()
+
+        yield tell

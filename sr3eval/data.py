@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -61,6 +62,26 @@ def zipped_pictures(path: Path, suffixes: Set[str] = SUFFIXES) -> Iterator[tuple
         if reason := _unreadable(info):
             raise UserError(f"{path}: {info.filename} {reason}")
         yield inside.with_suffix("").as_posix(), zipfile.Path(archive, info.filename)
+
+
+def matching(files: Sequence[tuple[str, P]], pattern: str) -> list[tuple[str, P]]:
+    """The files whose paths, or where none does, whose names match a regular expression, by its group `id`.
+
+    files: (path without suffix, file). Files that do not match are passed over. Raises UserError for what is no regular
+    expression or has no such group.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f'pattern = "{pattern}": not a regular expression ({error})') from None
+    if "id" not in expression.groupindex:
+        raise UserError(f'pattern = "{pattern}": has no group (?P<id>...)')
+    whole = [(expression.fullmatch(path), file) for path, file in files]
+    names = [(expression.fullmatch(PurePosixPath(path).name), file) for path, file in files]
+    for matches in (whole, names):
+        if found := [(match["id"], file) for match, file in matches if match and match["id"]]:
+            return found
+    return []
 
 
 def _unreadable(member: zipfile.ZipInfo) -> str:

@@ -55,6 +55,9 @@ def _opened(path: Source) -> Iterator[ImageFile.ImageFile]:
         raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except Image.DecompressionBombError:
+        most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million"
+        raise UserError(f"{path}: has more than {most} pixels; cut it into parts") from None
     except Exception as error:
         raise UserError(f"{path}: not a readable image ({str(error) or type(error).__name__})") from None
 
@@ -175,9 +178,9 @@ def bicubic_up(images: Tensor, size: tuple[int, int]) -> Tensor:
     return _bicubic(images, size)
 
 
-def resize_square(images: Tensor, side: int) -> Tensor:
-    """Shrink or enlarge [N, 3, H, W] to `side` x `side` with the same kernel, antialiased where it shrinks."""
-    return _bicubic(images, (side, side))
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Shrink or enlarge [N, 3, H, W] to `size` = (h, w) with the same kernel, antialiased where it shrinks."""
+    return _bicubic(images, size)
 
 
 def _bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -185,6 +188,14 @@ def _bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
         return images.clone()
     # antialias=True is what selects a = -0.5 in torch; enlarging needs no low-pass and gets none.
     return F.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def pillow_bicubic(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """[N, 3, h, w] in [0, 1] to [N, 3, H, W]: rounded to 8 bit and resized by Pillow, to 8 bit again."""
+    height, width = size
+    pixels = to_uint8(images).permute(0, 2, 3, 1).numpy()
+    resized = [np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.BICUBIC)) for p in pixels]
+    return from_uint8(torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).contiguous())
 
 
 def area_down(image: Tensor, size: tuple[int, int]) -> Tensor:

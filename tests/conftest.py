@@ -10,7 +10,8 @@ import torchvision
 from torch import nn
 
 from sr3eval import device
-from sr3eval.metrics import _networks, _weights, lpips
+from sr3eval.features import networks, weights
+from sr3eval.metrics import lpips, ntire_2025_score
 
 
 @pytest.hookimpl(wrapper=True)
@@ -41,20 +42,20 @@ def random_weights(tmp_path_factory):
     """A folder of files named as the published ones, for SR3EVAL_WEIGHTS."""
     folder = tmp_path_factory.mktemp("weights")
     make = torchvision.models
-    networks = {
-        _networks.INCEPTION: lambda: make.inception_v3(num_classes=1008, aux_logits=False, init_weights=False),
-        _networks.RESNET50: make.resnet50,
+    builders = {
+        networks.INCEPTION: lambda: make.inception_v3(num_classes=1008, aux_logits=False, init_weights=False),
+        networks.RESNET50: make.resnet50,
         lpips.BACKBONES["alex"]: lambda: nn.ModuleDict({"features": make.alexnet().features}),
     }
-    for weights, build in networks.items():
-        torch.save(randomised(build()), folder / weights.filename)
+    for release, build in builders.items():
+        torch.save(randomised(build()), folder / release.filename)
     return folder
 
 
 @pytest.fixture
 def offline(random_weights, monkeypatch):
     """Random weights in place of the published ones."""
-    monkeypatch.setenv(_weights.FOLDER, str(random_weights))
+    monkeypatch.setenv(weights.FOLDER, str(random_weights))
     return random_weights
 
 
@@ -74,14 +75,19 @@ def projection(rows: int, columns: int) -> torch.Tensor:
 
 @pytest.fixture
 def quick_networks(offline, one_thread, monkeypatch):
-    """Random weights, and in place of each network's layers two random projections of 8x8 of its pixels."""
+    """Random weights, and in place of each network's layers two random projections of 8x8 of its pixels.
+
+    In place of a score's parts, metrics that are as high or low for equal images.
+    """
 
     def look(network, images):
         x = F.interpolate(network.prepare(images), (8, 8)).flatten(1)
         pooled = (x @ projection(x.shape[1], network.dimensions)).relu()
-        return _networks.Features(pooled, pooled @ projection(network.dimensions, 1000))
+        return networks.Features(pooled, pooled @ projection(network.dimensions, 1000))
 
-    monkeypatch.setattr(_networks.Network, "__call__", look)
+    monkeypatch.setattr(networks.Network, "look", look)
+    quick = (("lpips", {}), ("lpips", {}), ("ssim", {}), ("ssim", {}), ("ssim", {}), ("lpips", {}))
+    monkeypatch.setattr(ntire_2025_score, "PARTS", quick)
     monkeypatch.setattr(device, "ALL_THREADS", 1)  # a forked process cannot use its parent's other threads
 
 

@@ -1,8 +1,13 @@
 """The strict loader."""
 
+import datetime
+import functools
+import math
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
 
 from sr3eval import config
@@ -14,6 +19,10 @@ class Inner:
     rate: float = 0.5
     kind: Literal["a", "b"] = "a"
 
+    def __post_init__(self) -> None:
+        if self.rate < 0:
+            raise UserError(f"inner.rate: {self.rate} is negative")
+
 
 @dataclass(frozen=True)
 class Outer:
@@ -21,6 +30,11 @@ class Outer:
     inner: Inner = Inner()
     sizes: tuple[int, ...] = (1,)
     limit: int | None = None
+    whole: bool | Literal["blocks", "norms"] = False
+    metrics: tuple[str | dict[str, Any], ...] = ()
+    steps: tuple[Inner, ...] = ()
+    task: str | Inner = "x"
+    titles: dict[str, str] | None = None
 
 
 def test_reads_nested_tables_and_round_trips(tmp_path):
@@ -44,11 +58,37 @@ def test_reads_nested_tables_and_round_trips(tmp_path):
         ({"name": "x", "sizes": 16}, '"sizes" must be a list, not 16'),
         ({"name": "x", "inner": {"kind": "c"}}, "\"inner.kind\" is 'c'"),
         ({"name": "x", "inner": 1}, '"inner" must be a table'),
+        ({"naem": "x"}, 'unknown key "naem": did you mean "name"'),  # rather than that name is missing
+        ({"name": "x", "zzzz": 1}, 'unknown key "zzzz": valid: inner, limit, metrics, name, sizes, steps,'),
+        ({"name": "x", "inner": {"q": 1}, "siezs": 1}, 'unknown key "siezs"'),  # the outermost one
+        ({"name": None}, '"name" must be a string, not None'),
+        ({"name": "x", "limit": 3.0}, '"limit" must be a whole number, not 3.0'),
+        ({"name": "x", "inner": {"rate": True}}, '"inner.rate" must be a number, not True'),
+        ({"name": "x", "inner": {"rate": -1}}, "^inner.rate: -1.0 is negative$"),
+        ({"name": "x", "inner": None}, '"inner" must be a table, not None'),
+        ({"name": "x", "steps": [{}, {"rate": "x"}]}, r""""steps\[1\].rate" must be a number, not 'x'"""),
+        ({"name": "x", "steps": [{}, {"rat": 1}]}, r'unknown key "steps\[1\].rat": did you mean "rate"'),
+        ({"name": "x", "whole": "block"}, '"whole" is \'block\': did you mean "blocks"'),
+        ({"name": "x", "whole": 1}, '"whole" is 1: valid: blocks, norms'),
+        ({"name": "x", "metrics": ["a", 3]}, r'"metrics\[1\]" must be a string or a table, not 3'),
+        ({"name": "x", "task": 3}, '"task" must be a string or a table, not 3'),
+        ({"name": "x", "task": {"kin": "a"}}, 'unknown key "task.kin": did you mean "kind"'),
+        ({"name": "x", "task": {"rate": "a"}}, '"task.rate" must be a number'),
+        ({"name": "x", "titles": {"a": 1}}, '"titles.a" must be a string, not 1'),
+        ({"name": "\ud800"}, '"config" holds what TOML cannot'),
+        ({"name": "x", "limit": np.int64(3)}, '"config" holds what TOML cannot: .*numpy.int64'),
     ],
 )
 def test_errors_name_the_key(data, message):
     with pytest.raises(UserError, match=message):
         config.from_dict(Outer, data)
+
+
+def test_numbers_come_through_exactly():
+    for rate in (0.1 + 0.2, 5e-324, 2**53 + 1, math.inf):
+        assert config.from_dict(Inner, {"rate": rate}).rate == float(rate)
+    assert math.isnan(config.from_dict(Inner, {"rate": math.nan}).rate)
+    assert config.from_dict(Outer, {"name": "x", "limit": 10**30}).limit == 10**30
 
 
 def test_options_of_a_call_are_checked_like_keys():
@@ -59,6 +99,40 @@ def test_options_of_a_call_are_checked_like_keys():
         config.check_call(build, {"step": 3}, "method")
     with pytest.raises(UserError, match='missing key "method.steps"'):
         config.check_call(build, {}, "method")
+
+
+def test_a_spread_dataclass_stands_among_the_options():
+    def build(*, steps: int, inner: Annotated[Inner, config.SPREAD]) -> None: ...
+
+    assert config.defaults(build) == {"rate": 0.5, "kind": "a"}
+    assert config.check_call(build, {"steps": 3, "rate": 1}, "x") == {"steps": 3, "inner": Inner(1.0)}
+    assert config.check_call(build, {"steps": 3}, "x") == {"steps": 3, "inner": Inner()}
+    with pytest.raises(UserError, match='unknown key "x.inner": valid: kind, rate, steps'):
+        config.check_call(build, {"steps": 3, "inner": {}}, "x")
+    with pytest.raises(UserError, match='"x.rate" must be a number'):
+        config.check_call(build, {"steps": 3, "rate": "1"}, "x")
+
+
+def test_a_call_may_take_any_options_and_have_some_already():
+    def build(own, *, python: str, folder: Path = Path(), **options) -> None: ...
+
+    given = functools.partial(build, own=object())
+    options = {"python": "a.py:b", "folder": "c", "day": datetime.date(2024, 1, 2)}
+    assert config.check_call(given, options, "method") == options | {"folder": Path("c")}
+    with pytest.raises(UserError, match='"method.python" must be a string, not 3'):
+        config.check_call(given, {"python": 3}, "method")
+    with pytest.raises(UserError, match='missing key "method.python"'):
+        config.check_call(given, {}, "method")
+
+
+def test_types_that_toml_does_not_have():
+    def build(*, array: np.ndarray, either: str | np.ndarray = "") -> None: ...
+
+    with pytest.raises(UserError, match='"method.array" must be a Python object, which TOML cannot hold, not 3'):
+        config.check_call(build, {"array": 3}, "method")
+    with pytest.raises(UserError, match='"method.either" must be a string or a Python object'):
+        config.check_call(build, {"either": 3}, "method")
+    assert config.check_call(functools.partial(build, array=None), {"either": "x"}, "method") == {"either": "x"}
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):

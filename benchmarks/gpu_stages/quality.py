@@ -7,11 +7,11 @@ from typing import Any
 import embedded_quality
 import torch
 from gpu_stages.job import Found, Place, rounded
+from sr3eval.benchmark.runner import Run
 
 from benchmark import kinds
-from sr3eval.benchmark import table
+from sr3eval.benchmark import summary, table
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.runner import Run
 from sr3eval.benchmark.scores import read_run
 from sr3eval.files import atomic_write
 from sr3eval.images import encode_png, load
@@ -48,7 +48,7 @@ def finish(config: RunConfig, out: Path) -> Run:
     for stage in (run.images(), run.scores()):
         for _ in stage:
             pass
-    table.write(table.summarise(read_run(out), run.conventions()), out)
+    table.write(summary.summarise(read_run(out), run.conventions()), out)
     return run
 
 

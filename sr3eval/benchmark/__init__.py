@@ -1,1 +1,35 @@
-"""From one TOML to scored images, tables and a report."""
+"""From one TOML to scored images, tables and a report: `run(config, out)` does what `benchmark.py run` does."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from sr3eval.benchmark import report, table
+from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.make import make
+from sr3eval.benchmark.plan import Plan, plan
+from sr3eval.benchmark.progress import Tell, silent
+from sr3eval.benchmark.score import score
+from sr3eval.benchmark.scores import read_run
+from sr3eval.benchmark.summary import summarise
+
+
+def run(config: RunConfig, out: Path, cache: Path | None = None, tell: Tell = silent) -> pd.DataFrame:
+    """Make and score the images that `config` describes, in the folder `out`; resumes what was begun there.
+
+    cache: folder of outputs shared by runs, by default OUT/../.cache. tell: see `progress.Tell`. Writes everything that
+    belongs to a run, and returns results.csv as a table. Raises UserError for what the user can mend, before any work
+    where that can be told.
+    """
+    return finish(plan(config, out, cache or out.parent / ".cache"), tell)
+
+
+def finish(planned: Plan, tell: Tell = silent) -> pd.DataFrame:
+    """Do the work that `plan` has checked."""
+    make(planned, tell)
+    score(planned, tell)
+    scores = read_run(planned.folder.path)
+    results = summarise(scores, {metric.name: metric.convention for metric in planned.metrics()})
+    table.write(results, planned.folder.path, planned.config.table)
+    report.write(planned.folder.path, planned.config, results, scores, planned.folder.path)
+    return results

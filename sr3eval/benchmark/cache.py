@@ -1,13 +1,18 @@
 """Outputs by content: what a method made of an input under a seed is looked up, not made again."""
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
 from sr3eval.images import load
-from sr3eval.method import fingerprint
+from sr3eval.method import Method, Size, fingerprint
+from sr3eval.sources import code_behind
 
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk, with its checksum; decoders do not miss it
 
@@ -23,12 +28,7 @@ class Cache:
         except OSError as error:
             raise UserError(f"{folder}: no cache can be kept there ({error.strerror}); give another --cache") from None
 
-    @staticmethod
-    def key(method: str, task: str, hr_content: str, seed: int) -> str:
-        """From the fingerprints of method and task, the hash of the HR pixels, and the image's seed."""
-        return fingerprint(method, task, hr_content, seed)
-
-    def get(self, key: str, size: tuple[int, int]) -> tuple[bytes, dict[str, Any]] | None:
+    def get(self, key: str, size: Size) -> tuple[bytes, dict[str, Any]] | None:
         """The PNG file of a key and its note, or None when it is not there, damaged, or not of (H, W) = `size`."""
         path = self._path(key, "png")
         try:
@@ -37,10 +37,28 @@ class Cache:
             return None
         return (png, note) if tuple(shape[-2:]) == size and png.endswith(PNG_END) else None
 
-    def put(self, key: str, png: bytes, note: dict[str, Any]) -> None:
+    def put(self, key: str, png: bytes, note: Mapping[str, Any]) -> None:
         """Store a picture, and what the method says of it."""
-        atomic_write(self._path(key, "json"), json.dumps(note).encode())
+        atomic_write(self._path(key, "json"), json.dumps(dict(note)).encode())
         atomic_write(self._path(key, "png"), png)
 
     def _path(self, key: str, suffix: str) -> Path:
         return self.folder / key[:2] / f"{key}.{suffix}"
+
+
+def identity(method: Method) -> str:
+    """Names all that a method's images depend on besides the inputs and seeds: settings, files, code, device."""
+    parts = [method.fingerprint, computed_on(method.device)]
+    wrapped: Method | None = method
+    while wrapped is not None:
+        code = code_behind(type(wrapped))
+        parts.append(code.digest if code else "")
+        wrapped = wrapped.inner
+    return fingerprint(*parts)
+
+
+def computed_on(device: torch.device) -> str:
+    """The type of a device, and how a GPU rounds there: its images differ from the CPU's."""
+    backends = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+    override = os.environ.get("NVIDIA_TF32_OVERRIDE", "")
+    return device.type if device.type != "cuda" else f"cuda, TF32 {backends} {override}"

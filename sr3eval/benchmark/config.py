@@ -1,42 +1,69 @@
 """What a benchmark run is: the dataclasses behind `benchmark.py run CONFIG`."""
 
+import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
 
-from sr3eval import tasks
+from sr3eval import degradation, protocols, tasks
 from sr3eval.benchmark.layout import REFERENCE
-from sr3eval.config import check_keys, convert, from_dict, to_dict
+from sr3eval.config import from_dict, to_dict
 from sr3eval.errors import UserError
+from sr3eval.pairs import Crop
+from sr3eval.tasks import Task
 
+T = TypeVar("T")
 OnError = Literal["stop", "skip"]
+DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """images: a folder. limit: how many; select: which, "hash" spreads them over their parent folders by the hash of
-    their ids, "first" takes those whose file names come first, as the paper does of ImageNet's validation images.
+    """One set of images: a folder of HR images, one of LR images, or both.
 
+    name: of the set, where a run has several; its images' ids begin with it. pattern, lr_pattern: regular expressions
+    with a group `id`, where file names are more than ids: `(?P<id>.+)x4` pairs 0801x4.png with 0801.png. crop:
+    "common" cuts a pair whose sizes are off by a pixel; "exact" refuses it.
+    limit: how many; select: which, "hash" spreads them over their parent folders by the hash of their ids, "first"
+    takes those whose file names come first, as the paper does of ImageNet's validation images.
     group: what clusters the intervals: "parent" (the folder an image lies in, say the photograph a crop is from) or
     "image" (every image on its own). labels: the images' ImageNet classes, for top1_error and top5_error: "folders"
     (named by synset, as ImageNet's are), or a CSV file with the columns image_id and label (index or synset).
     """
 
-    images: str
+    images: str | None = None
+    name: str | None = None
+    lr_images: str | None = None
+    pattern: str | None = None
+    lr_pattern: str | None = None
+    crop: Crop = "exact"
     limit: int | None = None
     select: Literal["hash", "first"] = "hash"
     group: Literal["parent", "image"] = "image"
     labels: str | None = None
 
     def __post_init__(self) -> None:
+        if self.images is None and self.lr_images is None:
+            raise UserError('data: missing key "images" (a folder of HR images) or "lr_images"')
         if self.limit is not None and self.limit < 1:
             raise UserError(f"data.limit: {self.limit} leaves no image")
+        if self.name is not None and not DATASET_NAME.fullmatch(self.name):
+            raise UserError(f'data.name: "{self.name}": letters, digits, ".", "-", "_" and spaces only')
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return self.images or self.lr_images or ""
+
+    def prefixed(self, image_id: str) -> str:
+        """The id in the run of an image of this set."""
+        return f"{self.name}/{image_id}" if self.name else image_id
 
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """One contender: its name in the tables, a kind, the options of that kind, and the path (see `method.Composed`).
+    """One contender: its name in the tables, a kind, the options of that kind, and the path (see `methods._resized`).
 
     seeds: each makes a set of pictures of its own, and one row of the table is their mean; none: the run's seed.
     """
@@ -79,22 +106,40 @@ class MethodConfig:
 
 
 @dataclass(frozen=True)
+class TableConfig:
+    """The [table] of a run's config: how results.tex and the report look. It changes no number.
+
+    caption and label: LaTeX; by default what is compared, and tab:TASK. wide: table* over both columns of the page; by
+    default where one column is too narrow. intervals: print them, and the marks of tests, in results.tex too. title:
+    the heading of the report and of results.md.
+    """
+
+    caption: str = ""
+    label: str = ""
+    wide: bool | None = None
+    intervals: bool = False
+    title: str = ""
+
+
+@dataclass(frozen=True)
 class RunConfig:
-    """A whole run. `metrics` holds (name, options); `batch_size` is also what every batch is padded to.
+    """A whole run. `metrics` holds (name, options), those of the `protocol` (see `sr3eval.protocols`) written out;
+    `batch_size` is also what batches of squares are padded to.
 
     on_error: "stop" at an image that cannot be read, or "skip" it: no method gets it, and the results count it.
     """
 
-    task: str
-    data: DataConfig
+    task: Task
+    data: tuple[DataConfig, ...]
     method: tuple[MethodConfig, ...]
     metrics: tuple[tuple[str, dict[str, Any]], ...]
     seed: int = 0
     batch_size: int = 16
     on_error: OnError = "stop"
+    table: TableConfig = TableConfig()
+    protocol: str | None = None
 
     def __post_init__(self) -> None:
-        tasks.get(self.task)
         if self.batch_size < 1:
             raise UserError(f"batch_size: {self.batch_size} is below 1")
         if not self.method or not self.metrics:
@@ -102,6 +147,11 @@ class RunConfig:
         for method in self.method:
             if (method.name == REFERENCE) != (method.kind == REFERENCE):
                 raise UserError(f'method "{method.name}": kind and name "{REFERENCE}" go together')
+        self._check_folders()
+        self._check_data()
+
+    def _check_folders(self) -> None:
+        """Every method has a name and folders of its own."""
         folders = [slug for method in self.method for slug in method.slugs]
         names = [method.name for method in self.method]
         for method in self.method:
@@ -110,58 +160,119 @@ class RunConfig:
                 folder = (twice or [method.slug])[0]
                 raise UserError(f'method "{method.name}": another one has this name, or the same folder "{folder}"')
 
+    def _check_data(self) -> None:
+        """Several sets have names, all have HR or none has, and LR files are there where the task asks for them."""
+        names = [data.name for data in self.data]
+        if len(names) > 1 and (None in names or len(set(names)) < len(names)):
+            raise UserError("[[data]]: each of several sets needs a name of its own")
+        if self.has_hr and any(data.images is None for data in self.data):
+            raise UserError("[[data]]: either all sets have images (HR), or none has")
+        given = {data.lr_images is not None for data in self.data}
+        if given != {self.task.lr == "files"}:
+            raise UserError(
+                f'task "{self.task.name}" makes its inputs of HR images: write [task], scale = {self.task.scale}, '
+                'lr = "files" where every set has lr_images'
+                if True in given
+                else 'task.lr = "files": data.lr_images is missing'
+            )
+
+    @property
+    def has_hr(self) -> bool:
+        """Whether there are HR images to compare with."""
+        return any(data.images is not None for data in self.data)
+
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> "RunConfig":
         """Read a run's TOML. Raises UserError that names the unknown, missing or mistyped key."""
-        check_keys(data, ("task", "seed", "batch_size", "on_error", "metrics", "data", "method"), "")
         if isinstance(data.get("method"), dict):
             raise UserError("[method]: write [[method]], in double brackets: it is one of a list")
-        if isinstance(data.get("data"), list):
-            raise UserError("[[data]]: write [data], in single brackets: a run has one")
-        for key in ("task", "data", "metrics"):
-            if key not in data:
-                raise UserError(f'missing key "{key}"')
-        return cls(
-            task=convert(str, data["task"], "task"),
-            data=from_dict(DataConfig, convert(dict, data["data"], "data"), "data"),
-            method=tuple(map(_method, convert(tuple[dict[str, Any], ...], data.get("method", []), "method"))),
-            metrics=tuple(map(_metric, convert(tuple[str | dict[str, Any], ...], data["metrics"], "metrics"))),
-            seed=convert(int, data.get("seed", 0), "seed"),
-            batch_size=convert(int, data.get("batch_size", 16), "batch_size"),
-            on_error=convert(OnError, data.get("on_error", "stop"), "on_error"),
-        )
+        tables = from_dict(_Tables, data)
+        sets = tables.data if isinstance(tables.data, tuple) else (tables.data,)
+        methods, metrics = tuple(map(_method, tables.method)), tuple(map(_metric, tables.metrics))
+        task = _task(tables.task, sets)
+        if tables.protocol is not None:
+            metrics = tuple(protocols.resolve(protocols.get(tables.protocol).apply(metrics), task.scale))
+        rest = (tables.seed, tables.batch_size, tables.on_error, tables.table, tables.protocol)
+        return cls(task, sets, methods, metrics, *rest)
 
     def plain(self) -> dict[str, Any]:
         """The resolved config as TOML values; `parse` reads it back."""
+        sets = [to_dict(data) for data in self.data]
         return {
-            "task": self.task,
+            "task": self.task.name if tasks.TASKS.get(self.task.name) == self.task else _task_table(self.task),
             "seed": self.seed,
             "batch_size": self.batch_size,
+            **({"protocol": self.protocol} if self.protocol else {}),
             **({"on_error": self.on_error} if self.on_error != "stop" else {}),
+            **({"table": to_dict(self.table)} if self.table != TableConfig() else {}),
             "metrics": [{"name": name, **options} if options else name for name, options in self.metrics],
-            "data": to_dict(self.data),
+            "data": sets if len(sets) > 1 else sets[0],
             "method": [method.plain() for method in self.method],
         }
 
 
+@dataclass(frozen=True)
+class _Tables:
+    """A run's TOML as it is written, before its [[method]]s and metrics are told from their options."""
+
+    task: str | dict[str, Any]
+    data: DataConfig | tuple[DataConfig, ...]
+    metrics: tuple[str | dict[str, Any], ...] = ()
+    protocol: str | None = None
+    method: tuple[dict[str, Any], ...] = ()
+    seed: int = 0
+    batch_size: int = 16
+    on_error: OnError = "stop"
+    table: TableConfig = TableConfig()
+
+
+def _task(value: str | dict[str, Any], sets: tuple[DataConfig, ...]) -> Task:
+    """The task of that name, or the one that a [task] table describes; its inputs are the data's, where it has them."""
+    if isinstance(value, str):
+        return tasks.get(value)
+    given = any(data.lr_images is not None for data in sets)
+    table = {"name": f"x{value.get('scale')}", "lr": "files" if given else "bicubic"} | value
+    steps = degradation.parse(table.pop("degradation", ()), "task.degradation")
+    task = replace(from_dict(Task, table, "task"), degradation=steps)
+    if tasks.TASKS.get(task.name, task) != task:
+        raise UserError(f'task.name: "{task.name}" is another task\'s; choose another, or write task = "{task.name}"')
+    return task
+
+
+def _task_table(task: Task) -> dict[str, Any]:
+    """The [task] table that `_task` reads back."""
+    steps = degradation.tables(task.degradation)
+    return to_dict(replace(task, degradation=())) | ({"degradation": steps} if steps else {})
+
+
+@dataclass(frozen=True)
+class _Metric:
+    name: str
+    options: dict[str, Any]
+
+
 def _method(table: dict[str, Any]) -> MethodConfig:
     """A [[method]]: `kind = "..."`, or `python = "file.py:build"` for anyone's own; the name defaults to the kind."""
-    options = dict(table)
-    if "python" in options and options.setdefault("kind", "python") != "python":
+    table = dict(table)
+    if "python" in table and table.setdefault("kind", "python") != "python":
         raise UserError("method: give either kind or python")
-    if "kind" not in options:
+    if "kind" not in table:
         raise UserError('method: missing key "kind"')
-    kind = convert(str, options.pop("kind"), "method.kind")
-    name = convert(str, options.pop("name", kind), "method.name")
-    path = convert(tuple[str, ...], options.pop("path", ()), f'method "{name}".path')
-    seeds = convert(tuple[int, ...], options.pop("seeds", ()), f'method "{name}".seeds')
-    return MethodConfig(name, kind, options, path, seeds)
+    name = table.setdefault("name", str(table["kind"]))
+    return _with_options(MethodConfig, table, f'method "{name}"')
 
 
 def _metric(entry: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if isinstance(entry, str):
         return entry, {}
-    options = dict(entry)
-    if "name" not in options:
+    if "name" not in entry:
         raise UserError('metrics: a table needs the key "name"')
-    return convert(str, options.pop("name"), "metrics.name"), options
+    metric = _with_options(_Metric, entry, "metrics")
+    return metric.name, metric.options
+
+
+def _with_options(cls: type[T], table: dict[str, Any], where: str) -> T:
+    """Build `cls` from a table whose keys are its fields, or else go among its `options`."""
+    ours = {key: value for key, value in table.items() if key in inspect.signature(cls).parameters}
+    options = {key: value for key, value in table.items() if key not in ours}
+    return from_dict(cls, ours | {"options": options}, where)

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-PER_IMAGE_COLUMNS = ["task", "method", "image_id", "metric", "value", "group"]
+# dataset: the set's name, empty where a run has one without a name.
+PER_IMAGE_COLUMNS = ["task", "method", "image_id", "metric", "value", "group", "dataset"]
 # Metrics of whole sets: the value, with left_out empty, and the values without each jackknife block.
-SET_COLUMNS = ["task", "method", "metric", "left_out", "value", "n"]
+SET_COLUMNS = ["task", "method", "metric", "left_out", "value", "n", "dataset"]
 # Of methods with several seeds, whose rows in the other two tables are means over these.
-SEED_COLUMNS = ["task", "method", "metric", "seed", "value"]
+SEED_COLUMNS = ["task", "method", "metric", "seed", "value", "dataset"]
 REFERENCE = "reference"  # the method's name, and kind, that stands for the HR images: no other may have it
 HR, LR = "_hr", "_lr"  # folders below images/ that are no method's: slugs do not start with "_"
 

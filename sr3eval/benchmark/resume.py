@@ -64,16 +64,24 @@ class Known:
 
     def __init__(self, run: RunFolder) -> None:
         self.keys = _read_json(run.scored)
-        self.tables = {path: _read_scores(path) for path in (run.per_image, run.set_scores, run.seed_scores)}
+        self.tables = [_read_scores(path) for path in (run.per_image, run.set_scores, run.seed_scores)]
 
-    def holds(self, method: str, metric: str, key: str) -> bool:
+    def holds(self, dataset: str, method: str, metric: str, key: str) -> bool:
         """Whether there are scores of this method by this metric, of what `key` names."""
-        return bool(self.keys.get(method, {}).get(metric) == key)
+        return bool(self.keys.get(dataset, {}).get(method, {}).get(metric) == key)
 
-    def rows(self, method: str, metric: str) -> list[Rows]:
+    def rows(self, dataset: str, method: str, metric: str) -> tuple[Rows, Rows, Rows]:
         """Of per_image.csv, set_scores.csv and seed_scores.csv, in their order."""
-        found = [t[(t["method"] == method) & (t["metric"] == metric)] if len(t) else t for t in self.tables.values()]
-        return [list(part.itertuples(index=False, name=None)) for part in found]
+        wanted = {"dataset": dataset, "method": method, "metric": metric}
+        per_image, sets, seeds = (_matching(table, wanted) for table in self.tables)
+        return per_image, sets, seeds
+
+
+def _matching(table: pd.DataFrame, wanted: Mapping[str, str]) -> Rows:
+    for column, value in wanted.items():
+        if len(table):
+            table = table[table[column] == value]
+    return list(table.itertuples(index=False, name=None))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

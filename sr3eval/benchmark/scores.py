@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,19 @@ from sr3eval.benchmark.config import MethodConfig, RunConfig
 from sr3eval.benchmark.layout import PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS, RunFolder
 from sr3eval.config import read_toml
 from sr3eval.errors import UserError
+from sr3eval.metrics import Convention
 
-# By metric id: whether higher is better, and the settings behind the number.
-Conventions = Mapping[str, tuple[bool, str]]
+Conventions = Mapping[str, Convention]  # by metric id
+TEXTS = ("task", "method", "image_id", "metric", "group", "left_out", "dataset", "version", "unit", "label", "sample")
+WRITTEN = ["label", "unit", "decimals", "version", "ceiling", "sample"]  # columns of results.csv that are a metric's
 
 
 @dataclass(frozen=True)
 class Scores:
     """per_image.csv, set_scores.csv and seed_scores.csv of one or several runs; seeds is empty where no method has any.
 
-    methods: task, method, method_settings, method_notes (what the method said of its images, counted), method_warning,
-    n_too_small and n_unreadable (images that the run left out), images (their sha256).
+    methods: task, dataset, method, method_settings, method_notes (what the method said of its images, counted),
+    method_warning, n_too_small and n_unreadable (images that the run left out), images (their sha256).
     """
 
     per_image: pd.DataFrame
@@ -41,21 +43,23 @@ def read_run(folder: Path) -> Scores:
     seeds = _read_csv(run.seed_scores, SEED_COLUMNS) if several else pd.DataFrame(columns=SEED_COLUMNS)
     config = RunConfig.parse(read_toml(run.config))
     environment = _read_environment(run)
-    methods = [_described(run, config.task, method, environment) for method in config.method]
+    methods = [
+        {"task": config.task.name, "dataset": dataset} | _described(run, method, environment) | {"images": sha256}
+        for dataset, sha256 in environment["datasets"].items()
+        for method in config.method
+    ]
     return Scores(per_image, sets, seeds, pd.DataFrame(methods))
 
 
-def _described(run: RunFolder, task: str, method: MethodConfig, environment: Mapping[str, Any]) -> dict[str, object]:
-    """The row of a method in `Scores.methods`."""
+def _described(run: RunFolder, method: MethodConfig, environment: Mapping[str, Any]) -> dict[str, object]:
+    """What `Scores.methods` has of a method."""
     return {
-        "task": task,
         "method": method.name,
         "method_settings": method.settings,
         "method_notes": notes_text([note for slug in method.slugs for note in _read_notes(run, slug)]),
         "method_warning": environment.get("warnings", {}).get(method.name, ""),
         "n_too_small": environment["left_out_too_small"],
         "n_unreadable": environment.get("left_out_unreadable", 0),
-        "images": environment["images_sha256"],
     }
 
 
@@ -83,54 +87,97 @@ def notes_text(notes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _read_environment(run: RunFolder) -> dict[str, Any]:
-    """environment.json, with the number of images left out and the sha256 of the others in it."""
+    """environment.json, with the number of images left out and the sha256 of each data set in it."""
     try:
         environment: dict[str, Any] = json.loads(run.environment.read_text(encoding="utf-8"))
-        return environment | {key: environment[key] for key in ("left_out_too_small", "images_sha256")}
+        return (
+            {"datasets": {"": environment["images_sha256"]}}
+            | environment
+            | {"left_out_too_small": environment["left_out_too_small"]}
+        )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{run.environment}: not that of a finished run ({type(error).__name__}: {error})") from None
 
 
-def read_runs(folders: Sequence[Path]) -> tuple[Scores, dict[str, tuple[bool, str]]]:
+def read_runs(folders: Sequence[Path]) -> tuple[Scores, Conventions]:
     """The scores of several runs as one, and the conventions of their metrics.
 
-    A method name that occurs in two runs of one task is prefixed with its run's folder. Raises UserError for a folder
-    without results, for runs of one task with different images, and for metrics of one name with different conventions.
+    Runs of different images that name no data set are data sets by the names of their folders. A method name that
+    occurs twice for one set, or with other settings for another, is prefixed with its run's folder. Raises UserError
+    for a folder without results, for a data set with different images in two runs, and for metrics of one name with
+    different conventions.
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError("a run is named twice")
     runs: list[Scores] = []
-    conventions: dict[str, tuple[bool, str]] = {}
+    conventions: dict[str, Convention] = {}
     for folder in folders:
         runs.append(read_run(folder))
-        known = _read_csv(RunFolder(folder).results, ["metric", "higher_is_better", "settings"])
-        for row in known.itertuples():
-            value = (bool(row.higher_is_better), str(row.settings))
-            if conventions.setdefault(str(row.metric), value) != value:
-                raise UserError(f'{folder}: its "{row.metric}" follows other settings than the runs before it')
-    combined = _labelled(runs, folders)
-    for task, images in combined.methods.groupby("task")["images"]:
-        if images.nunique() > 1:
-            raise UserError(f"these runs of {task} are of different images: their scores cannot be compared")
-    return combined, conventions
+        for name, convention in read_conventions(folder).items():
+            refuse_other(folder, conventions.setdefault(name, convention), convention)
+    return _joined(runs, _short_names(folders)), conventions
 
 
-def _labelled(runs: Sequence[Scores], folders: Sequence[Path]) -> Scores:
-    """The runs as one; methods that occur in two runs of a task are prefixed with their run's folder."""
+def read_conventions(folder: Path) -> Conventions:
+    """By metric id, what results.csv of a run says of it; runs of older releases say less."""
+    known = _read_csv(RunFolder(folder).results, ["metric", "higher_is_better", "settings"])
+    columns = ["higher_is_better", "settings", *(column for column in WRITTEN if column in known)]
+    found = known.drop_duplicates("metric").set_index("metric")[columns].to_dict("index")
+    return {str(name): Convention(**{"name": str(name), "label": str(name)} | of) for name, of in found.items()}
+
+
+def refuse_other(folder: Path, before: Convention, convention: Convention) -> None:
+    """UserError for a metric whose numbers mean something else than those of the runs before."""
+    if before == convention:
+        return
+    what = [
+        f'{field.name} "{ours}", not "{theirs}"'
+        for field in fields(Convention)
+        if (ours := getattr(convention, field.name)) != (theirs := getattr(before, field.name))
+    ]
+    raise UserError(f'{folder}: its "{convention.name}" follows other settings than the runs before it: {what[0]}')
+
+
+def _short_names(folders: Sequence[Path]) -> list[str]:
     short = [folder.resolve().name for folder in folders]
-    names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
-    methods = pd.concat([run.methods for run in runs])
-    twice = set(methods[methods.duplicated(["task", "method"])][["task", "method"]].itertuples(index=False, name=None))
+    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+
+
+def _joined(runs: Sequence[Scores], names: Sequence[str]) -> Scores:
+    """The runs as one."""
+    named = _with_datasets(runs, names)
+    methods = pd.concat([run.methods for run in named])
+    twice = set(methods["method"][methods.duplicated(["task", "dataset", "method"], keep=False)])
+    settings = methods.groupby("method")["method_settings"].nunique()
+    ambiguous = twice | set(settings.index[settings > 1])
 
     def label(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-        keys = frame[["task", "method"]].itertuples(index=False, name=None)
-        return frame.assign(method=[f"{name}/{method}" if (task, method) in twice else method for task, method in keys])
+        return frame.assign(method=[f"{name}/{m}" if m in ambiguous else m for m in frame["method"]])
 
     def joined(part: str) -> pd.DataFrame:
-        frames = [label(getattr(run, part), name) for run, name in zip(runs, names, strict=True)]
-        return pd.concat(frames, ignore_index=True)
+        frames = [label(getattr(run, part), name) for run, name in zip(named, names, strict=True)]
+        return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
     return Scores(joined("per_image"), joined("sets"), joined("seeds"), joined("methods"))
+
+
+def _with_datasets(runs: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
+    """The runs with data sets of one name made of the same images."""
+    methods = pd.concat([run.methods for run in runs])
+    different = methods.groupby(["task", "dataset"])["images"].nunique()
+    keys = set(different.index[different > 1])
+    for task, dataset in keys:
+        if dataset:
+            raise UserError(f'the runs of {task} have different images under the name "{dataset}"')
+
+    def renamed(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+        pairs = frame[["task", "dataset"]].itertuples(index=False, name=None)
+        return frame.assign(dataset=[name if pair in keys else pair[1] for pair in pairs])
+
+    return [
+        Scores(*(renamed(getattr(run, field.name), name) for field in fields(Scores)))
+        for run, name in zip(runs, names, strict=True)
+    ]
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -140,12 +187,13 @@ def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             path,
             keep_default_na=False,
             na_values={"value": ["", "nan"]},
-            dtype=dict.fromkeys(("task", "method", "image_id", "metric", "group", "left_out"), str),
+            dtype=dict.fromkeys(TEXTS, str),
         )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; is this the folder of a finished run?") from None
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise UserError(f"{path}: not a readable table ({error})") from None
+    frame = frame if "dataset" in frame else frame.assign(dataset="")  # of an older release
     missing = [column for column in columns if column not in frame]
     if missing:
         raise UserError(f"{path}: has no column {missing[0]}")

@@ -1,7 +1,7 @@
 """Feature statistics of a folder of images, for Fréchet distances to a fixed set: ImageNet's training images, say."""
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from sr3eval import tasks
-from sr3eval.benchmark.runner import Progress, ahead, chunks
+from sr3eval.benchmark.make import chunks
+from sr3eval.benchmark.progress import Tell, silent
+from sr3eval.benchmark.score import prefetched
 from sr3eval.data import Folder, find_images, large_enough
 from sr3eval.errors import UserError, number
-from sr3eval.metrics._moments import Moments
-from sr3eval.metrics._networks import Network, Resize, efficientnet_lite0, inception
-from sr3eval.metrics._statistics import Source, load_sums, save_statistics, save_sums
+from sr3eval.features.moments import Moments
+from sr3eval.features.networks import Network, Resize, efficientnet_lite0, inception
+from sr3eval.features.statistics import Source, load_sums, save_statistics, save_sums
 
 NetworkName = Literal["inception", "efficientnet_lite0"]
 SAVE_EVERY = 4096  # images between two savings of the state
@@ -25,9 +27,7 @@ def load_network(name: NetworkName, resize: Resize, weights: str | None) -> Netw
     return inception(weights, resize) if name == "inception" else efficientnet_lite0()
 
 
-def statistics(
-    images: Path, task_name: str, network: Network, out: Path, batch_size: int
-) -> Generator[Progress, None, None]:
+def statistics(images: Path, task_name: str, network: Network, out: Path, batch_size: int, tell: Tell = silent) -> None:
     """Write the statistics of all images below a folder, prepared as the HR targets of a task, to the .npz `out`.
 
     The state is saved to OUT.partial now and then: the same call goes on, and gives the same bytes. Raises UserError
@@ -51,9 +51,9 @@ def statistics(
         return torch.stack([folder.hr(image_id) for image_id in part])
 
     for stretch in chunks(ids[moments.n :], SAVE_EVERY):
-        for batch in ahead(load_batch, list(chunks(stretch, batch_size))):
+        for batch in prefetched(load_batch, list(chunks(stretch, batch_size))):
             moments.add([], network.pooled(batch))
-            yield Progress("statistics", moments.n, len(ids))
+            tell("statistics", moments.n, len(ids))
         save_sums(partial, moments, source)
     save_statistics(out, moments, source)
     partial.unlink()

@@ -4,12 +4,12 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.layout import HR, LR, REFERENCE, RunFolder
-from sr3eval.benchmark.runner import Progress
+from sr3eval.benchmark.progress import Tell, silent
 from sr3eval.config import read_toml
 from sr3eval.data import find_images, stable_hash
 from sr3eval.errors import UserError, number
@@ -20,8 +20,15 @@ FORMAT = 1  # of manifest.json
 
 
 def stimuli(
-    folder: Path, out: Path, methods: Sequence[str], test: int, practice: int, catch: int, seed: int
-) -> Generator[Progress, None, None]:
+    folder: Path,
+    out: Path,
+    methods: Sequence[str],
+    test: int,
+    practice: int,
+    catch: int,
+    seed: int,
+    tell: Tell = silent,
+) -> None:
     """Copy the pictures of some images of a finished run into the new folder `out`, which appears whole or not at all.
 
     methods: names; none for all but the reference. Which images serve as practice and catch trials, and which at most
@@ -44,8 +51,8 @@ def stimuli(
             sources = {"hr": HR, "lr": LR} | {slug: slug for slug in names}
             sums = {name: _copy(run, source, image_id, pack / name) for name, source in sources.items()}
             items.append({"image_id": image_id, "kind": kind, "sha256": sums})
-            yield Progress("stimuli", done, len(kinds))
-        manifest = {"format": FORMAT, "task": config.task, "seed": seed, "methods": names, "items": items}
+            tell("stimuli", done, len(kinds))
+        manifest = {"format": FORMAT, "task": config.task.name, "seed": seed, "methods": names, "items": items}
         atomic_write(pack / "manifest.json", json.dumps(manifest, indent=1).encode())
         pack.replace(out)
 

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sr3eval.config import convert, resolve_path
+from sr3eval.config import from_dict, resolve_path
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.errors import UserError
@@ -110,7 +110,7 @@ def _parse(metadata: dict[str, str], file: Path) -> Metadata:
     if METADATA_KEY not in metadata:
         raise UserError(f"{file}: not a checkpoint of `sr3eval train`")
     try:
-        return convert(Metadata, json.loads(metadata[METADATA_KEY]), METADATA_KEY)
+        return from_dict(Metadata, json.loads(metadata[METADATA_KEY]), METADATA_KEY)
     except (ValueError, UserError) as error:
         raise UserError(f"{file}: its metadata is damaged or of a newer version ({error})") from None
 

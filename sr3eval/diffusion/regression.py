@@ -13,7 +13,6 @@ from sr3eval.diffusion.tiles import WHOLE, Tiles
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
-from sr3eval.tasks import Task
 
 
 def regress(network: UNet, lr: Tensor, size: tuple[int, int]) -> Tensor:
@@ -47,13 +46,3 @@ class Regression(Method):
         enlarged, size = pad(lr, self.scale, self.network.config.factor)
         height, width = (self.scale * side for side in lr.shape[-2:])
         return regress(self.network, enlarged, size)[..., :height, :width]
-
-
-def build(*, checkpoint: str, task: Task | None = None, tile: int | None = None, overlap: int = 32) -> Regression:
-    """Load a Regression checkpoint, one trained for `task` where that is given.
-
-    tile, overlap: pixels of the input (see `Tiles`); without tile, images are taken whole. Tiles change what it makes:
-    its norms and its attention look at the whole image, so each tile is seen as an image of its own. Of the size of the
-    training crops they are what it was trained on. (SR3 has no tiles: what it draws would differ between them.)
-    """
-    return Regression(checkpoints.load(checkpoint, "regression", task), Tiles(tile, overlap))

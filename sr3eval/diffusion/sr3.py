@@ -1,13 +1,11 @@
 """SR3 as a Method: a checkpoint, an inference schedule, and one noise generator an image."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from sr3eval import tasks
-from sr3eval.config import SPREAD
 from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.padding import pad
@@ -15,7 +13,6 @@ from sr3eval.diffusion.sampler import NoisePerImage, SamplerConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
-from sr3eval.tasks import Task
 
 
 def sample(
@@ -61,11 +58,3 @@ class SR3(Method):
         sr = sample(self.network, enlarged, size, seeds, self.sampler, self.final_gamma, progress)
         height, width = (self.scale * side for side in lr.shape[-2:])
         return Upscaled(sr[..., :height, :width].cpu())
-
-
-def build(*, checkpoint: str, task: Task | None = None, sampler: Annotated[SamplerConfig, SPREAD]) -> SR3:
-    """Load an SR3 checkpoint, one trained for `task` where that is given.
-
-    sampler: in a config, its keys stand among the method's own (`steps = 50`).
-    """
-    return SR3(checkpoints.load(checkpoint, "sr3", task), sampler)

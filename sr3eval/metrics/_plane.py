@@ -5,14 +5,9 @@ from typing import Literal
 from torch import Tensor
 
 from sr3eval.errors import UserError
+from sr3eval.matlab import luma
 
 Channel = Literal["rgb", "y"]
-
-
-def luma(images: Tensor) -> Tensor:
-    """[N, 3, H, W] in [0, 1] to [N, 1, H, W]: BT.601 luma in 16..235, as MATLAB and BasicSR have it."""
-    r, g, b = images.unbind(dim=1)
-    return ((65.481 * r + 128.553 * g + 24.966 * b + 16) / 255).unsqueeze(1)
 
 
 def plane(images: Tensor, channel: Channel, border: int) -> Tensor:
@@ -24,10 +19,12 @@ def plane(images: Tensor, channel: Channel, border: int) -> Tensor:
     return luma(inner) if channel == "y" else inner
 
 
-def identity(name: str, channel: Channel, border: int) -> tuple[str, str]:
-    """(id, settings) of a metric with these options: ids of different settings differ."""
+def identity(name: str, label: str, channel: Channel, border: int) -> tuple[str, str, str]:
+    """(id, label, settings) of a metric with these options: those of different options differ."""
     if border < 0:
         raise UserError(f"{name}: border {border} is negative")
     suffix = ("_y" if channel == "y" else "") + (f"_b{border}" if border else "")
+    said = ", ".join((["Y"] if channel == "y" else []) + ([f"border {border}"] if border else []))
     channels = "BT.601 16-235 Y" if channel == "y" else "RGB"
-    return name + suffix, f"{channels}, 8-bit outputs, border {border} px cut, mean over images"
+    settings = f"{channels}, 8-bit outputs, border {border} px cut, mean over images"
+    return name + suffix, f"{label} ({said})" if said else label, settings

@@ -1,15 +1,16 @@
 """Metrics of a whole set of images: what they add up, block by block, and the jackknife over the blocks."""
 
+import copy
 import functools
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, TypeVar
 
 from torch import Tensor
 
 from sr3eval.errors import UserError, number
-from sr3eval.metrics import Batch, Estimate, Result, refuse_twice
+from sr3eval.metrics._contract import Batch, Convention, Estimate, Named, Result, refuse_twice
 
 
 class Summary(Protocol):
@@ -17,7 +18,7 @@ class Summary(Protocol):
 
     @property
     def n(self) -> int:
-        """How many images it keeps."""
+        """How many images or patches it keeps."""
 
     def add(self, ids: Sequence[str], features: Any) -> None: ...
 
@@ -29,24 +30,34 @@ S = TypeVar("S", bound=Summary)
 
 @dataclass
 class Pool:
-    """A summary for each jackknife block of the images seen so far."""
+    """A summary for each jackknife block of the images seen so far; their ids, and the (H, W) that occur."""
 
     ids: set[str] = field(default_factory=set)
+    sizes: set[tuple[int, int]] = field(default_factory=set)
     blocks: dict[str, Any] = field(default_factory=dict)
 
     def add(self, batch: Batch, features: Any, empty: Callable[[], Summary]) -> None:
-        """Add a batch whose images were not seen before; features: [N, ...] Tensor."""
+        """Add a batch whose images were not seen before; features: [N, d], or [N, patches, d]."""
         for block in dict.fromkeys(batch.blocks):
             rows = [row for row, name in enumerate(batch.blocks) if name == block]
             summary = self.blocks.setdefault(block, empty())
-            summary.add([batch.ids[row] for row in rows], features[rows])
+            summary.add(*_samples([batch.ids[row] for row in rows], features[rows]))
         self.ids |= set(batch.ids)
+        self.sizes.add(batch.size)
 
     def merge(self, other: "Pool") -> None:
         """Add another pool's images."""
         for block, summary in other.blocks.items():
             self.blocks[block] = self.blocks[block] + summary if block in self.blocks else summary
         self.ids |= other.ids
+        self.sizes |= other.sizes
+
+
+def _samples(ids: list[str], features: Tensor) -> tuple[list[str], Tensor]:
+    """(ids, rows [M, d]): the images themselves, or every patch of each."""
+    if features.ndim == 2:
+        return ids, features
+    return [f"{image_id}#{patch}" for image_id in ids for patch in range(features.shape[1])], features.flatten(0, 1)
 
 
 @dataclass
@@ -61,63 +72,68 @@ Features = Callable[[Tensor], Tensor]
 Value = tuple[float, dict[str, float]]
 
 
-class SetMetric:
+class SetMetric(Named):
     """A Metric of the features of all outputs, compared with those of a reference set or with none.
 
-    features: images [N, 3, H, W] to [N, d]. empty: makes the Summary of no images. evaluate(own, reference) gets
-    summaries by block and returns the value and the value without each block; its reference is a mapping for HR twins,
-    else `fixed`. minimum: of images.
+    features: images [N, 3, H, W] to [N, d], or to [N, patches, d]. empty: makes the Summary of no images.
+    evaluate(own, reference) gets summaries by block and returns the value and the value without each block; its
+    reference is a mapping for HR twins, where the convention needs HR, else `fixed`. minimum: of images. patches: the
+    side of what features are of, in place of whole images, which networks resize to one size.
     """
 
     def __init__(
         self,
-        name: str,
-        higher_is_better: bool,
-        settings: str,
+        convention: Convention,
         features: Features,
         empty: Callable[[], Summary],
         evaluate: Callable[[Mapping[str, Any], Any], Value],
         *,
         fixed: Any = None,
-        needs_hr: bool = False,
         minimum: int = 2,
+        patches: int | None = None,
     ) -> None:
-        self.name, self.higher_is_better, self.settings = name, higher_is_better, settings
+        self.convention = convention
         self.features, self.empty, self.evaluate = features, empty, evaluate
-        self.fixed, self.needs_hr, self.minimum = fixed, needs_hr, minimum
+        self.fixed, self.minimum, self.patches = fixed, minimum, patches
         self.state = SetState(Pool(), Pool())
 
-    def check(self, n: int, labelled: bool) -> None:
-        """Refuse a run of too few images."""
+    def check(self, n: int, labelled: bool, hr: bool = True, sizes: Collection[tuple[int, int]] = ()) -> None:
+        """Refuse a run of too few images, without the HR images that it needs, or of sizes that do not go together."""
+        self.convention.check(hr=hr, lr=True, labels=labelled)
+        self._check_sizes(set(sizes))
         if n < self.minimum:
             raise UserError(f"{self.name}: {number(n, 'image')}; at least {self.minimum} are needed")
 
+    def _check_sizes(self, sizes: set[tuple[int, int]]) -> None:
+        if self.patches is None and len(sizes) > 1:
+            raise UserError(
+                f"{self.name}: images of {len(sizes)} sizes, which its network would all distort to one: choose square "
+                "framing, or fid or kid with patches = 256"
+            )
+        for height, width in sorted(sizes):
+            if self.patches is not None and min(height, width) < self.patches:
+                side = f"{self.patches}x{self.patches}"
+                raise UserError(f"{self.name}: {width}x{height} images are smaller than its patches of {side}")
+
     def fresh(self) -> "SetMetric":
         """The same metric for other outputs: the reference's pool is shared, so HR images are looked at once."""
-        other = SetMetric(
-            self.name,
-            self.higher_is_better,
-            self.settings,
-            self.features,
-            self.empty,
-            self.evaluate,
-            fixed=self.fixed,
-            needs_hr=self.needs_hr,
-            minimum=self.minimum,
-        )
+        other = copy.copy(self)
         other.state = SetState(Pool(), self.state.reference)
         return other
 
     def update(self, batch: Batch) -> None:
         """Add a batch. Raises UserError for an image that was scored before."""
+        self.convention.check(hr=batch.hr is not None, lr=batch.lr is not None, labels=batch.labels is not None)
         refuse_twice(self.name, self.state.own.ids, set(batch.ids))
+        self._check_sizes(self.state.own.sizes | {batch.size})
         self.state.own.add(batch, self.features(batch.sr), self.empty)
-        if self.needs_hr and not self._known(set(batch.ids)):
-            self.state.reference.add(batch, self.features(batch.hr), self.empty)
+        if self.convention.needs_hr and not self._known(set(batch.ids)):
+            self.state.reference.add(batch, self.features(batch.pair[1]), self.empty)
 
     def merge(self, other: Self) -> None:
         """Add another shard's images."""
         refuse_twice(self.name, self.state.own.ids, other.state.own.ids)
+        self._check_sizes(self.state.own.sizes | other.state.own.sizes)
         self.state.own.merge(other.state.own)
         if not self._known(other.state.reference.ids):
             self.state.reference.merge(other.state.reference)
@@ -135,10 +151,26 @@ class SetMetric:
         if not own:
             raise UserError(f"{self.name}: no images to score")
         n = sum(summary.n for summary in own.values())
-        self.check(len(self.state.own.ids), labelled=False)
-        value, without = self.evaluate(own, self.state.reference.blocks if self.needs_hr else self.fixed)
+        self.check(len(self.state.own.ids), labelled=True)
+        value, without = self.evaluate(own, self.state.reference.blocks if self.convention.needs_hr else self.fixed)
         estimates = {block: Estimate(v, n - own[block].n) for block, v in sorted(without.items())}
         return Result(value, n, without=estimates)
+
+
+def of_patches(convention: Convention, patches: int | None) -> Convention:
+    """The convention of the same metric on patches of that side; itself for whole images."""
+    if patches is None:
+        return convention
+    if patches < 1:
+        raise UserError(f"{convention.name}: patches = {patches} is no side of a patch")
+    name, label = f"{convention.name}_p{patches}", f"{convention.label} (patches {patches})"
+    return replace(convention, name=name, label=label, sample="patch")
+
+
+def cut_as(patches: int | None) -> str:
+    """How patches are cut, for settings."""
+    where = "from the top left without overlap, the rest left out"
+    return "" if patches is None else f"; {patches}x{patches} patches {where}"
 
 
 def total(blocks: Mapping[str, S], left_out: str | None = None) -> S:

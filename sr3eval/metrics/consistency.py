@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from sr3eval.images import bicubic_down
-from sr3eval.metrics import PerImage
+from sr3eval.metrics import Batch, Convention, PerImage
 
 
 def consistency(sr: Tensor, lr: Tensor) -> Tensor:
@@ -16,7 +16,23 @@ def consistency(sr: Tensor, lr: Tensor) -> Tensor:
     return (down - lr).square().flatten(1).mean(dim=1)
 
 
+def _score(batch: Batch) -> Tensor:
+    assert batch.lr is not None  # the convention needs it
+    return consistency(batch.sr, batch.lr) * 1e5
+
+
+CONVENTION = Convention(
+    name="consistency",
+    label="Consistency",
+    higher_is_better=False,
+    settings="MSE x 1e5 in [0, 1], D: bicubic a = -0.5 antialiased, 8-bit outputs and inputs, mean over images",
+    unit="×10⁻⁵",
+    decimals=2,
+    needs_hr=False,
+    needs_lr=True,
+)
+
+
 def build() -> PerImage:
     """Consistency x 1e5, as the paper prints it."""
-    settings = "MSE x 1e5 in [0, 1], D: bicubic a = -0.5 antialiased, 8-bit outputs and inputs, mean over images"
-    return PerImage("consistency", lambda b: consistency(b.sr, b.lr) * 1e5, False, settings)
+    return PerImage(CONVENTION, _score)

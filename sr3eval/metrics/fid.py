@@ -1,5 +1,7 @@
 """Fréchet inception distance (Heusel et al. 2017)."""
 
+import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -8,10 +10,11 @@ import scipy.linalg
 import torch
 
 from sr3eval.errors import UserError
-from sr3eval.metrics._moments import Array, Moments
-from sr3eval.metrics._networks import Network, Resize, inception
-from sr3eval.metrics._sets import SetMetric, leave_one_out
-from sr3eval.metrics._statistics import Statistics, load_statistics
+from sr3eval.features.moments import Array, Moments
+from sr3eval.features.networks import Network, Resize, efficientnet_lite0, inception
+from sr3eval.features.statistics import Statistics, load_statistics
+from sr3eval.metrics import Convention, SetMetric, leave_one_out
+from sr3eval.metrics._sets import cut_as, of_patches
 
 ROOT_ERROR = 1e-7  # relative: where rounding may do more to a sum of roots of eigenvalues, singular values are taken
 
@@ -75,29 +78,51 @@ def distance(own: Moments, reference: _Reference) -> float:
     return frechet_distance(*own.statistics(), *reference.statistics())
 
 
-def frechet_metric(name: str, network: Network, reference: str, note: str) -> SetMetric:
-    """A Fréchet distance over the network's pooled features; see `build` for `reference`."""
-    statistics: Statistics | None = None
-    against = "HR of the same images"
-    if reference != "hr":
-        if Path(reference).suffix != ".npz":
-            raise UserError(
-                f'{name}: reference = "{reference}": "hr", or an .npz file, which '
-                "`python benchmark.py statistics FOLDER --task TASK --out FILE.npz` makes of a folder"
-            )
-        statistics = load_statistics(Path(reference), network.identity, network.dimensions)
-        against, name = statistics.description, f"{name}_{Path(reference).stem}"
-    settings = f"{note}{network.identity}; reference: {against}; biased upwards at small N"
-    evaluate = leave_one_out(distance, minimum=2)
-    return SetMetric(
-        name, False, settings, network.pooled, Moments, evaluate, fixed=statistics, needs_hr=not statistics
-    )
-
-
-def build(*, reference: str = "hr", resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
+def build(
+    *, reference: str = "hr", patches: int | None = None, resize: Resize = "tf1", weights: str | None = None
+) -> SetMetric:
     """FID against the HR images of the run ("hr"), or against statistics in an .npz file (say of a training set).
 
-    Statistics are ours (`benchmark.py statistics`), pytorch-fid's or clean-fid's; against a file the id is
-    fid_FILE. resize, weights: see `_networks.inception`.
+    Statistics are ours (`benchmark.py statistics`), pytorch-fid's or clean-fid's; against a file the id is fid_FILE.
+    patches: of that many pixels a side in place of whole images, "patch FID", id fid_pSIDE (see `networks.cut`), with
+    the patches at the same places of HR as the reference. resize, weights: see `networks.inception`.
     """
-    return frechet_metric("fid", inception(weights, resize), reference, "")
+    base = Convention(name="fid", label="FID", higher_is_better=False, settings="", decimals=2)
+    return _metric(base, inception(weights, resize), reference, patches)
+
+
+def build_fd_efficientnet_lite0(*, reference: str = "hr", patches: int | None = None) -> SetMetric:
+    """Fréchet distance of EfficientNet-Lite0's pooled features (1280-d): not FID, but it needs no download.
+
+    reference, patches: as for FID.
+    """
+    name, label = "fd_efficientnet_lite0", "FD, EfficientNet-Lite0"
+    base = Convention(name=name, label=label, higher_is_better=False, settings="not FID: ", decimals=1)
+    return _metric(base, efficientnet_lite0(), reference, patches)
+
+
+def _metric(base: Convention, network: Network, reference: str, patches: int | None) -> SetMetric:
+    statistics = None if reference == "hr" else _load_reference(base.name, Path(reference), network, patches)
+    against = "HR of the same images" if statistics is None else statistics.description
+    convention = replace(
+        of_patches(base, patches),
+        settings=f"{base.settings}{network.identity}{cut_as(patches)}; reference: {against}; biased upwards at small N",
+        needs_hr=statistics is None,
+    )
+    if statistics is not None:
+        stem = Path(reference).stem
+        convention = replace(convention, name=f"{base.name}_{stem}", label=f"{base.label} ({stem})")
+    features = functools.partial(network.pooled, patches=patches)
+    evaluate = leave_one_out(distance, minimum=2)
+    return SetMetric(convention, features, Moments, evaluate, fixed=statistics, patches=patches)
+
+
+def _load_reference(name: str, path: Path, network: Network, patches: int | None) -> Statistics:
+    if path.suffix != ".npz":
+        raise UserError(
+            f'{name}: reference = "{path}": "hr", or an .npz file, which '
+            "`python benchmark.py statistics FOLDER --task TASK --out FILE.npz` makes of a folder"
+        )
+    if patches is not None:
+        raise UserError(f"{name}: patches are compared with HR's: leave out either patches or reference")
+    return load_statistics(path, network.identity, network.dimensions)

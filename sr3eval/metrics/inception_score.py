@@ -6,9 +6,9 @@ import numpy as np
 from torch import Tensor
 
 from sr3eval.data import stable_hash
-from sr3eval.metrics._moments import Array
-from sr3eval.metrics._networks import Resize, inception
-from sr3eval.metrics._sets import SetMetric, leave_one_out
+from sr3eval.features.moments import Array
+from sr3eval.features.networks import Resize, inception
+from sr3eval.metrics import Convention, SetMetric, leave_one_out
 
 SPLITS = 10
 
@@ -54,5 +54,6 @@ def build(*, resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
     """Inception Score of the outputs; resize, weights: as for FID."""
     network = inception(weights, resize)
     settings = f"{network.identity}; 1008 classes without bias, {SPLITS} splits by hash of the image id"
+    convention = Convention(name="is", label="IS", higher_is_better=True, settings=settings, decimals=2, needs_hr=False)
     evaluate = leave_one_out(lambda own, _: inception_score(own), minimum=SPLITS)
-    return SetMetric("is", True, settings, network.logits, ClassSums, evaluate, minimum=SPLITS)
+    return SetMetric(convention, network.logits, ClassSums, evaluate, minimum=SPLITS)

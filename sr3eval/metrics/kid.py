@@ -1,14 +1,16 @@
 """Kernel inception distance (Binkowski et al. 2018)."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sr3eval.metrics._moments import Array
-from sr3eval.metrics._networks import Resize, inception
-from sr3eval.metrics._rows import LIMIT, Rows
-from sr3eval.metrics._sets import SetMetric, Value
+from sr3eval.features.moments import Array
+from sr3eval.features.networks import Resize, inception
+from sr3eval.features.rows import LIMIT, Rows
+from sr3eval.metrics import Convention, SetMetric
+from sr3eval.metrics._sets import Value, cut_as, of_patches
 
 
 def kernel_sums(x: Sequence[Array], y: Sequence[Array]) -> Array:
@@ -53,11 +55,14 @@ def evaluate(own: Mapping[str, Rows], reference: Mapping[str, Rows]) -> Value:
     return value * 1e3, {name: v * 1e3 for name, v in without.items()}
 
 
-def build(*, resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
-    """KID x 1e3 against the HR images of the run, over all pairs of images; resize, weights: as for FID."""
+def build(*, patches: int | None = None, resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
+    """KID x 1e3 against the HR images of the run, over all pairs of images; patches, resize, weights: as for FID."""
     network = inception(weights, resize)
+    samples = "images" if patches is None else "patches"
     settings = (
-        f"x 1e3, {network.identity}; cubic kernel, unbiased, all pairs of at most {LIMIT} images a jackknife block; "
-        "reference: HR of the same images"
+        f"x 1e3, {network.identity}{cut_as(patches)}; cubic kernel, unbiased, all pairs of at most {LIMIT} {samples} a "
+        "jackknife block; reference: HR of the same images"
     )
-    return SetMetric("kid", False, settings, network.pooled, Rows, evaluate, needs_hr=True)
+    whole = Convention(name="kid", label="KID ×10³", higher_is_better=False, settings=settings, decimals=2)
+    features = functools.partial(network.pooled, patches=patches)
+    return SetMetric(of_patches(whole, patches), features, Rows, evaluate, patches=patches)

@@ -2,15 +2,16 @@
 
 import functools
 import warnings
+from importlib.metadata import version
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sr3eval.device import all_threads, default_device
+from sr3eval.features.weights import Weights, find, read
 from sr3eval.images import to_signed
-from sr3eval.metrics import Batch, PerImage
-from sr3eval.metrics._weights import Weights, find, read
+from sr3eval.metrics import Batch, Convention, PerImage
 
 Backbone = Literal["alex", "vgg"]
 BACKBONES = {
@@ -44,11 +45,18 @@ def build(*, backbone: Backbone = "alex", weights: str | None = None) -> PerImag
 
     @torch.inference_mode()
     def score(batch: Batch) -> Tensor:
-        sr, hr = (to_signed(images.to(default_device())) for images in (batch.sr, batch.hr))
+        sr, hr = (to_signed(images.to(default_device())) for images in batch.pair)
         with all_threads():
             return module(sr, hr).flatten().cpu()
 
-    name = "lpips" if backbone == "alex" else f"lpips_{backbone}"
+    usual = backbone == "alex"
     return PerImage(
-        name, score, False, f"LPIPS v0.1, {backbone}, {BACKBONES[backbone].described(sha256)}, mean over images"
+        Convention(
+            name="lpips" if usual else f"lpips_{backbone}",
+            label="LPIPS" if usual else f"LPIPS ({backbone.upper()})",
+            higher_is_better=False,
+            settings=f"LPIPS v0.1, {backbone}, {BACKBONES[backbone].described(sha256)}, mean over images",
+            version=f"lpips {version('lpips')}",
+        ),
+        score,
     )

@@ -1,16 +1,22 @@
 """Peak signal-to-noise ratio."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from sr3eval.metrics import PerImage, ceiling
+from sr3eval.metrics import Convention, PerImage
 from sr3eval.metrics._plane import Channel, identity, plane
+
+# That of an error of half a grey level, the least that 8-bit pictures can tell, in dB: identical pictures have it in
+# means instead of infinity, and none is better than they are.
+CEILING = -20 * math.log10(0.5 / 255)
 
 
 def psnr(sr: Tensor, hr: Tensor) -> Tensor:
     """PSNR in dB, [N], of [N, C, H, W] in [0, 1]: -10 log10 of the mean square over channels and pixels.
 
-    Identical images give inf, which counts as `CEILINGS` says in means. Equals scikit-image's with data_range=1 and
+    Identical images give inf, which counts as CEILING in means. Equals scikit-image's with data_range=1 and
     `tf.image.psnr`.
     """
     # Image by image, which stays in the processor's cache.
@@ -19,11 +25,16 @@ def psnr(sr: Tensor, hr: Tensor) -> Tensor:
 
 def build(*, channel: Channel = "rgb", border: int = 0) -> PerImage:
     """PSNR of RGB or of luma ("y"), with `border` pixels cut on each side. Both are conventions of papers."""
-    name, settings = identity("psnr", channel, border)
-    settings += f", of at most {ceiling(name):.2f} dB an image"
+    name, label, settings = identity("psnr", "PSNR", channel, border)
     return PerImage(
-        name,
-        lambda b: psnr(plane(b.sr, channel, border).double(), plane(b.hr, channel, border).double()),
-        True,
-        settings,
+        Convention(
+            name=name,
+            label=label,
+            higher_is_better=True,
+            settings=f"{settings}, of at most {CEILING:.2f} dB an image",
+            unit="dB",
+            decimals=2,
+            ceiling=CEILING,
+        ),
+        lambda batch: psnr(*(plane(images, channel, border).double() for images in batch.pair)),
     )

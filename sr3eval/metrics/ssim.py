@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sr3eval.errors import UserError
-from sr3eval.metrics import PerImage
+from sr3eval.metrics import Convention, PerImage
 from sr3eval.metrics._plane import Channel, identity, plane
 
 TAPS, SIGMA = 11, 1.5
@@ -69,6 +69,9 @@ def _window(length: int) -> Tensor:
 
 def build(*, channel: Channel = "rgb", border: int = 0) -> PerImage:
     """SSIM of RGB or of luma ("y"), with `border` pixels cut on each side."""
-    name, settings = identity("ssim", channel, border)
+    name, label, settings = identity("ssim", "SSIM", channel, border)
     settings = settings.replace(", mean", ", Gaussian 11x11 sigma 1.5, valid area, mean")
-    return PerImage(name, lambda b: ssim(plane(b.sr, channel, border), plane(b.hr, channel, border)), True, settings)
+    return PerImage(
+        Convention(name=name, label=label, higher_is_better=True, settings=settings),
+        lambda batch: ssim(*(plane(images, channel, border) for images in batch.pair)),
+    )

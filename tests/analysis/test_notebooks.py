@@ -10,11 +10,8 @@ import pytest
 from scipy import stats
 
 from analysis.power import standard_error
-from benchmark import kinds
-from sr3eval.benchmark import table
+from sr3eval.benchmark import run as score_run
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.runner import Run
-from sr3eval.benchmark.scores import read_run
 from sr3eval.config import read_toml
 from study_app.spec import Spec
 from tests.analysis.notebook import NOTEBOOKS, TRUTH, execute, write_config
@@ -28,10 +25,7 @@ METADATA = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     world = tmp_path_factory.mktemp("world")
-    current = Run(RunConfig.parse(read_toml(write_config(world))), world / "run", world / "cache", kinds())
-    *_, _ = current.images()
-    *_, _ = current.scores()
-    table.write(table.summarise(read_run(world / "run"), current.conventions()), world / "run")
+    score_run(RunConfig.parse(read_toml(write_config(world))), world / "run", world / "cache")
     return world / "run"
 
 

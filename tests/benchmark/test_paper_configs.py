@@ -11,13 +11,10 @@ import torch
 
 import sr3eval.diffusion.checkpoint as checkpoints
 from baselines._rrdb import RRDBNet
-from benchmark import kinds
 from sr3eval import config as configs
 from sr3eval import tasks
-from sr3eval.benchmark import table
+from sr3eval.benchmark import finish, plan
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.runner import Run
-from sr3eval.benchmark.scores import read_run
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import load, save
@@ -87,20 +84,17 @@ def test_everybodys_models_in_one_run(name, write_files, tmp_path, monkeypatch, 
     settings = RunConfig.parse(configs.read_toml(ROOT / "configs" / f"{name}.toml"))
     write_files()
     for model in ("regression", "sr3"):
-        write_trained(settings.task, model)
+        write_trained(settings.task.name, model)
     quick = [replace(m, options=m.options | FEWER.get(m.kind, {})) for m in settings.method]
     settings = replace(settings, method=tuple(quick), batch_size=2)
-    run = Run(settings, tmp_path / "run", tmp_path / "cache", kinds())
-    *_, _ = run.images()
-    *_, _ = run.scores()
-    results = table.summarise(read_run(tmp_path / "run"), run.conventions())
-    table.write(results, tmp_path / "run")
+    planned = plan(settings, tmp_path / "run", tmp_path / "cache")
+    results = finish(planned)
     assert set(results["method"]) == {method.name for method in settings.method}
     assert len(results) == len(settings.method) * len(settings.metrics)
-    side = tasks.get(settings.task).hr_size
+    side = settings.task.hr_size
     for method in settings.method:
-        for image_id in run.ids:
-            assert load(run.folder.image(method.slug, image_id)).shape == (3, side, side)
+        for image in planned.images:
+            assert load(planned.folder.image(method.slug, image.image_id)).shape == (3, side, side)
     per_image = pd.read_csv(tmp_path / "run" / "per_image.csv")
     psnr = per_image[per_image["metric"] == "psnr"].pivot(index="image_id", columns="method", values="value")
     assert psnr.nunique(axis=1).eq(len(settings.method)).all()  # no two methods made the same

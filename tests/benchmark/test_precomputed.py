@@ -3,21 +3,23 @@
 import json
 import struct
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from sr3eval.benchmark import run as score_run
 from sr3eval.benchmark import table
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.methods import BUILTIN
-from sr3eval.benchmark.runner import Run
-from sr3eval.benchmark.scores import read_run
+from sr3eval.benchmark.scores import read_conventions, read_run
+from sr3eval.benchmark.summary import summarise
 from sr3eval.errors import UserError
 from sr3eval.images import encode_png, load, save, to_uint8
-from sr3eval.method import Precomputed
+from sr3eval.methods.precomputed import Precomputed
 
+NO_HR = Path()  # outputs are found without it
 IDS = ["a/1", "a/2", "b/3"]
 
 
@@ -41,7 +43,7 @@ def folder(path, names):
 
 def checked(path, pattern=None, ids=IDS, known=IDS, size=64):
     outputs = Precomputed(path, pattern)
-    outputs.check(ids, known, size)
+    outputs.check(ids, dict.fromkeys(known, (size, size)))
     return outputs
 
 
@@ -49,7 +51,7 @@ def checked(path, pattern=None, ids=IDS, known=IDS, size=64):
 def test_reads_the_pictures_by_their_ids(tmp_path, make):
     outputs = checked(make(tmp_path / "outputs.zip", [f"{i}.png" for i in IDS]))
     for index, image_id in enumerate(IDS):
-        assert torch.equal(outputs.read(image_id), picture(index))
+        assert torch.equal(outputs.lookup(image_id, NO_HR), picture(index))
 
 
 def test_jpeg_2000_in_a_zip(tmp_path):
@@ -57,15 +59,15 @@ def test_jpeg_2000_in_a_zip(tmp_path):
     image.save(tmp_path / "1.jp2")
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
         archive.write(tmp_path / "1.jp2", "1.jp2")
-    assert not checked(tmp_path / "p.zip", ids=["1"], known=["1"]).read("1").any()
+    assert not checked(tmp_path / "p.zip", ids=["1"], known=["1"]).lookup("1", NO_HR).any()
 
 
 def test_a_zip_and_the_same_folder_have_one_checksum(tmp_path):
     names = [f"{i}.png" for i in IDS]
-    packed = checked(pack(tmp_path / "packed.zip", names, zipfile.ZIP_STORED)).checksums
-    assert list(packed.values()) == list(checked(folder(tmp_path / "plain", names)).checksums.values())
+    packed = checked(pack(tmp_path / "packed.zip", names, zipfile.ZIP_STORED)).facts.checksums
+    assert list(packed.values()) == list(checked(folder(tmp_path / "plain", names)).facts.checksums.values())
     pack(tmp_path / "packed.zip", list(reversed(names)))
-    assert checked(tmp_path / "packed.zip").checksums != packed
+    assert checked(tmp_path / "packed.zip").facts.checksums != packed
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_a_zip_and_the_same_folder_have_one_checksum(tmp_path):
 def test_naming_schemes(tmp_path, make, pattern, names):
     outputs = checked(make(tmp_path / "outputs.zip", names), pattern)
     assert list(outputs.paths) == IDS
-    assert torch.equal(outputs.read("b/3"), picture(2))
+    assert torch.equal(outputs.lookup("b/3", NO_HR), picture(2))
 
 
 def test_a_file_name_may_stand_for_one_image_only(tmp_path):
@@ -171,11 +173,14 @@ def test_broken_zips(tmp_path):
         Precomputed(pack(tmp_path / "twice.zip", ["1.png", "1.bmp"]))
 
 
-class Trained:
-    name, scale, fingerprint, lr_kernel, architecture = "trained", 4, "trained", "MATLAB bicubic", "RCAN"
-
-    def upscale(self, lr, seeds):
-        return lr.repeat_interleave(4, -1).repeat_interleave(4, -2)
+TRAINED = """
+from sr3eval.method import Facts, Method, Upscaled
+class Trained(Method):
+    name, scale, facts = "trained", 4, Facts(architecture="RCAN", lr_kernel="MATLAB bicubic")
+    def upscale(self, lr, seeds, progress=None):
+        return Upscaled(lr.repeat_interleave(4, -1).repeat_interleave(4, -2))
+build = Trained
+"""
 
 
 def run(tmp_path, *method):
@@ -185,10 +190,7 @@ def run(tmp_path, *method):
         "data": {"images": str(folder(tmp_path / "hr", [f"{i}.png" for i in IDS]))},
         "method": list(method),
     }
-    kinds = {**BUILTIN, "trained": lambda: Trained}
-    current = Run(RunConfig.parse(settings), tmp_path / "run", tmp_path / "cache", kinds)
-    list(current.images())
-    list(current.scores())
+    score_run(RunConfig.parse(settings), tmp_path / "run", tmp_path / "cache")
     return json.loads((tmp_path / "run" / "environment.json").read_text())
 
 
@@ -206,7 +208,9 @@ def test_a_run_notices_that_a_pack_changed(tmp_path):
 
 def test_the_kernel_trained_on_is_recorded_beside_the_one_given(tmp_path):
     path = ["bicubic 8", "method", "bicubic 64"]
-    said = run(tmp_path, {"kind": "trained"}, {"kind": "trained", "name": "through", "path": path}, {"kind": "bicubic"})
+    (tmp_path / "trained.py").write_text(TRAINED)
+    trained = {"name": "trained", "python": f"{tmp_path / 'trained.py'}:build"}
+    said = run(tmp_path, trained, trained | {"name": "through", "path": path}, {"kind": "bicubic"})
     given = "antialiased bicubic, a = -0.5"
     facts = {"architecture": "RCAN", "lr_kernel": "MATLAB bicubic"}
     assert said["methods"] == {
@@ -231,8 +235,8 @@ def test_arrays_are_read_as_pictures_are(tmp_path, zipped):
                 archive.write(path, path.name)
     outputs = checked(where, ids=ids, known=ids)
     for index, image_id in enumerate(ids):
-        assert torch.equal(to_uint8(outputs.read(image_id)), levels[index])
-        assert outputs.read(image_id).dtype == torch.float32
+        assert torch.equal(to_uint8(outputs.lookup(image_id, NO_HR)), levels[index])
+        assert outputs.lookup(image_id, NO_HR).dtype == torch.float32
 
 
 def refused(path, array, message):
@@ -270,14 +274,16 @@ def test_bad_arrays_are_refused(tmp_path):
 def test_folders_of_other_programs(tmp_path, known, name):
     names = [name.format(id=image_id, name=image_id.rsplit("/", 1)[-1]) for image_id in known]
     outputs = checked(folder(tmp_path / "visualization", names), "(?P<id>.+)_SwinIR", known, known)
-    assert torch.equal(outputs.read(known[1]), picture(1))
+    assert torch.equal(outputs.lookup(known[1], NO_HR), picture(1))
 
 
 def test_the_folders_of_outputs_tell_images_of_one_name_apart(tmp_path):
     known = ["Set5/baby", "Set14/baby"]
     path = folder(tmp_path / "vis", ["Set5/baby/baby_x.png", "Set14/baby/baby_x.png"])
     outputs = checked(path, "(?P<id>.+)_x", known, known)
-    assert torch.equal(outputs.read("Set5/baby"), picture(0)) and torch.equal(outputs.read("Set14/baby"), picture(1))
+    assert torch.equal(outputs.lookup("Set5/baby", NO_HR), picture(0)) and torch.equal(
+        outputs.lookup("Set14/baby", NO_HR), picture(1)
+    )
 
 
 def test_a_pattern_without_folders_finds_files_in_them(tmp_path):
@@ -295,6 +301,6 @@ def test_jpegs_are_remarked_upon(tmp_path):
     said = run(tmp_path, {"kind": "precomputed", "name": "theirs", "folder": str(outputs)}, {"kind": "bicubic"})
     warning = "2 of its 3 outputs saved as JPEG, whose losses are scored with it"
     assert said["warnings"] == {"theirs": warning}
-    results = table.summarise(read_run(tmp_path / "run"), {"psnr": (True, "")})
-    assert f"- theirs: {warning}.\n" in table.markdown(results)
+    results = summarise(read_run(tmp_path / "run"), read_conventions(tmp_path / "run"))
+    assert f"; {warning}.\n" in table.markdown(results)
     assert "JPEG" not in table.markdown(results[results["method"] == "bicubic"])

@@ -8,16 +8,18 @@ import tomli_w
 import torch
 from click.testing import CliRunner
 
-from benchmark import kinds, main
+from benchmark import main
 from sr3eval import metrics
-from sr3eval.benchmark import resume, table
+from sr3eval.benchmark import finish, plan, resume
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.layout import RunFolder
-from sr3eval.benchmark.runner import Run
-from sr3eval.benchmark.scores import read_run
+from sr3eval.benchmark.make import make
+from sr3eval.benchmark.progress import silent
+from sr3eval.benchmark.score import _Scorer
 from sr3eval.errors import UserError
+from sr3eval.features import networks
 from sr3eval.images import load, save
-from sr3eval.metrics import _networks
+from sr3eval.pairs import Pair
 
 IDS = [f"{group}/{index}" for group in "ab" for index in range(3)]
 NOISY = """
@@ -54,8 +56,8 @@ class Halves(torch.nn.Module):
 @pytest.fixture
 def quick_features(monkeypatch):
     """In place of EfficientNet."""
-    network = _networks.Network("halves", 8, Halves(), lambda x: x, lambda module, x: (module(x), module(x)))
-    monkeypatch.setattr("sr3eval.metrics.fd_efficientnet_lite0.efficientnet_lite0", lambda: network)
+    network = networks.Network("halves", 8, Halves(), lambda x: x, lambda module, x: (module(x), module(x)))
+    monkeypatch.setattr("sr3eval.metrics.fid.efficientnet_lite0", lambda: network)
 
 
 def config(world, **changes):
@@ -65,21 +67,19 @@ def config(world, **changes):
 
 
 def start(world, out="run", **changes):
-    return Run(RunConfig.parse(config(world, **changes)), world / out, world / "cache", kinds())
+    return plan(RunConfig.parse(config(world, **changes)), world / out, world / "cache")
 
 
 def run(world, out="run", **changes):
     """A run to its end; the results by method and metric."""
-    current = start(world, out, **changes)
-    list(current.images())
-    list(current.scores())
-    results = table.summarise(read_run(world / out), current.conventions())
-    table.write(results, world / out)
+    results = finish(start(world, out, **changes))
     return results.set_index(["method", "metric"])
 
 
 def files(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """Contents by path; the report's commands name the folder."""
+    found = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    return {p.relative_to(folder).as_posix(): p.read_bytes().replace(str(folder).encode(), b"RUN") for p in found}
 
 
 def made(world):
@@ -126,33 +126,45 @@ def test_anything_else_that_differs_is_refused(world, change):
     assert files(world / "run") == before
 
 
+def scorer(current):
+    return _Scorer(current, "", current.images, silent)
+
+
 def test_scores_stand_only_for_the_same_pictures_and_settings(world):
     """Whoever exchanges a picture gets no old score: the cache puts it back, and it is looked at again."""
     run(world)
     known = resume.Known(RunFolder(world / "run"))
     current = start(world)
     (method,) = current.config.method
-    keys = current._score_keys(method, "inputs")
+    keys = scorer(current).keys(method)
     save(world / "run" / "images" / "mine" / "a" / "0.png", torch.zeros(3, 64, 64))
-    assert current._score_keys(method, "inputs") != keys
-    assert len(known.rows("mine", "psnr")[0]) == len(IDS)
-    assert not known.holds("mine", "psnr", keys["psnr"])  # of other inputs
+    assert known.holds("", "mine", "psnr", keys["psnr"])
+    assert not known.holds("", "mine", "psnr", scorer(current).keys(method)["psnr"])
+    assert len(known.rows("", "mine", "psnr")[0]) == len(IDS)
+
+
+class StoppedError(Exception):
+    """As a kill would be: nothing catches it."""
+
+
+def stop_after(images, current):
+    def tell(stage, done, total):
+        if done == images:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        make(current, tell)
 
 
 def test_preparation_resumes_where_it_was_killed(world, monkeypatch):
-    """kill -9 is a generator that never goes on: nothing is cleaned up after it."""
-    events = start(world).images()
-    for _ in range(4):
-        next(events)
+    stop_after(4, start(world))
     kept = {image_id: (world / "run" / "images" / "_hr" / f"{image_id}.png").stat().st_mtime_ns for image_id in IDS[:4]}
     again = start(world)
     read = []
-    decode = type(again.data).hr
-    monkeypatch.setattr(
-        type(again.data), "hr", lambda folder, image_id: (read.append(image_id), decode(folder, image_id))[1]
-    )
-    list(again.images())
-    assert read == IDS[4:]
+    decode = Pair.load
+    monkeypatch.setattr(Pair, "load", lambda pair, *rest: (read.append(pair.hr), decode(pair, *rest))[1])
+    make(again, silent)
+    assert [path.relative_to(world / "images").with_suffix("").as_posix() for path in read] == IDS[4:]
     assert kept == {i: (world / "run" / "images" / "_hr" / f"{i}.png").stat().st_mtime_ns for i in kept}
     run(world)
     run(world, "whole")
@@ -160,9 +172,7 @@ def test_preparation_resumes_where_it_was_killed(world, monkeypatch):
 
 
 def test_preparation_of_other_images_begins_anew(world):
-    events = start(world).images()
-    for _ in range(4):
-        next(events)
+    stop_after(4, start(world))
     save(world / "images" / "a" / "1.png", torch.zeros(3, 64, 64))
     run(world)
     assert not load(world / "run" / "images" / "_hr" / "a" / "1.png").any()
@@ -190,10 +200,13 @@ def test_seeds_are_one_row_with_their_deviation(world, quick_features):
     assert f"\\textbf{{{row['value']:.2f}}} $\\pm$ {row['seed_sd']:.2f}" in (world / "run" / "results.tex").read_text()
 
 
+PSNR = metrics.load("psnr").convention
+
+
 def test_a_mean_over_seeds_counts_identical_pictures_at_the_ceiling():
     results = [metrics.Result(0, 1, {"a": value}) for value in (float("inf"), 30.0)]
-    assert metrics.mean_over_seeds("psnr", results).per_image == {"a": pytest.approx((54.1514 + 30) / 2, abs=1e-4)}
-    assert metrics.mean_over_seeds("psnr", results[:1] * 2).per_image == {"a": float("inf")}
+    assert metrics.mean_over_seeds(PSNR, results).per_image == {"a": pytest.approx((54.1514 + 30) / 2, abs=1e-4)}
+    assert metrics.mean_over_seeds(PSNR, results[:1] * 2).per_image == {"a": float("inf")}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +231,7 @@ def test_unreadable_images_are_skipped_where_the_config_says_so(world):
         save(outputs / f"{image_id}.png", torch.rand(3, 64, 64))
     methods = [{"kind": "bicubic"}, {"kind": "precomputed", "folder": str(outputs)}]
     with pytest.raises(UserError, match=r"b/0\.png: not a readable image"):
-        list(start(world, "stops", method=methods).images())
+        make(start(world, "stops", method=methods), silent)
     current = start(world, method=methods, on_error="skip")
     assert current.remarks[0].startswith("2 images left out as unreadable, first ")
     results = run(world, method=methods, on_error="skip")
@@ -265,7 +278,7 @@ def test_changed_outputs_of_others_are_announced(world):
     ("edit", "message"),
     [
         (lambda text: text.replace("[[method]]", "[method]"), "[method]: write [[method]], in double brackets"),
-        (lambda text: text.replace("[data]", "[[data]]"), "[[data]]: write [data], in single brackets"),
+        (lambda text: text.replace("[data]", "[[data]]") + '[[data]]\nimages = "x"', "[[data]]: each of several sets"),
         (lambda text: 'on_error = "skp"\n' + text, '"on_error" is \'skp\': did you mean "skip"'),
     ],
 )

@@ -1,6 +1,5 @@
 """benchmark.py from the outside: a run, its files, its resumption, and everything that can be wrong with its input."""
 
-import inspect
 import json
 import math
 import os
@@ -19,10 +18,12 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from benchmark import kinds
-from sr3eval import metrics, tasks
+from sr3eval import methods, metrics
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.runner import Run
+from sr3eval.benchmark.make import make
+from sr3eval.benchmark.plan import plan
+from sr3eval.benchmark.progress import silent
+from sr3eval.benchmark.score import score
 from sr3eval.benchmark.scores import notes_text, read_run
 from sr3eval.config import check_call, from_dict, read_toml
 from sr3eval.data import stable_hash
@@ -36,6 +37,7 @@ RESULTS = ("per_image.csv", "results.csv", "results.md", "results.tex", "report.
 OWN_METHOD = """
 import os, signal, time
 import torch
+from sr3eval.method import Upscaled
 class Noisy:
     name, scale, fingerprint = "noisy", 4, "noisy"
     calls = 0
@@ -61,15 +63,17 @@ def other_scale():
     return noisy
 class Noting(Noisy):
     fingerprint = "noting"
-    def upscale_steps(self, lr, seeds):
+    def upscale(self, lr, seeds, progress=None):
         for step in (1, 2):
-            yield step / 2
+            progress and progress(step / 2)
         notes = [{"converged": seed % 2 == 0, "steps": 10} for seed in seeds]
-        return super().upscale(lr, seeds), [note if seed % 3 else {} for note, seed in zip(notes, seeds)]
+        said = [note if seed % 3 else {} for note, seed in zip(notes, seeds)]
+        return Upscaled(super().upscale(lr, seeds), said)
 def noting(): return Noting()
 class Alone(Noisy):
     fingerprint, one_by_one = "alone", True
-    def upscale_noted(self, lr, seeds): return super().upscale(lr, seeds), [{"beside": len(seeds) - 1}] * len(seeds)
+    def upscale(self, lr, seeds):
+        return Upscaled(super().upscale(lr, seeds), [{"beside": len(seeds) - 1}] * len(seeds))
 def alone(): return Alone()
 def other_size():
     noisy = Noisy(); noisy.lr_size = 32
@@ -183,7 +187,7 @@ def test_latex_escapes_names_and_balances(world, tmp_path):
 def test_report_needs_nothing_from_elsewhere(finished):
     html = (finished[0] / "report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)|https?://|@import|url\(', html)
-    assert html.count("data:image/png;base64,") >= 4 * 10
+    assert html.count("data:image/png;base64,") == 4 * 10  # ten images: LR, two methods, HR
 
 
 def test_table_is_remade_from_the_files_alone(finished, tmp_path):
@@ -249,14 +253,19 @@ def test_cache_is_shared_between_runs(world, tmp_path):
     assert again.returncode == 0  # every output was found: the method was never called
 
 
+def told(planned, stage):
+    """Make the images; what was told of a stage."""
+    events = []
+    make(planned, lambda name, done, total: events.append((name, done)))
+    return [done for name, done in events if name == stage]
+
+
 def test_what_a_method_says_of_its_images_is_kept_and_counted(world, tmp_path):
     settings = config(world, metrics=["psnr"], method=[{"name": "mine", "python": f"{world / 'mine.py'}:noting"}])
-    run = Run(RunConfig.parse(settings), tmp_path / "first", tmp_path / "cache", kinds())
-    assert [event.done for event in run.images() if event.stage == "mine"] == (
-        [0, 1.5, 3, 3, 4.5, 6, 6, 7.5, 9, 9, 9.5, 10, 10]
-    )
+    planned = plan(RunConfig.parse(settings), tmp_path / "first", tmp_path / "cache")
+    assert told(planned, "mine") == ([0, 1.5, 3, 3, 4.5, 6, 6, 7.5, 9, 9, 9.5, 10, 10])
     notes = {}
-    for image_id in run.ids:
+    for image_id in [image.image_id for image in planned.images]:
         seed, path = stable_hash(0, image_id), tmp_path / "first" / "images" / "mine" / f"{image_id}.json"
         assert path.exists() == bool(seed % 3)
         if path.exists():
@@ -275,9 +284,9 @@ def test_what_a_method_says_of_its_images_is_kept_and_counted(world, tmp_path):
 @pytest.mark.parametrize("path", [{}, {"path": ["method"]}], ids=["", "path"])
 def test_a_method_may_ask_for_one_image_at_a_time(world, tmp_path, path):
     settings = config(world, metrics=["psnr"], method=[{"name": "mine", "python": f"{world / 'mine.py'}:alone"} | path])
-    run = Run(RunConfig.parse(settings), tmp_path / "run", tmp_path / "cache", kinds())
-    assert [event.done for event in run.images() if event.stage == "mine"] == list(range(11))
-    *_, _ = run.scores()
+    planned = plan(RunConfig.parse(settings), tmp_path / "run", tmp_path / "cache")
+    assert told(planned, "mine") == list(range(11))
+    score(planned, silent)
     assert set(read_run(tmp_path / "run").methods["method_notes"]) == {"beside 0 (mean of 10)"}
 
 
@@ -580,9 +589,9 @@ def test_configs_are_valid(path):
     settings = RunConfig.parse(read_toml(path))
     assert RunConfig.parse(settings.plain()) == settings
     for method in settings.method:
-        builder = kinds()[method.kind]()
-        given = {"task": tasks.get(settings.task)} if "task" in inspect.signature(builder).parameters else {}
-        check_call(builder, method.options | given, method.name)
+        builder = methods.builder(method.kind)
+        given = methods.of_run(builder, settings.task, with_path=False)
+        check_call(builder, method.options, method.name, given)
     for name, options in settings.metrics:
         check_call(metrics.builder(name), options, name)
 

@@ -7,15 +7,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmark import kinds, main
-from sr3eval.benchmark import methods, sources, table
+from benchmark import main
+from sr3eval import sources
+from sr3eval.benchmark import run
+from sr3eval.benchmark.cache import identity
 from sr3eval.benchmark.config import MethodConfig, RunConfig
-from sr3eval.benchmark.runner import Run
-from sr3eval.benchmark.scores import read_run
-from sr3eval.benchmark.sources import code_behind, code_of, named_in
+from sr3eval.benchmark.plan import build
 from sr3eval.errors import UserError
 from sr3eval.images import save
-from sr3eval.method import Bicubic
+from sr3eval.methods.bicubic import Bicubic
+from sr3eval.sources import code_behind, code_of, named_in
 from sr3eval.tasks import TASKS
 
 TASK = TASKS["photos_16_64"]
@@ -55,10 +56,8 @@ def config(world, *method, **options):
 
 def psnr(world, out, *method, **options):
     """Run into the folder `out`; the mean PSNR."""
-    run = Run(RunConfig.parse(config(world, *method, **options)), world / out, world / "cache", kinds())
-    for _ in run.images(), run.scores():
-        list(_)
-    return table.summarise(read_run(world / out), run.conventions())["value"].item()
+    results = run(RunConfig.parse(config(world, *method, **options)), world / out, world / "cache")
+    return results["value"].item()
 
 
 def of_bias(levels):
@@ -179,7 +178,7 @@ def test_built_in_methods_and_baselines_are_named_by_their_code_too():
 def test_a_gpu_s_pictures_are_not_the_cpu_s():
     on_cpu, on_gpu = Bicubic(4), Bicubic(4)
     on_gpu.device = torch.device("cuda")
-    assert methods.identity(on_cpu) != methods.identity(on_gpu)
+    assert identity(on_cpu) != identity(on_gpu)
 
 
 def test_options_alone_tell_methods_without_a_fingerprint_apart(world):
@@ -264,13 +263,13 @@ def test_mistakes_are_one_line(world, fault):
 
 
 def test_a_changed_version_of_sr3eval_makes_everything_anew(monkeypatch):
-    before = methods.identity(Bicubic(4))
+    before = identity(Bicubic(4))
     monkeypatch.setattr("sr3eval.__version__", "99")
-    assert methods.identity(Bicubic(4)) != before
+    assert identity(Bicubic(4)) != before
 
 
 def test_scale_of_a_method_that_has_none_is_named():
     with pytest.raises(UserError, match=r'bicubic has no option "scale"; the scale is the task\'s, 4 of photos_16_64'):
-        methods.build(MethodConfig("bicubic", "bicubic", {"scale": 4}), TASK, kinds())
-    with pytest.raises(UserError, match=r'unknown key "steps"; bicubic has no options'):
-        methods.build(MethodConfig("bicubic", "bicubic", {"steps": 4}), TASK, kinds())
+        build(MethodConfig("bicubic", "bicubic", {"scale": 4}), TASK)
+    with pytest.raises(UserError, match=r'unknown key "method "bicubic".steps": valid: kernel'):
+        build(MethodConfig("bicubic", "bicubic", {"steps": 4}), TASK)

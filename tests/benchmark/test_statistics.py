@@ -1,5 +1,7 @@
 """Statistics of folders: exact after an interruption, and usable as a reference."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,10 @@ import torch
 from sr3eval import metrics
 from sr3eval.benchmark import statistics as stats
 from sr3eval.errors import UserError
+from sr3eval.features import networks
+from sr3eval.features.moments import Moments
 from sr3eval.images import load, save
-from sr3eval.metrics import Batch, _networks
-from sr3eval.metrics._moments import Moments
+from sr3eval.metrics import Batch
 
 
 class Halves(torch.nn.Module):
@@ -20,7 +23,7 @@ class Halves(torch.nn.Module):
 
 
 def network(identity="halves"):
-    return _networks.Network(identity, 8, Halves(), lambda x: x, lambda module, x: (module(x), module(x)))
+    return networks.Network(identity, 8, Halves(), lambda x: x, lambda module, x: (module(x), module(x)))
 
 
 @pytest.fixture
@@ -33,11 +36,13 @@ def images(tmp_path):
 
 
 def write(images, out, stop_after=None, of=None):
-    events = stats.statistics(images, "photos_16_64", of or network(), out, batch_size=2)
-    for event in events:
-        if stop_after is not None and event.done >= stop_after:
-            events.close()
-            return
+    def tell(stage, done, total):
+        if stop_after is not None and done >= stop_after:
+            raise KeyboardInterrupt
+
+    stopped = nullcontext() if stop_after is None else pytest.raises(KeyboardInterrupt)
+    with stopped:
+        stats.statistics(images, "photos_16_64", of or network(), out, 2, tell)
 
 
 def test_are_those_of_the_prepared_images_and_go_on_exactly(images, tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ def run(finish_run, tmp_path_factory):
 
 
 def pack(run, out, methods=(), test=100, practice=2, catch=3, seed=0):
-    *_, _ = stimuli(run, out, methods, test, practice, catch, seed)
+    stimuli(run, out, methods, test, practice, catch, seed)
     return json.loads((out / "manifest.json").read_text())
 
 

@@ -1,7 +1,9 @@
 """Means and tests of a table: over the same images for every method, and the true reason where there is none."""
 
+import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,9 +12,11 @@ from click.testing import CliRunner
 
 from benchmark import main
 from sr3eval import metrics
-from sr3eval.benchmark import table
+from sr3eval.benchmark import summary, table
+from sr3eval.benchmark.config import TableConfig
 from sr3eval.benchmark.intervals import bootstrap_interval, sign_flip_p
-from sr3eval.benchmark.scores import Scores
+from sr3eval.benchmark.scores import Scores, read_run
+from sr3eval.metrics import Convention
 
 PSNR = metrics.load("psnr")
 CEILING = 20 * math.log10(510)  # of an error of half a level: 54.15 dB
@@ -30,8 +34,9 @@ def summarise(metric="psnr", **methods):
     described = described.assign(method_settings="", method_warning="", n_too_small=0, n_unreadable=0)
     sets = pd.DataFrame(columns=["task", "method", "metric", "left_out", "value", "n"])
     seeds = pd.DataFrame(columns=["task", "method", "metric", "seed", "value"])
-    conventions = {metric: (True, PSNR.settings)}
-    return table.summarise(Scores(per_image, sets, seeds, described), conventions).set_index("method")
+    frames = [frame.assign(dataset="") for frame in (per_image, sets, seeds, described)]
+    convention = PSNR.convention if metric == "psnr" else Convention(metric, metric, True, "")
+    return summary.summarise(Scores(*frames), {metric: convention}).set_index("method")
 
 
 def test_a_method_that_equals_hr_is_not_worse_for_it():
@@ -74,7 +79,7 @@ def test_images_without_a_score_in_one_method_are_left_out_of_all():
     results = summarise("sharpness", A=[1.0, 2.0, math.nan, 4.0], B=[5.0, 1.0, 9.0, math.inf])
     assert results["value"].tolist() == [1.5, 3.0]
     assert results["n"].tolist() == [2, 2]
-    assert "sharpness: 2 images without a finite score in some method, left out of all." in table.notes(
+    assert "sharpness: 2 images without a finite score in some method, left out of all." in table.markdown(
         results.reset_index()
     )
 
@@ -94,12 +99,104 @@ def test_the_reference_keeps_its_infinity():
 
 
 def test_the_metric_itself_has_the_same_mean():
-    metric = metrics.PerImage("psnr_y", lambda batch: None, True, "")
+    metric = metrics.load("psnr", channel="y")
     metric.state = {"a": math.inf, "b": 30.0}
     assert metric.compute().value == pytest.approx((CEILING + 30) / 2)
     assert metric.compute().per_image == {"a": math.inf, "b": 30.0}
-    assert metrics.ceiling("psnr_y_b4") == metrics.ceiling("psnr") == pytest.approx(CEILING)
-    assert metrics.ceiling("ssim") == math.inf
+    assert metric.convention.ceiling == PSNR.convention.ceiling == pytest.approx(CEILING)
+    assert metrics.load("ssim").convention.ceiling == math.inf
+
+
+SIZES = {f"{name}/{i}": (16, 16) for name in ("Set5", "B_100") for i in range(3 if name == "Set5" else 2)}
+PSNRS = {"Ours": [30.0, 31, 32, 20, 21], "R & D": [31.0, 32, 33, 20, 21], "old": [29.0, 29, 29, 28, 28]}
+COMPACT = r"""% \usepackage{booktabs}
+\begin{table}[t]
+  \centering
+  \caption{Super-resolution results on Set5, B\_100 (photos\_16\_64). Best in bold, second best underlined.}
+  \label{tab:photos_16_64}
+  \setlength{\tabcolsep}{4pt}
+  \begin{tabular}{@{}lrr@{}}
+    \toprule
+    & \multicolumn{1}{c}{Set5} & \multicolumn{1}{c}{B\_100} \\
+    \cmidrule(l){2-2} \cmidrule(l){3-3}
+    Method & PSNR $\uparrow$ & PSNR $\uparrow$ \\
+    \midrule
+    Ours & \underline{31.00} & \underline{20.50} \\
+    R \& D & \textbf{32.00} & \underline{20.50} \\
+    old & 29.00 & \textbf{28.00} \\
+    \bottomrule
+  \end{tabular}
+\end{table}
+% Set5: 3 images, B_100: 2 images; bold: best.
+% PSNR: in dB, RGB, mean.
+"""
+
+
+@pytest.fixture(scope="module")
+def sets(write_run, conventions, tmp_path_factory):
+    """Results of three methods on two data sets."""
+    run = write_run(tmp_path_factory.mktemp("sets"), SIZES, {"psnr": PSNRS}, dataset=True)
+    scores = read_run(run)
+    scores = replace(scores, methods=scores.methods.assign(method_settings=""))
+    return summary.summarise(scores, {"psnr": conventions["psnr"]})
+
+
+def test_data_sets_are_groups_of_columns_each_compared_on_its_own(sets):
+    assert sets[sets["best"]][["dataset", "method", "value"]].to_numpy().tolist() == (
+        [["Set5", "R & D", 32], ["B_100", "old", 28]]
+    )
+    ours = sets[(sets["dataset"] == "Set5") & (sets["method"] == "Ours")].iloc[0]
+    assert (ours["delta_to_best"], ours["n"]) == (-1, 3)
+    assert table.latex(sets) == COMPACT
+    text = table.markdown(sets)
+    assert re.search(r"\| Method \| Set5 PSNR ↑ +\| B_100 PSNR ↑ +\|\n", text) and "| **32.00** [31.00, 33.00] " in text
+
+
+def test_the_config_chooses_the_look_of_the_latex(sets):
+    config = TableConfig(r"On \textit{both}.", "tab:ours", wide=True, intervals=True, title="Both")
+    text = table.latex(sets, config)
+    assert text.splitlines()[1:5] == (
+        [r"\begin{table*}[t]", r"  \centering", r"  \caption{On \textit{both}.}", r"  \label{tab:ours}"]
+    )
+    assert r"\textbf{32.00} {\scriptsize [31.00, 33.00]} &" in text and r"\end{table*}" in text
+    assert table.markdown(sets, config).startswith("### Both: photos_16_64\n")
+    other = pd.concat([sets, sets.assign(task="faces_16_128")])
+    assert re.findall(r"label{(.+)}", table.latex(other, config)) == ["tab:ours-photos_16_64", "tab:ours-faces_16_128"]
+
+
+@pytest.mark.parametrize(("count", "environment"), [(3, "table"), (8, "table*")])
+def test_a_table_that_does_not_fit_a_column_takes_both(sets, count, environment):
+    """At 10 pt a column of 237 pt holds about 40 characters and gaps."""
+    one = sets[sets["dataset"] == "Set5"].assign(dataset="")
+    results = pd.concat([one.assign(metric=f"m{i}", label=f"PSNR{i}") for i in range(count)])
+    assert f"\\begin{{{environment}}}[t]" in table.latex(results)
+
+
+def test_metrics_bring_their_own_label_unit_and_decimals(sets):
+    own = sets.assign(label="MSE, masked", unit="×10⁵", decimals=1, higher_is_better=False)
+    assert "| Set5 MSE, masked (×10⁵) ↓ |" in table.markdown(own) and "| 31.0 [30.0, 32.0]" in table.markdown(own)
+    assert r"\shortstack[r]{MSE\\masked ($\times$10$^{5}$) $\downarrow$}" in table.latex(own)
+    assert "MSE, masked: in ×10⁵, RGB, mean." in table.markdown(own)
+    decibels = sets.assign(label="PSNR", unit="dB", decimals=2)
+    assert "Set5 PSNR ↑" in table.markdown(decibels) and "- PSNR: in dB, RGB, mean." in table.markdown(decibels)
+
+
+def test_what_metrics_share_is_said_once(sets):
+    ssim = sets.assign(metric="ssim", label="SSIM", unit="", settings="RGB, window (11, 11), mean")
+    text = table.markdown(pd.concat([sets, ssim]))
+    assert text.endswith("- PSNR / SSIM: RGB, mean.\n- SSIM: window (11, 11).\n")
+
+
+def test_json_is_the_csv_nested(sets, tmp_path):
+    table.write(sets, tmp_path)
+    nested = json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert list(nested) == ["photos_16_64"] and list(nested["photos_16_64"]) == ["Set5", "B_100"]
+    for row in rows.to_dict("records"):
+        cell = nested["photos_16_64"][row["dataset"]][row["method"]]["psnr"]
+        assert set(cell) | {"task", "dataset", "method", "metric"} == set(rows)
+        assert cell["value"] == row["value"] and cell["n"] == row["n"] and cell["best"] is row["best"]
+    assert nested["photos_16_64"]["Set5"]["R & D"]["psnr"]["p_value"] is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +205,7 @@ def test_the_metric_itself_has_the_same_mean():
         ("metrics", r"^psnr +Peak signal-to-noise ratio$"),
         ("methods", r"^bicubic +Bicubic interpolation .*$"),
         ("methods", r"^esrgan +ESRGAN \(Wang et al. 2018.*$"),
-        ("protocols", r"^paper +psnr: RGB, 8-bit outputs, border 0 px cut.*$"),
+        ("protocols", r"^classic +Set5, Set14, .*$"),
         ("tasks", r"^photos_16_64 +16x16 to 64x64 pixels, free photographs$"),
     ],
 )

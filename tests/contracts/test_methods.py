@@ -15,10 +15,10 @@ from baselines._fsrnet import SECTIONS, FSRNet
 from baselines._janspiry_unet import Structure
 from baselines._janspiry_unet import UNet as JanspiryUNet
 from baselines._rrdb import RRDBNet
-from benchmark import kinds
 from sr3eval import config as configs
+from sr3eval import methods
 from sr3eval.benchmark.config import MethodConfig
-from sr3eval.benchmark.methods import build
+from sr3eval.benchmark.plan import build
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.method import Method
@@ -162,13 +162,13 @@ def random_checkpoint(folder, model, seed) -> str:
     return str(path)
 
 
-KINDS = [kind for kind in kinds() if kind not in ("precomputed", "reference")]  # they cannot upscale
+KINDS = [kind for kind in methods.available() if kind not in ("precomputed", "reference")]  # they cannot upscale
 
 
 @pytest.fixture
 def make(cases, request) -> Callable[..., Method]:
     def built(kind: str, **changed: Any) -> Method:
-        method = build(MethodConfig(kind, kind, cases[kind].options | changed, cases[kind].path), TASK, kinds())
+        method = build(MethodConfig(kind, kind, cases[kind].options | changed, cases[kind].path), TASK)
         assert isinstance(method, Method)
         return method
 

@@ -1,9 +1,9 @@
 """What every metric must do."""
 
-import copy
 import math
 import multiprocessing
 import pickle
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,6 +13,7 @@ from skimage import data
 
 from sr3eval import metrics
 from sr3eval.errors import UserError
+from sr3eval.features.networks import resnet50
 from sr3eval.images import area_down, bicubic_down, from_uint8, round_to_8bit
 from sr3eval.metrics import Batch
 
@@ -31,11 +32,11 @@ def batch(name, contrast=1.0):
     hr = torch.stack([round_to_8bit(area_down(crop, (side, side))) for crop in crops])
     sr = round_to_8bit(1 - contrast * (1 - hr) + 0.05 * torch.randn(hr.shape, generator=generator))
     ids, blocks = [f"image/{i}" for i in range(N)], [str(i % 6) for i in range(N)]
-    return Batch(ids, bicubic_down(hr, (side // 4, side // 4)), hr, sr, list(range(N)), blocks)
+    return Batch(ids, sr, hr, bicubic_down(hr, (side // 4, side // 4)), list(range(N)), blocks)
 
 
 def part(whole, start, stop):
-    tensors = (tensor[start:stop] for tensor in (whole.lr, whole.hr, whole.sr))
+    tensors = (tensor[start:stop] for tensor in (whole.sr, whole.hr, whole.lr))
     return Batch(whole.ids[start:stop], *tensors, whole.labels[start:stop], whole.blocks[start:stop])
 
 
@@ -117,25 +118,21 @@ def test_fresh_metrics_start_empty(name):
         second.compute()
     second.update(whole)
     assert second.compute() == first.compute()
-    assert first.settings == second.settings
+    assert first.convention == second.convention
 
 
 def test_perfect_images_score_best(name):
     whole = batch(name)
     if name == "inception_score":  # it compares with nothing: its least value, 1, is that of images all alike
         alike = whole.sr[:1].expand(N, -1, -1, -1)
-        same = scored(name, Batch(whole.ids, whole.lr, whole.hr, alike, whole.labels, whole.blocks)).compute()
+        same = scored(name, replace(whole, sr=alike)).compute()
         assert same.value == pytest.approx(1) and scored(name, whole).compute().value > 1 + 1e-6
         return
     metric = metrics.load(name)
-    perfect = Batch(whole.ids, whole.lr, whole.hr, whole.hr, whole.labels, whole.blocks)
+    perfect = replace(whole, sr=whole.hr)
     if metric.name.endswith("_error"):  # of a network that knows these classes
-        from sr3eval.metrics._networks import resnet50
-
         labels = resnet50().logits(whole.hr).argmax(dim=1).tolist()
-        perfect, whole = (copy.copy(b) for b in (perfect, whole))
-        for b in (perfect, whole):
-            object.__setattr__(b, "labels", labels)
+        perfect, whole = replace(perfect, labels=labels), replace(whole, labels=labels)
     sign = 1 if metric.higher_is_better else -1
     pale = batch(name, contrast=0.1)
     best, worse, worst = (sign * scored(name, b).compute().value for b in (perfect, whole, pale))
@@ -153,8 +150,38 @@ def test_an_image_is_scored_once(name):
         scored(name, batch(name), batch(name))
 
 
-def test_settings_are_stated(name):
-    assert len(metrics.load(name).settings) > 10
+def test_conventions_are_declared(name):
+    """Ids of all metrics differ; everything that tables print is there."""
+    metric = metrics.load(name)
+    convention = metric.convention
+    assert len(convention.settings) > 10 and convention.version
+    assert convention.label[0].isupper() and 0 <= convention.decimals <= 6
+    assert (metric.name, metric.higher_is_better) == (convention.name, convention.higher_is_better)
+    assert [other for other in metrics.available() if metrics.load(other).name == metric.name] == [name]
+
+
+def test_what_is_missing_is_said_before_work_and_with_the_batch(name):
+    """Without HR, LR or labels, metrics that do not need them give the same numbers; the others say so."""
+    whole = batch(name)
+    convention = metrics.load(name).convention
+    for part, missing, needed in (
+        ("hr", "needs HR images; this run has none", convention.needs_hr),
+        ("lr", "needs LR images", convention.needs_lr),
+        ("labels", "needs the classes", convention.needs_labels),
+    ):
+        without = replace(whole, **{part: None})
+        if not needed:
+            assert scored(name, without).compute() == scored(name, whole).compute()
+            continue
+        with pytest.raises(UserError, match=f"^{convention.name}: {missing}"):
+            metrics.load(name).update(without)
+    run = {"n": N, "labelled": True}
+    metrics.load(name).check(**run)
+    if convention.needs_hr:
+        with pytest.raises(UserError, match="choose a no-reference metric such as brisque"):
+            metrics.load(name).check(**run, hr=False)
+    else:
+        metrics.load(name).check(**run, hr=False)
 
 
 def test_bad_batches_are_refused(name):
@@ -162,12 +189,12 @@ def test_bad_batches_are_refused(name):
     broken = whole.sr.clone()
     broken[1, 0, 3, 3] = math.nan
     with pytest.raises(UserError, match="image/1: the output has NaN"):
-        scored(name, Batch(whole.ids, whole.lr, whole.hr, broken))
+        scored(name, replace(whole, sr=broken))
     for sr in (whole.sr[..., :-1], whole.sr[:1], whole.sr[:, :1], whole.sr[0]):
         with pytest.raises(UserError, match="wanted"):
-            scored(name, Batch(whole.ids, whole.lr, whole.hr, sr))
+            scored(name, replace(whole, sr=sr))
     with pytest.raises(UserError, match="wanted"):
-        scored(name, Batch(whole.ids, whole.lr[:1], whole.hr, whole.sr))
+        scored(name, replace(whole, lr=whole.lr[:1]))
 
 
 def test_nothing_of_a_bad_batch_is_kept(name):

@@ -10,17 +10,18 @@ import torch
 
 from sr3eval import metrics
 from sr3eval.errors import UserError
-from sr3eval.metrics import Batch, _networks, _weights, lpips
+from sr3eval.features import networks, weights
+from sr3eval.metrics import Batch, lpips
 
 WEIGHTS = {
-    "fid": _networks.INCEPTION,
-    "kid": _networks.INCEPTION,
-    "inception_score": _networks.INCEPTION,
-    "precision": _networks.INCEPTION,
-    "recall": _networks.INCEPTION,
-    "top1_error": _networks.RESNET50,
-    "top5_error": _networks.RESNET50,
-    "top1_agreement_resnet50": _networks.RESNET50,
+    "fid": networks.INCEPTION,
+    "kid": networks.INCEPTION,
+    "inception_score": networks.INCEPTION,
+    "precision": networks.INCEPTION,
+    "recall": networks.INCEPTION,
+    "top1_error": networks.RESNET50,
+    "top5_error": networks.RESNET50,
+    "top1_agreement_resnet50": networks.RESNET50,
     "lpips": lpips.BACKBONES["alex"],
 }
 ONE_OF_EACH = ("fid", "top1_error", "lpips")
@@ -29,7 +30,7 @@ ONE_OF_EACH = ("fid", "top1_error", "lpips")
 @pytest.fixture(autouse=True)
 def forgotten():
     """Networks are loaded once a process: forget them before, and what these tests loaded after."""
-    caches = (_networks.inception, _networks.resnet50, _networks.efficientnet_lite0, lpips.network)
+    caches = (networks.inception, networks.resnet50, networks.efficientnet_lite0, lpips.network)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -44,7 +45,7 @@ def unplugged(tmp_path, monkeypatch):
     def unreachable(url, path, **_):
         raise urllib.error.URLError("Name or service not known")
 
-    monkeypatch.delenv(_weights.FOLDER, raising=False)
+    monkeypatch.delenv(weights.FOLDER, raising=False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
     return monkeypatch
@@ -70,28 +71,28 @@ def test_a_download_with_another_checksum_is_refused(unplugged):
 
 def test_weights_are_found_by_option_then_folder_then_hub_then_download(tmp_path, unplugged):
     """Downloaded last, into torch.hub's folder, with the first digits of the checksum demanded."""
-    weights = _networks.RESNET50
+    release = networks.RESNET50
 
     def download(url, path, hash_prefix):
-        assert (url, hash_prefix) == (weights.url, "0676ba61")
+        assert (url, hash_prefix) == (release.url, "0676ba61")
         Path(path).write_bytes(b"downloaded")
 
     unplugged.setattr(torch.hub, "download_url_to_file", download)
-    path, sha256 = _weights.find(weights, None)
-    assert path == tmp_path / "checkpoints" / weights.filename
+    path, sha256 = weights.find(release, None)
+    assert path == tmp_path / "checkpoints" / release.filename
     assert sha256 == hashlib.sha256(b"downloaded").hexdigest()
     unplugged.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("downloaded twice"))
-    assert _weights.find(weights, None)[0] == path
+    assert weights.find(release, None)[0] == path
     folder = tmp_path / "folder"
     folder.mkdir()
-    unplugged.setenv(_weights.FOLDER, str(folder))
-    assert _weights.find(weights, None)[0] == path  # the folder does not hold them
-    (folder / weights.filename).write_bytes(b"in the folder")
-    assert _weights.find(weights, None)[0] == folder / weights.filename
+    unplugged.setenv(weights.FOLDER, str(folder))
+    assert weights.find(release, None)[0] == path  # the folder does not hold them
+    (folder / release.filename).write_bytes(b"in the folder")
+    assert weights.find(release, None)[0] == folder / release.filename
     (tmp_path / "given.pth").write_bytes(b"given")
-    assert _weights.find(weights, str(tmp_path / "given.pth"))[0] == tmp_path / "given.pth"
+    assert weights.find(release, str(tmp_path / "given.pth"))[0] == tmp_path / "given.pth"
     with pytest.raises(UserError, match="nowhere.pth: ResNet-50 .* cannot be read"):
-        _weights.find(weights, str(tmp_path / "nowhere.pth"))
+        weights.find(release, str(tmp_path / "nowhere.pth"))
 
 
 class Canary:
@@ -142,7 +143,7 @@ def test_too_few_images_are_refused_before_they_are_looked_at(name, minimum, qui
     with pytest.raises(UserError, match=too_few):
         metric.check(minimum - 1, labelled=False)
     images = torch.rand(minimum - 1, 3, 32, 32)
-    metric.update(Batch([str(i) for i in range(minimum - 1)], images, images, images))
+    metric.update(Batch([str(i) for i in range(minimum - 1)], images, images))
     with pytest.raises(UserError, match=too_few):
         metric.compute()
 
@@ -156,8 +157,8 @@ def test_errors_without_labels_are_refused_before_work(offline):
 def test_sizes_that_do_not_fit_are_refused(offline):
     small = torch.rand(1, 3, 64, 64)
     with pytest.raises(UserError, match="224x224 images, not 64x64: use the task imagenet_56_224"):
-        metrics.load("top1_error").update(Batch(["a"], small, small, small, [0]))
+        metrics.load("top1_error").update(Batch(["a"], small, labels=[0]))
     with pytest.raises(UserError, match="wanted"):
-        Batch(["a"], small, small, torch.rand(1, 3, 64, 60))
+        Batch(["a"], small, torch.rand(1, 3, 64, 60))
     with pytest.raises(UserError, match='reference = "folder/x.txt"'):
         metrics.load("fid", reference="folder/x.txt")

@@ -15,15 +15,17 @@ LR, HR, SR = torch.full((2, 3, 4, 4), 0.5), torch.full((2, 3, 16, 16), 0.5), tor
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Batch(["a", "a"], LR, HR, SR), "image a scored twice"),
-        (lambda: Batch(IDS, LR, HR, SR, labels=[1]), "1 labels"),
-        (lambda: Batch(IDS, LR, HR, SR, blocks=["x"]), "1 blocks"),
-        (lambda: Batch(IDS, LR, HR * 255, SR), "a: the HR image has values in"),
-        (lambda: Batch(IDS, LR, HR, SR - 0.5), "a: the output has values in"),
-        (lambda: Batch(IDS, LR, HR * math.nan, SR), "a: the HR image has NaN"),
-        (lambda: Batch(IDS, LR[:, :1], HR, SR), "wanted"),
-        (lambda: Batch(IDS, LR, HR, SR[..., 1:]), "wanted"),
-        (lambda: Batch(IDS[:1], LR, HR, SR), "wanted"),
+        (lambda: Batch(["a", "a"], SR, HR, LR), "image a scored twice"),
+        (lambda: Batch(IDS, SR, HR, LR, labels=[1]), "1 labels"),
+        (lambda: Batch(IDS, SR, HR, LR, blocks=["x"]), "1 blocks"),
+        (lambda: Batch(IDS, SR, HR * 255, LR), "a: the HR image has values in"),
+        (lambda: Batch(IDS, SR - 0.5, HR, LR), "a: the output has values in"),
+        (lambda: Batch(IDS, SR, HR * math.nan, LR), "a: the HR image has NaN"),
+        (lambda: Batch(IDS, SR, HR, LR[:, :1]), "wanted"),
+        (lambda: Batch(IDS, SR[..., 1:], HR, LR), "wanted"),
+        (lambda: Batch(IDS[:1], SR, HR, LR), "wanted"),
+        (lambda: Batch(IDS, SR[0]), "2 images: sr .3, 16, 16.; wanted"),
+        (lambda: Batch(IDS, SR - 0.5), "a: the output has values in"),
     ],
 )
 def test_refuses(make, message):

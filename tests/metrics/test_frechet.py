@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sr3eval.benchmark.intervals import jackknife_error, t_interval
-from sr3eval.metrics._moments import Moments
+from sr3eval.features.moments import Moments
 from sr3eval.metrics.fid import distance, frechet_distance, frechet_distance_of_factors
 
 

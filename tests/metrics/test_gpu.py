@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from sr3eval.features.networks import efficientnet_lite0, inception, resnet50
 from sr3eval.metrics import Batch, lpips
-from sr3eval.metrics._networks import efficientnet_lite0, inception, resnet50
 
 pytestmark = pytest.mark.gpu
 SIDES = {"inception": 64, "resnet50": 224, "efficientnet_lite0": 64}
@@ -32,7 +32,7 @@ def test_features_and_class_scores(build, tf32, offline, monkeypatch, record_pro
 
 def test_lpips(tf32, offline, monkeypatch, record_property):
     x, y = images(64)
-    batch = Batch(list("abcd"), x[..., ::4, ::4], x, y)
+    batch = Batch(list("abcd"), y, x)
     lpips.network.cache_clear()
     on_gpu = lpips.build().score(batch)
     lpips.network.cache_clear()

@@ -19,9 +19,10 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 from sr3eval import metrics
 from sr3eval.data import stable_hash
+from sr3eval.features import networks
+from sr3eval.features.rows import Rows
 from sr3eval.images import from_uint8, round_to_8bit, to_uint8
-from sr3eval.metrics import Batch, _manifold, _networks, kid
-from sr3eval.metrics._rows import Rows
+from sr3eval.metrics import Batch, kid, manifold
 from sr3eval.metrics.inception_score import SPLITS, ClassSums, inception_score
 from sr3eval.metrics.lpips import BACKBONES
 
@@ -34,7 +35,7 @@ def crops(height: int, width: int) -> Batch:
     cut = [p[y : y + height, 60 : 60 + width] for p in photographs for y in (0, 70)]
     hr = from_uint8(torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).contiguous())
     sr = round_to_8bit(hr + 0.1 * torch.randn(hr.shape, generator=torch.Generator().manual_seed(0)))
-    return Batch([f"image/{i}" for i in range(len(hr))], hr[..., ::4, ::4], hr, sr)
+    return Batch([f"image/{i}" for i in range(len(hr))], sr, hr)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def images():
 @pytest.fixture(scope="module")
 def peer_features(images, random_weights, one_thread):
     """torch-fidelity's own (pooled, logits) of the outputs and of HR."""
-    path = random_weights / _networks.INCEPTION.filename
+    path = random_weights / networks.INCEPTION.filename
     network = FeatureExtractorInceptionV3("peer", ["2048", "logits_unbiased"], feature_extractor_weights_path=path)
     return [network(to_uint8(part)) for part in (images.sr, images.hr)]
 
@@ -63,13 +64,13 @@ def largest_relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def test_inception_features_equal_torch_fidelity_s(images, peer_features, offline):
     """Folded batch norm and channels-last move them by rounding alone."""
-    ours = _networks.inception()(images.sr)
+    ours = networks.inception()(images.sr)
     assert largest_relative(ours.pooled, peer_features[0][0]) < 1e-5
     assert largest_relative(ours.logits, peer_features[0][1]) < 1e-5
 
 
 def test_features_do_not_depend_on_the_batch(images, offline):
-    network = _networks.inception()
+    network = networks.inception()
     both, alone = network(images.sr), network(images.sr[2:3])
     assert network(images.sr) is both  # the metrics of a run share their batches
     assert largest_relative(alone.pooled, both.pooled[2:3]) < 1e-5
@@ -90,14 +91,14 @@ def test_fid_and_kid_equal_torch_fidelity_s(images, peer_features, offline):
 
 def test_fid_equals_pytorch_fid_s(images, offline, monkeypatch):
     """Its network with its resize. Its distance needs a `scipy.linalg.sqrtm` that SciPy 1.18 no longer has."""
-    weights = torch.load(offline / _networks.INCEPTION.filename, weights_only=True)
+    weights = torch.load(offline / networks.INCEPTION.filename, weights_only=True)
     monkeypatch.setattr(pytorch_fid.inception, "load_state_dict_from_url", lambda *_, **__: weights)
     network = pytorch_fid.inception.InceptionV3().eval()
     theirs = [network(part)[0].flatten(1).double().numpy() for part in (images.sr, images.hr)]
     fid = metrics.load("fid", resize="pytorch_fid")
     fid.update(images)
     assert fid.compute().value == pytest.approx(nuclear_frechet(*theirs), rel=1e-5)
-    assert "resize pytorch_fid" in fid.settings
+    assert "resize pytorch_fid" in fid.convention.settings
 
 
 @pytest.mark.parametrize("size", [(64, 48), (300, 299), (350, 400)])
@@ -107,7 +108,7 @@ def test_clean_input_is_pillow_s_bicubic(size):
     levels = [Image.fromarray(photo[..., c].astype(np.float32)).resize((299, 299), 3) for c in range(3)]
     expected = (np.stack([np.asarray(level).clip(0, 255) for level in levels]) - 128) / 128
     image = from_uint8(torch.from_numpy(photo).permute(2, 0, 1)[None])
-    ours = _networks.inception_input(image, "clean")[0].numpy()
+    ours = networks.inception_input(image, "clean")[0].numpy()
     assert np.abs(ours - expected).max() < 0.01 / 128  # 0.01 of 255 levels: Pillow's coefficients are float64
 
 
@@ -137,13 +138,13 @@ def test_blocks_make_no_difference_and_each_is_left_out():
     x, y = given(60)
     value, without = kid.evaluate(by_block(x, 5), by_block(y, 5))
     assert value == pytest.approx(1e3 * kid.kernel_inception_distance(x.double().numpy(), y.double().numpy()), rel=1e-9)
-    share, shares = _manifold.evaluate(by_block(x, 5), by_block(y, 5))
-    assert share == _manifold.coverage(x.double(), y.double())
+    share, shares = manifold.evaluate(by_block(x, 5), by_block(y, 5))
+    assert share == manifold.coverage(x.double(), y.double())
     for block in range(5):
         rest_x, rest_y = (part[[i for i in range(60) if i % 5 != block]].double() for part in (x, y))
         plain = 1e3 * kid.kernel_inception_distance(rest_x.numpy(), rest_y.numpy())
         assert without[str(block)] == pytest.approx(plain, rel=1e-9)
-        assert shares[str(block)] == _manifold.coverage(rest_x, rest_y)
+        assert shares[str(block)] == manifold.coverage(rest_x, rest_y)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -151,7 +152,7 @@ def test_precision_and_recall_equal_torch_fidelity_s(seed):
     x, y = given(150, d=6, seed=seed)
     theirs = prc_features_to_metric(x, y, verbose=False)
     assert 0.5 < theirs["recall"] < theirs["precision"] < 1 or 0.5 < theirs["precision"] <= theirs["recall"] < 1
-    precision, recall = _manifold.coverage(x.double(), y.double()), _manifold.coverage(y.double(), x.double())
+    precision, recall = manifold.coverage(x.double(), y.double()), manifold.coverage(y.double(), x.double())
     assert round(precision * 150) == round(theirs["precision"] * 150)
     assert round(recall * 150) == round(theirs["recall"] * 150)
 
@@ -179,18 +180,18 @@ def test_top_k_errors_equal_plain_timm(offline):
     """Labels are each image's k-th guess, k = 1, 2, 3 ...: right at the top once, within five five times."""
     batch = crops(224, 224)
     model = timm.create_model("resnet50.tv_in1k", pretrained=False).eval()
-    model.load_state_dict(torch.load(offline / _networks.RESNET50.filename, weights_only=True))
+    model.load_state_dict(torch.load(offline / networks.RESNET50.filename, weights_only=True))
     wanted = timm.data.resolve_model_data_config(model)
     normalise = torchvision.transforms.Normalize(wanted["mean"], wanted["std"])
     with torch.inference_mode():
         logits = model(normalise(batch.sr))
-    assert largest_relative(_networks.resnet50().logits(batch.sr), logits) < 1e-5
+    assert largest_relative(networks.resnet50().logits(batch.sr), logits) < 1e-5
     order = logits.topk(10).indices
     labels = [int(order[i, i]) for i in range(len(order))]
     hits = {k: [label in order[i, :k] for i, label in enumerate(labels)] for k in (1, 5)}
     for k in (1, 5):
         metric = metrics.load(f"top{k}_error")
-        metric.update(Batch(batch.ids, batch.lr, batch.hr, batch.sr, labels))
+        metric.update(Batch(batch.ids, batch.sr, labels=labels))
         assert metric.compute().value == pytest.approx(1 - sum(hits[k]) / len(labels))
         assert list(metric.compute().per_image.values()) == [float(not hit) for hit in hits[k]]
     with torch.inference_mode():

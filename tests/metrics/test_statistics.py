@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sr3eval.errors import UserError
-from sr3eval.metrics._statistics import load_statistics
+from sr3eval.features.statistics import load_statistics
 
 D, NETWORK = 6, "a network, weights sha256 01234567, resize clean"
 

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 
 from sr3eval.device import all_threads, default_device
 from sr3eval.errors import UserError
+from sr3eval.features.weights import Weights, find, read
 from sr3eval.images import bicubic_up, to_uint8
-from sr3eval.metrics._weights import Weights, find, read
 
 Resize = Literal["tf1", "pytorch_fid", "clean"]
 INCEPTION_SIDE = 299
 INCEPTION_DIMENSIONS = 2048
+AT_ONCE = 32  # patches, whatever the size of the images, so that memory is bounded
 
 INCEPTION = Weights(
     "Inception (2015)",
@@ -33,6 +35,18 @@ class Features:
 
     pooled: Tensor
     logits: Tensor
+
+
+def cut(image: Tensor, side: int) -> list[Tensor]:
+    """The whole patches [3, side, side] of [3, H, W], row by row from the top left corner; they do not overlap.
+
+    What remains at the right and at the bottom is in none of them. Raises UserError where not one fits.
+    """
+    height, width = image.shape[-2:]
+    if min(height, width) < side:
+        raise UserError(f"{width}x{height} images are smaller than patches of {side}x{side}")
+    corners = itertools.product(range(0, height - side + 1, side), range(0, width - side + 1, side))
+    return [image[:, top : top + side, left : left + side] for top, left in corners]
 
 
 class Network:
@@ -53,24 +67,35 @@ class Network:
         self.identity, self.dimensions = identity, dimensions
         self.module = module.eval().requires_grad_(False).to(default_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.prepare, self.heads = prepare, heads
-        self.seen: list[tuple[Tensor, Features]] = []
+        self.seen: list[tuple[Tensor, dict[int | None, Features]]] = []
+
+    def __call__(self, images: Tensor, patches: int | None = None) -> Features:
+        """Features of [N, 3, H, W] in [0, 1], or of each image's patches of that side (see `cut`), image by image."""
+        known = next((known for tensor, known in self.seen if tensor is images), None)
+        if known is None:
+            known = {}
+            self.seen = [*self.seen[-1:], (images, known)]
+        if patches not in known:
+            known[patches] = self.look(images) if patches is None else self._look_at_patches(images, patches)
+        return known[patches]
+
+    def _look_at_patches(self, images: Tensor, side: int) -> Features:
+        patches = [patch for image in images for patch in cut(image, side)]
+        parts = [self.look(torch.stack(patches[i : i + AT_ONCE])) for i in range(0, len(patches), AT_ONCE)]
+        return Features(torch.cat([part.pooled for part in parts]), torch.cat([part.logits for part in parts]))
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Features:
-        """Features of [N, 3, H, W] in [0, 1]."""
-        for tensor, features in self.seen:
-            if tensor is images:
-                return features
+    def look(self, images: Tensor) -> Features:
+        """Features of [N, 3, H, W] in [0, 1], computed."""
         x = self.prepare(images.to(default_device()))
         with all_threads():
             pooled, logits = self.heads(self.module, x.contiguous(memory_format=torch.channels_last))
-        features = Features(pooled.float().cpu(), logits.float().cpu())
-        self.seen = [*self.seen[-1:], (images, features)]
-        return features
+        return Features(pooled.float().cpu(), logits.float().cpu())
 
-    def pooled(self, images: Tensor) -> Tensor:
-        """Pooled features [N, d]."""
-        return self(images).pooled
+    def pooled(self, images: Tensor, patches: int | None = None) -> Tensor:
+        """Pooled features [N, d], or those of each image's patches [N, patches, d]."""
+        pooled = self(images, patches).pooled
+        return pooled if patches is None else pooled.unflatten(0, (len(images), -1))
 
     def logits(self, images: Tensor) -> Tensor:
         """Class scores [N, classes]."""

@@ -50,27 +50,31 @@ def add_fool_rates(
     """`results` with a row for each fool rate, in per cent: metrics fool_rate_task1 and fool_rate_task2.
 
     Where a task was judged at several viewing times, each has a metric: fool_rate_task1_3s, fool_rate_task1_6s.
-    results: of `table.summarise`, of one task. rates: `task` (1 or 2), exposure_ms, model (a method's name), n,
+    results: of `summary.summarise`, of one task. rates: `task` (1 or 2), exposure_ms, model (a method's name), n,
     subjects, images, fool_rate, ci_low, ci_high. comparisons: task, exposure_ms, model_a, model_b, difference (a - b),
     ci_low, ci_high, p_holm. left_out: what to say of the trials that do not count. Raises UserError for results of
     several tasks.
     """
-    tasks = list(dict.fromkeys(results["task"]))
-    if len(tasks) > 1:
-        raise UserError(f"responses belong to the pictures of one task, not of {', '.join(tasks)}")
+    sets = results[["task", "dataset"]].drop_duplicates()
+    if len(sets) > 1:
+        names = ", ".join(dict.fromkeys(sets["task"])) if sets["task"].nunique() > 1 else ", ".join(sets["dataset"])
+        raise UserError(f"responses belong to the pictures of one task and data set, not of {names}")
     rows = []
     for (task, exposure), part in rates.groupby(CONDITION):
         pairs = comparisons[(comparisons["task"] == task) & (comparisons["exposure_ms"] == exposure)]
         several = rates.loc[rates["task"] == task, "exposure_ms"].nunique() > 1
         metric = f"fool_rate_task{task}" + (f"_{exposure / 1000:g}s" if several else "")
-        rows += _rows(metric, part, pairs, left_out.get((task, exposure), ""))
+        label = f"Fool rate, Task-{task}" + (f", {exposure / 1000:g} s" if several else "")
+        rows += _rows(metric, label, part, pairs, left_out.get((task, exposure), ""))
     methods = results.drop_duplicates("method").set_index("method")
     kept = ["method_settings", "method_notes", "method_warning", "n_too_small", "n_unreadable"]
-    added = pd.DataFrame(rows).assign(task=tasks[0]).join(methods[kept], on="method")
+    added = pd.DataFrame(rows).assign(**sets.iloc[0]).join(methods[kept], on="method")
     return pd.concat([results, added[[column for column in results if column in added]]], ignore_index=True)
 
 
-def _rows(metric: str, rates: pd.DataFrame, comparisons: pd.DataFrame, rest: str) -> list[dict[str, object]]:
+def _rows(
+    metric: str, label: str, rates: pd.DataFrame, comparisons: pd.DataFrame, rest: str
+) -> list[dict[str, object]]:
     """Rows of the study's Task-1 or Task-2 at one viewing time; the best is the highest rate."""
     best = rates.loc[rates["fool_rate"].idxmax(), "model"] if rates["fool_rate"].notna().any() else None
     subjects, images = (_range(rates[column]) for column in ("subjects", "images"))
@@ -80,6 +84,10 @@ def _rows(metric: str, rates: pd.DataFrame, comparisons: pd.DataFrame, rest: str
         {
             "method": row.model,
             "metric": metric,
+            "label": label,
+            "unit": "%",
+            "decimals": 1,
+            "version": "1",
             "value": 100 * row.fool_rate,
             "ci_low": 100 * row.ci_low,
             "ci_high": 100 * row.ci_high,

@@ -11,7 +11,7 @@ from analysis.exclusions import exclude
 from analysis.fool_rate import fool_rates
 from analysis.simulation import simulate
 from benchmark import main
-from sr3eval.benchmark.people import add_fool_rates
+from sr3eval.benchmark.fool_rates import add_fool_rates
 from sr3eval.errors import UserError
 
 RATES = {"bicubic": 0.1, "mine": 0.48, "theirs": 0.4}
@@ -74,8 +74,8 @@ def test_fool_rates_stand_beside_the_metrics(run, responses, tmp_path):
 
 def test_results_of_several_tasks_are_refused(responses):
     rates = fool_rates(responses)
-    results = pd.DataFrame({"task": ["faces", "birds"], "method": "mine"})
-    with pytest.raises(UserError, match="of one task, not of faces, birds"):
+    results = pd.DataFrame({"task": ["faces", "birds"], "dataset": "", "method": "mine"})
+    with pytest.raises(UserError, match="of one task and data set, not of faces, birds"):
         add_fool_rates(results, rates, compare(responses), {})
 
 
@@ -94,7 +94,7 @@ def test_viewing_times_are_columns_of_their_own(run, tmp_path):
     for ms, metric in ((3000, "fool_rate_task1_3s"), (6000, "fool_rate_task1_6s")):
         for model, part in counted[counted["exposure_ms"] == ms].groupby("model"):
             assert results[metric, model] == pytest.approx(100 * part["picked_model"].mean())
-    assert "Fool rate, Task-1, % (3s)" in result.stdout and "shown for 6 s" in result.stdout
+    assert "Fool rate, Task-1, 3 s (%)" in result.stdout and "shown for 6 s" in result.stdout
 
 
 BAD = {

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from sr3eval.errors import UserError
+from sr3eval.features.moments import Array, Moments
 from sr3eval.files import atomic_write
-from sr3eval.metrics._moments import Array, Moments
 
 # What numpy and zipfile raise for damaged files, and (TypeError) for a single array under the name of an .npz.
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)

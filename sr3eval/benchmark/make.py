@@ -1,0 +1,173 @@
+"""The pictures of a run: inputs prepared, outputs found in the cache or made, all written as PNG."""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from sr3eval.benchmark.config import MethodConfig
+from sr3eval.benchmark.layout import HR, LR
+from sr3eval.benchmark.plan import Plan, RunImage
+from sr3eval.benchmark.progress import Tell, shares
+from sr3eval.data import stable_hash
+from sr3eval.device import threads
+from sr3eval.files import atomic_write
+from sr3eval.images import encode_png, load, save, to_uint8
+from sr3eval.method import Size, check_outputs, fingerprint
+
+T = TypeVar("T")
+MOST_PIXELS = 2**20  # of input in a batch of whole images
+
+
+def make(plan: Plan, tell: Tell) -> None:
+    """Write the HR and LR images and every method's outputs, as far as they are not there yet."""
+    prepare(plan, tell)
+    inputs = _Inputs(plan)
+    for method in plan.config.method:
+        for seed, slug in zip(method.seeds or (plan.config.seed,), method.slugs, strict=True):
+            stage = f"{method.name}, seed {seed}" if method.seeds else method.name
+            _Outputs(plan, inputs, method, seed, slug, stage, tell).write()
+
+
+def prepare(plan: Plan, tell: Tell) -> None:
+    """Write the HR and LR images that are not there yet."""
+    folder = plan.folder
+    if folder.inputs.exists():
+        return
+    if not folder.begun.exists() or folder.begun.read_text() != plan.sha256:
+        for name in (HR, LR):  # of a run that was stopped before; its images were others
+            shutil.rmtree(folder.images / name, ignore_errors=True)
+        atomic_write(folder.begun, plan.sha256.encode())
+    for count, image in enumerate(plan.images, start=1):
+        paths = {name: folder.image(name, image.image_id) for name in ((HR, LR) if plan.has_hr else (LR,))}
+        if not all(path.exists() for path in paths.values()):
+            with threads(1):
+                hr, lr = image.pair.load(
+                    plan.task, image.size, stable_hash("degrade", plan.config.seed, image.image_id)
+                )
+                for name, path in paths.items():
+                    picture = lr if name == LR else hr
+                    assert picture is not None
+                    save(path, picture)
+        tell("prepare", count, len(plan.images))
+    folder.begun.replace(folder.inputs)
+
+
+class _Inputs:
+    """The LR images of a run by size and content."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.contents: dict[str, str] = {}
+        self.counts = Counter(self.size(image) for image in plan.images)
+
+    def size(self, image: RunImage) -> Size:
+        """(h, w) of the input."""
+        height, width = image.size
+        return height // self.plan.task.scale, width // self.plan.task.scale
+
+    def content(self, image: RunImage) -> str:
+        """sha256 of the pixels of the input."""
+        if image.image_id not in self.contents:
+            with threads(1):
+                pixels = to_uint8(self.load(image))
+            digest = hashlib.sha256(repr(tuple(pixels.shape)).encode() + pixels.numpy().tobytes())
+            self.contents[image.image_id] = digest.hexdigest()
+        return self.contents[image.image_id]
+
+    def load(self, image: RunImage) -> torch.Tensor:
+        """[3, h, w] in [0, 1]."""
+        return load(self.plan.folder.image(LR, image.image_id))
+
+    def batch_size(self, size: Size, one_by_one: bool) -> int:
+        """How many inputs of a size a batch has, whether or not as many are missing.
+
+        So an image's bytes do not depend on what else is left to be made. Squares fill the batch size of the config;
+        of whole images there may be one of a kind, and large ones take memory.
+        """
+        wanted = 1 if one_by_one else self.plan.config.batch_size
+        if self.plan.task.side is not None:
+            return wanted
+        return max(1, min(wanted, self.counts[size], MOST_PIXELS // (size[0] * size[1])))
+
+
+class _Outputs:
+    """One set of outputs: of a method under a seed."""
+
+    def __init__(
+        self, plan: Plan, inputs: _Inputs, config: MethodConfig, seed: int, slug: str, stage: str, tell: Tell
+    ) -> None:
+        self.plan, self.inputs, self.slug, self.stage, self.tell = plan, inputs, slug, stage, tell
+        self.name, self.method, self.seed = config.name, plan.methods[config.name], seed
+        self.done = 0
+
+    def write(self) -> None:
+        """Write those that exist, then make the missing ones batch by batch."""
+        missing: dict[Size, list[RunImage]] = {}
+        for image in self.plan.images:
+            with threads(1):
+                found = self._found(image)
+            if found is None:
+                missing.setdefault(self.inputs.size(image), []).append(image)
+            else:
+                self._write(image, *found)
+                self._advance(1)
+        self._advance(0)
+        for size, images in missing.items():
+            count = self.inputs.batch_size(size, self.method.one_by_one)
+            for part in chunks(images, count):
+                self._make(part, count)
+                self._advance(len(part))
+
+    def _advance(self, images: int) -> None:
+        self.done += images
+        self.tell(self.stage, self.done, len(self.plan.images))
+
+    def _found(self, image: RunImage) -> tuple[bytes, Mapping[str, Any]] | None:
+        """The PNG file and the note of an output that exists already."""
+        picture = self.method.lookup(image.image_id, self.plan.folder.image(HR, image.image_id))
+        if picture is not None:
+            return encode_png(picture), {}
+        return None if self.method.copied else self.plan.cache.get(self._key(image), image.size)
+
+    def _key(self, image: RunImage) -> str:
+        """Names the output in the cache: by all that makes it."""
+        return fingerprint(self.plan.identities[self.name], self.inputs.content(image), self._seed(image))
+
+    def _seed(self, image: RunImage) -> int:
+        return stable_hash(self.seed, image.image_id)
+
+    def _make(self, images: Sequence[RunImage], count: int) -> None:
+        """Make one batch of inputs of one size, filled up to `count` by repeating the last."""
+        filled = [*images, *(images[-1:] * (count - len(images)))]
+        with threads(1):
+            lr = torch.stack([self.inputs.load(image) for image in filled])
+        progress = shares(self.tell, self.stage, self.done, len(images), len(self.plan.images))
+        outputs = self.method.upscale(lr, [self._seed(image) for image in filled], progress)
+        where = f'method "{self.name}", batch of {images[0].image_id}'
+        with threads(1):
+            check_outputs(outputs.images, (len(filled), 3, *images[0].size), where)
+            notes = outputs.notes or [{}] * len(filled)
+            for image, output, note in zip(images, outputs.images, notes, strict=False):
+                png = encode_png(output)
+                self.plan.cache.put(self._key(image), png, note)
+                self._write(image, png, note)
+
+    def _write(self, image: RunImage, png: bytes, note: Mapping[str, Any]) -> None:
+        path, said = (at(self.slug, image.image_id) for at in (self.plan.folder.image, self.plan.folder.note))
+        if not path.exists() or path.read_bytes() != png:
+            atomic_write(path, png)
+        if note:
+            atomic_write(said, json.dumps(dict(note), sort_keys=True).encode())
+        else:
+            said.unlink(missing_ok=True)
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Parts of at most `size` items, in order."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

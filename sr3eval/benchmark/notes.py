@@ -1,0 +1,170 @@
+"""What stands below a table: how many images, what brackets and marks mean, and how the numbers were made."""
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from sr3eval.benchmark.fool_rates import INTERVAL
+from sr3eval.benchmark.intervals import LEVEL
+from sr3eval.benchmark.summary import MEAN, SET, is_reference
+from sr3eval.errors import number
+
+FEW_GROUPS = 20
+SMALL_N = 10_000  # below it, set metrics are biased by more than methods usually differ
+
+
+def is_similar(result: Any) -> bool:
+    """Whether a row of results gets the mark of no significant difference from the best one."""
+    return not result.best and result.testable is True and result.p_value >= 1 - LEVEL
+
+
+def has_identical(result: Any) -> bool:
+    """Whether a row is a mean over images of which some equal HR, and count as the metric's ceiling."""
+    return result.n_infinite > 0 and not is_reference(result.method) and math.isfinite(result.ceiling)
+
+
+def legend(results: pd.DataFrame, marks: bool = True) -> list[str]:
+    """What a reader must know of one task's table: how many images, and what brackets and marks stand for, if any."""
+    own = results[results["source"] == ""]
+    means, sets, people = (own[own["interval"] == interval] for interval in (MEAN.interval, SET.interval, INTERVAL))
+    lines = [*_legend_of_means(means, marks), *_legend_of_sets(sets, marks)]
+    if (own["n_seeds"] > 1).any():
+        lines.append("±: standard deviation over a method's seeds; its value is their mean.")
+    if marks:
+        lines += _legend_of_marks(own, means, sets, people)
+    published = results[results["source"] != ""].drop_duplicates(["method", "source"])
+    if not published.empty:
+        sources = "; ".join(f"{row.method}: {row.source}" for row in published.itertuples())
+        lines.append(f"Italics: values as published, which took no part in comparisons ({sources}).")
+    return lines
+
+
+def _legend_of_means(means: pd.DataFrame, marks: bool) -> list[str]:
+    if means.empty:
+        return []
+    counted = f"{_counts(means, 'n', 'image')}{_left_out(means)}"
+    if not marks:
+        return [f"{counted}; bold: best."]
+    grouped, fewest = (means["n"] != means["n_groups"]).any(), int(_of_sets(means, "n_groups").min())
+    units = "groups of images" if grouped else "images"
+    over = f"{units} ({_counts(means, 'n_groups', 'group')})" if grouped else units
+    brackets = f"brackets: 95 % bootstrap intervals over {over}" if fewest > 1 else "no intervals, of one group"
+    lines = [f"{counted}; {brackets}; bold: best."]
+    if 1 < fewest < FEW_GROUPS:
+        lines.append(f"{fewest} {units.split()[0]} are few: the intervals tend to be too narrow.")
+    return lines
+
+
+def _legend_of_sets(sets: pd.DataFrame, marks: bool) -> list[str]:
+    if sets.empty:
+        return []
+    smallest, blocks = int(_of_sets(sets, "n").min()), int(_of_sets(sets, "n_groups").min())
+    brackets = f"; brackets: 95 % jackknife intervals over {blocks} blocks of them" if blocks > 1 else "; no intervals"
+    counted = f"{_names(sets['label'])}: of {_counts(sets, 'n', 'image')} as a set{_left_out(sets)}"
+    lines = [f"{counted}{brackets * marks}."]
+    if smallest < SMALL_N:
+        lines.append(f"They are biased at small N: compare them at N = {smallest} and with the same images only.")
+    return lines
+
+
+def _legend_of_marks(own: pd.DataFrame, means: pd.DataFrame, sets: pd.DataFrame, people: pd.DataFrame) -> list[str]:
+    lines = []
+    if not people.empty:
+        lines.append("Fool rates: brackets are 95 % intervals for new subjects and new images.")
+    if any(map(is_similar, own.itertuples())):
+        tests = _tests(means, sets, people)
+        lines.append(f"†: not significantly different from the best at 5 % ({tests}, Holm-adjusted).")
+    if (own["testable"] == False).any():  # noqa: E712 - NaN where nothing was compared
+        lines.append("Too few groups for a test at 5 % with so many methods: no † there, whatever the difference.")
+    return lines
+
+
+def _of_sets(results: pd.DataFrame, column: str) -> "pd.Series[int]":
+    """The greatest count by data set."""
+    return results.groupby("dataset", sort=False)[column].max().astype(int)
+
+
+def _counts(results: pd.DataFrame, column: str, noun: str) -> str:
+    """A count with its noun, by data set where there are several: "64 images", "Set5: 5 images, Set14: 14 images"."""
+    counts = _of_sets(results, column)
+    if counts.nunique() == 1:
+        return number(int(counts.iloc[0]), noun) + (" a set" if len(counts) > 1 else "")
+    return ", ".join(f"{dataset}: {number(count, noun)}" for dataset, count in counts.items())
+
+
+def _names(labels: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(labels))
+
+
+def _left_out(results: pd.DataFrame) -> str:
+    """How many images of the data no method got, and why."""
+    counts = {"too small": results["n_too_small"].max(), "unreadable": results["n_unreadable"].max()}
+    parts = [f"{int(count)} {why}" for why, count in counts.items() if count > 0]
+    return f" ({' and '.join(parts)} and left out)" if parts else ""
+
+
+def _tests(means: pd.DataFrame, sets: pd.DataFrame, people: pd.DataFrame) -> str:
+    paired = "paired sign-flip test over the same units"
+    shares = any("error" in str(metric) or "agreement" in str(metric) for metric in means["metric"])
+    if shares and (means["n"] == means["n_groups"]).all():
+        paired += ", which for error rates is McNemar's exact test"
+    names = [paired] if not means.empty else []
+    names += ["t test on the jackknifed difference for set metrics"] if not sets.empty else []
+    return "; ".join(names + (["two-way clustered t test for fool rates"] if not people.empty else []))
+
+
+def notes(results: pd.DataFrame) -> list[str]:
+    """How one task's numbers were made: what was counted, settings of the metrics, a line for each method."""
+    own = results[results["source"] == ""]
+    return [*_identical(own), *_without_score(own), *_settings(own), *_methods(own)]
+
+
+def _identical(results: pd.DataFrame) -> list[str]:
+    lines = []
+    marked = results[[has_identical(row) for row in results.itertuples()]]
+    for (metric, label), part in marked.groupby(["metric", "label"], sort=False):
+        counts = ", ".join(f"{row.n_infinite} of {_on(row.method, row.dataset)}" for row in part.itertuples())
+        least = f"{part['ceiling'].iloc[0]:.2f} dB, an error of half a grey level"
+        lines.append(f"‡: images equal to HR count as {least}, in {label}: {counts}.")
+    return lines
+
+
+def _on(name: str, dataset: str) -> str:
+    return f"{name} on {dataset}" if dataset else name
+
+
+def _without_score(results: pd.DataFrame) -> list[str]:
+    first = results[results["n_left_out"] > 0].drop_duplicates(["dataset", "metric"])
+    return [
+        f"{_on(_names(part['label']), str(dataset))}: {number(int(count), 'image')} without a finite score in some "
+        "method, left out of all."
+        for (dataset, count), part in first.groupby(["dataset", "n_left_out"], sort=False)
+    ]
+
+
+def _settings(results: pd.DataFrame) -> list[str]:
+    """The metrics' settings, those that several share said once and first."""
+    metrics = results.drop_duplicates("metric")
+    having: dict[str, list[str]] = {}  # by part of the settings, the labels of the metrics with it
+    for row in metrics.itertuples():
+        for part in re.split(r", (?![^\[(]*[\])])", row.settings):
+            having.setdefault(part, []).append(row.label)
+    lines: dict[str, list[str]] = {}
+    for part, labels in sorted(having.items(), key=lambda item: -len(item[1])):
+        lines.setdefault(_names(labels), []).append(part)
+    units = {row.label: f"in {row.unit}, " for row in metrics.itertuples() if row.unit}
+    return [f"{labels}: {units.get(labels, '')}{', '.join(parts)}." for labels, parts in lines.items()]
+
+
+def _methods(results: pd.DataFrame) -> list[str]:
+    """A line for each method that has anything to say: settings, what it says of its images, a warning."""
+    lines = []
+    for row in results.drop_duplicates("method").itertuples():
+        remarks = [row.method_settings] if row.method_settings not in (row.method, "") else []
+        remarks += [f"says of its images: {row.method_notes}"] if row.method_notes else []
+        remarks += [row.method_warning] if row.method_warning else []
+        lines += [f"{row.method}: {'; '.join(remarks)}."] if remarks else []
+    return lines

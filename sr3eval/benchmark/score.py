@@ -1,0 +1,198 @@
+"""The scores of a run: its pictures read back from disk, and everything that tables are made of."""
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import torch
+
+from sr3eval import metrics
+from sr3eval.benchmark import environment
+from sr3eval.benchmark.config import MethodConfig
+from sr3eval.benchmark.layout import HR, LR, PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS
+from sr3eval.benchmark.make import chunks
+from sr3eval.benchmark.plan import Plan, RunImage
+from sr3eval.benchmark.progress import Tell
+from sr3eval.benchmark.resume import Known, Rows
+from sr3eval.device import default_device, threads
+from sr3eval.files import atomic_write, digest_of
+from sr3eval.images import load
+from sr3eval.method import fingerprint
+from sr3eval.metrics import Batch, Estimate, Metric, Result
+from sr3eval.sources import code_behind, digest, named_in
+
+MOST_PIXELS = 2**24  # of HR in a batch
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def score(plan: Plan, tell: Tell) -> None:
+    """Read the written images back and score them, as far as that was not done before.
+
+    Then write per_image.csv, set_scores.csv, seed_scores.csv where methods have seeds, and environment.json.
+    """
+    folder, known = plan.folder, Known(plan.folder)
+    tables: tuple[Rows, Rows, Rows] = ([], [], [])
+    keys: dict[str, dict[str, dict[str, str]]] = {}
+    for dataset, images in plan.datasets().items():
+        scorer = _Scorer(plan, dataset, images, tell)
+        keys[dataset] = {}
+        for method in plan.config.method:
+            keys[dataset][method.name] = scorer.keys(method)
+            for table, part in zip(tables, scorer.rows(method, keys[dataset][method.name], known), strict=True):
+                table += part
+    _write_csv(folder.per_image, tables[0], PER_IMAGE_COLUMNS)
+    _write_csv(folder.set_scores, tables[1], SET_COLUMNS)
+    if tables[2]:
+        _write_csv(folder.seed_scores, tables[2], SEED_COLUMNS)
+    atomic_write(folder.environment, _json(_environment(plan)))
+    atomic_write(folder.scored, _json(keys))
+
+
+def _write_csv(path: Path, rows: Rows, columns: Sequence[str]) -> None:
+    table = pd.DataFrame(rows, columns=list(columns))
+    atomic_write(path, table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True).encode()
+
+
+class _Scorer:
+    """Scores of one data set of a run."""
+
+    def __init__(self, plan: Plan, dataset: str, images: Sequence[RunImage], tell: Tell) -> None:
+        self.plan, self.dataset, self.images, self.tell = plan, dataset, images, tell
+        self.groups = {image.image_id: image.group for image in images}
+        self.metrics = plan.metrics()  # empty ones, which share what they know of HR
+
+    def keys(self, method: MethodConfig) -> dict[str, str]:
+        """By metric, a hash of all that its scores of a method depend on: pictures, settings, files, code, device."""
+        pictures = digest_of(self._pictures(method.slugs))
+        of_images = [(image.image_id, image.group, image.block, image.label) for image in self.images]
+        keys = {}
+        for metric, (name, options) in zip(self.metrics, self.plan.config.metrics, strict=True):
+            code = code_behind(metrics.builder(name))
+            files = [digest(path) for path in named_in(options).values()]
+            made_by = (metric.convention, code.digest if code else "", *files, default_device().type)
+            keys[metric.name] = fingerprint(*made_by, self._inputs, pictures, of_images)
+        return keys
+
+    @functools.cached_property
+    def _inputs(self) -> str:
+        """sha256 of the HR and LR pictures."""
+        return digest_of(self._pictures((HR, LR) if self.plan.has_hr else (LR,)))
+
+    def _pictures(self, folders: Sequence[str]) -> dict[str, Path]:
+        return {f"{f}/{i.image_id}": self.plan.folder.image(f, i.image_id) for f in folders for i in self.images}
+
+    def rows(self, method: MethodConfig, keys: Mapping[str, str], known: Known) -> tuple[Rows, Rows, Rows]:
+        """The rows of a method for per_image.csv, set_scores.csv and seed_scores.csv, metric by metric."""
+        held = {m.name: known.holds(self.dataset, method.name, m.name, keys[m.name]) for m in self.metrics}
+        wanted = [metric for metric in self.metrics if not held[metric.name]]
+        new = self._results(method, wanted) if wanted else {}
+        tables: tuple[Rows, Rows, Rows] = ([], [], [])
+        for metric in self.metrics:
+            if metric.name in new:
+                rows = self._rows(method, metric, new[metric.name])
+            else:
+                rows = known.rows(self.dataset, method.name, metric.name)
+            for table, part in zip(tables, rows, strict=True):
+                table += part
+        return tables
+
+    def _results(self, method: MethodConfig, wanted: Sequence[Metric]) -> dict[str, list[Result]]:
+        """By metric, one result a seed."""
+        results: dict[str, list[Result]] = {metric.name: [] for metric in wanted}
+        for slug in method.slugs:
+            scored = [metric.fresh() for metric in wanted]
+            stage, done = " ".join(filter(None, ["score", self.dataset, slug if method.seeds else method.name])), 0
+            for batch in prefetched(functools.partial(self._batch, slug), self._parts()):
+                with threads(1):
+                    for metric in scored:
+                        metric.update(batch)
+                done += len(batch.ids)
+                self.tell(stage, done, len(self.images))
+            for metric in scored:
+                results[metric.name].append(metric.compute())
+        return results
+
+    def _parts(self) -> list[Sequence[RunImage]]:
+        """The images in batches of one size, which memory holds whatever the size."""
+        by_size: dict[tuple[int, int], list[RunImage]] = {}
+        for image in self.images:
+            by_size.setdefault(image.size, []).append(image)
+        return [
+            part
+            for (height, width), images in by_size.items()
+            for part in chunks(images, max(1, min(self.plan.config.batch_size, MOST_PIXELS // (height * width))))
+        ]
+
+    def _batch(self, slug: str, images: Sequence[RunImage]) -> Batch:
+        def stacked(folder: str) -> torch.Tensor:
+            return torch.stack([load(self.plan.folder.image(folder, image.image_id)) for image in images])
+
+        labels = [image.label for image in images if image.label is not None]
+        return Batch(
+            [image.image_id for image in images],
+            stacked(slug),
+            stacked(HR) if self.plan.has_hr else None,
+            stacked(LR),
+            labels or None,
+            [image.block for image in images],
+        )
+
+    def _rows(self, method: MethodConfig, metric: Metric, results: Sequence[Result]) -> tuple[Rows, Rows, Rows]:
+        """Of one metric's results, one a seed."""
+        key, end = (self.plan.task.name, method.name), (self.dataset,)
+        result = metrics.mean_over_seeds(metric.convention, results)
+        per_image: Rows = [(*key, i, metric.name, v, self.groups[i], *end) for i, v in result.per_image.items()]
+        everything = {"": Estimate(result.value, result.n)} | result.without
+        sets: Rows = [(*key, metric.name, block, e.value, e.n, *end) for block, e in everything.items()]
+        seeds: Rows = [(*key, metric.name, s, r.value, *end) for s, r in zip(method.seeds, results, strict=False)]
+        return per_image, [] if per_image else sets, seeds
+
+
+def _environment(plan: Plan) -> dict[str, object]:
+    """What the run was made of and with."""
+    facts = {name: method.facts for name, method in plan.methods.items()}
+    return environment.describe() | {
+        "images": len(plan.images),
+        "images_sha256": plan.sha256,
+        "datasets": dict(plan.sums),
+        "inputs": plan.task.inputs,
+        "left_out_too_small": plan.left_out.too_small,
+        "left_out_unreadable": len(plan.left_out.unreadable),
+        "unreadable": dict(plan.left_out.unreadable),
+        "warnings": {name: of.warning for name, of in facts.items() if of.warning},
+        "sha256": {name: dict(of.checksums) for name, of in facts.items() if of.checksums},
+        "methods": {
+            name: said for method in plan.config.method if (said := _said(plan, method)) for name in [method.name]
+        },
+    }
+
+
+def _said(plan: Plan, config: MethodConfig) -> dict[str, str]:
+    """What is known of a method, and what made the inputs that it was trained on beside those it was given."""
+    facts = plan.methods[config.name].facts
+    known = {"architecture": facts.architecture, "lr_kernel": facts.lr_kernel, "licence": facts.licence}
+    said = {name: text for name, text in known.items() if text}
+    if facts.lr_kernel:
+        before = config.path[: config.path.index("method")] if config.path else ()
+        said["lr_kernel_given"] = ", then ".join([plan.task.inputs, *before])
+    return said
+
+
+def prefetched(function: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
+    """function(item) for every item, in order; the next one is computed in a thread meanwhile."""
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        pending = [pool.submit(function, item) for item in items[:1]]
+        for item in items[1:]:
+            pending.append(pool.submit(function, item))
+            yield pending.pop(0).result()
+        for last in pending:
+            yield last.result()

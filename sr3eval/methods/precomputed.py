@@ -1,0 +1,116 @@
+"""Outputs that were made elsewhere: a folder or a zip file, named as the images are or by a pattern."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import torch
+from torch import Tensor
+
+from sr3eval import arrays
+from sr3eval.config import resolve_path
+from sr3eval.data import by_id, matching, pictures, zipped_pictures
+from sr3eval.errors import UserError, number
+from sr3eval.files import digest_of
+from sr3eval.images import SUFFIXES, header_size, load
+from sr3eval.method import Facts, Method, Progress, Size, Upscaled, fingerprint
+
+Picture = Path | zipfile.Path
+
+
+class Precomputed(Method):
+    """Outputs that somebody else made: a folder or a zip file whose image ids are those of the data.
+
+    Pictures, and arrays in .npy and .pt files (see `sr3eval.arrays`).
+    pattern: a regular expression with a group `id`, for other names: it must match all of a file's path inside,
+    without suffix, or where it matches none of the paths, the files' names. Files that it does not match are passed
+    over. An id that is none of the data's stands for the image of that file name: `(?P<id>.+)_x4_SR` finds the output
+    of "animals/0801" in "0801_x4_SR.png" and in "0801/0801_x4_SR.png".
+    From `check` on, `facts` has one sha256 over ids and contents of what is used, and a warning of lossy files.
+    """
+
+    name = "precomputed"
+    copied = True
+    device = torch.device("cpu")
+
+    def __init__(self, folder: Path, pattern: str | None = None) -> None:
+        self.folder, self.pattern = folder, pattern
+        packed = folder.suffix.lower() == ".zip" and not folder.is_dir()
+        kinds = SUFFIXES | arrays.SUFFIXES
+        files: list[tuple[str, Picture]] = list(zipped_pictures(folder, kinds) if packed else pictures(folder, kinds))
+        named = matching(files, pattern) if pattern is not None else files
+        if not named:
+            found = f"none of its {number(len(files), 'image')} matches {pattern}" if files else "no images in it"
+            raise UserError(f"{folder}: {found}")
+        self.paths = by_id(folder, named)
+
+    def check(self, ids: Sequence[str], sizes: Mapping[str, Size]) -> None:
+        """Refuse the folder unless it has every one of `ids` at its size, and nothing that is not in `sizes`.
+
+        Raises one UserError that counts the missing, unknown and wrongly sized files and names the first of each.
+        """
+        if self.pattern is not None:
+            self.paths = by_id(self.folder, self._placed(set(sizes)))
+        wrong = [i for i in ids if i in self.paths and _size(self.paths[i]) != sizes[i]]
+        wanted = "x".join(map(str, sizes[wrong[0]])) if wrong else ""
+        problems = {
+            "missing": [i for i in ids if i not in self.paths],
+            "unknown": sorted(self.paths.keys() - sizes.keys()),
+            f"not {wanted}" if len({sizes[i] for i in wrong}) == 1 else f"not the size of their HR, {wanted}": wrong,
+        }
+        found = [f"{len(names)} {what} (first: {names[0]})" for what, names in problems.items() if names]
+        if found:
+            raise UserError(f"{self.folder}: {', '.join(found)}")
+        try:
+            sha256 = digest_of({i: self.paths[i] for i in ids})
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise UserError(f"{self.folder}: damaged ({error})") from None
+        lossy = sum(_is_jpeg(self.paths[i]) for i in ids)
+        warning = f"{lossy} of its {number(len(ids), 'output')} saved as JPEG, whose losses are scored with it"
+        self.facts = Facts({self.folder.name: sha256}, warning=warning if lossy else "")
+        self.fingerprint = fingerprint(self.name, sha256)
+
+    def _placed(self, known: set[str]) -> Iterator[tuple[str, Picture]]:
+        """Files by the ids `known`: an id that is none of them stands for the one that has it as its file name."""
+        by_name: dict[str, list[str]] = {}
+        for image_id in sorted(known):
+            by_name.setdefault(PurePosixPath(image_id).name, []).append(image_id)
+        for own, file in self.paths.items():
+            path = PurePosixPath(own)
+            meant = [own] if own in known else by_name.get(path.name, [own])
+            if len(meant) > 1:  # its folders may say which
+                meant = [i for i in meant if set(PurePosixPath(i).parts) <= set(path.parts)] or meant
+            if len(meant) > 1:
+                raise UserError(f'{self.folder}: "{own}" may be {" or ".join(meant[:2])}; keep folders in the id')
+            yield meant[0], file
+
+    def lookup(self, image_id: str, hr: Path) -> Tensor:
+        """The output [3, H, W] in [0, 1]."""
+        path = self.paths[image_id]
+        return arrays.load(path) if _is_array(path) else load(path)
+
+    def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
+        """Refused: there are the outputs of `lookup`, and no others."""
+        raise UserError(f"{self.folder}: holds outputs and no method that could upscale other images")
+
+
+def _is_array(path: Picture) -> bool:
+    return path.suffix.lower() in arrays.SUFFIXES
+
+
+def _is_jpeg(path: Picture) -> bool:
+    with path.open("rb") as file:
+        return bool(file.read(3) == b"\xff\xd8\xff")
+
+
+def _size(path: Picture) -> Size:
+    if not _is_array(path):
+        return header_size(path)
+    _, height, width = arrays.load(path).shape
+    return height, width
+
+
+def build(*, folder: str, pattern: str | None = None) -> Precomputed:
+    """folder: its path, or that of a zip file; pattern: see `Precomputed`."""
+    return Precomputed(resolve_path(folder), pattern)

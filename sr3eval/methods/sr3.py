@@ -1,0 +1,17 @@
+"""SR3: a checkpoint of `sr3eval train`, with its sampler's settings."""
+
+from typing import Annotated
+
+from sr3eval.config import SPREAD
+from sr3eval.diffusion import checkpoint as checkpoints
+from sr3eval.diffusion.sampler import SamplerConfig
+from sr3eval.diffusion.sr3 import SR3
+from sr3eval.tasks import Task
+
+
+def build(*, checkpoint: str, task: Task | None = None, sampler: Annotated[SamplerConfig, SPREAD]) -> SR3:
+    """Load an SR3 checkpoint, one trained for `task` where that is one of the paper's.
+
+    sampler: in a config, its keys stand among the method's own (`steps = 50`).
+    """
+    return SR3(checkpoints.load(checkpoint, "sr3", task), sampler)

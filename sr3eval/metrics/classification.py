@@ -1,0 +1,69 @@
+"""Errors of an image classifier on the outputs (the paper's Table 4), and its agreement with HR: 0 or 1 an image."""
+
+import torch
+from torch import Tensor
+
+from sr3eval.features.networks import Network, efficientnet_lite0, resnet50
+from sr3eval.metrics import Batch, Convention, PerImage
+
+
+def top_k_error(logits: Tensor, labels: Tensor, k: int) -> Tensor:
+    """1 where the label [N] is not among the k highest of the class scores [N, classes], else 0: [N] float64."""
+    hit = (logits.topk(k, dim=1).indices == labels[:, None]).any(dim=1)
+    return (~hit).double()
+
+
+def _error(k: int, weights: str | None) -> PerImage:
+    network = resnet50(weights)
+
+    def score(batch: Batch) -> Tensor:
+        assert batch.labels is not None  # the convention needs them
+        return top_k_error(network.logits(batch.sr), torch.tensor(list(batch.labels)), k)
+
+    return PerImage(
+        Convention(
+            name=f"top{k}_error",
+            label=f"Top-{k} error",
+            higher_is_better=False,
+            settings=f"{network.identity}, share of images",
+            needs_hr=False,
+            needs_labels=True,
+        ),
+        score,
+    )
+
+
+def _agreement(name: str, label: str, network: Network) -> PerImage:
+    def score(batch: Batch) -> Tensor:
+        sr, hr = (network.logits(images) for images in batch.pair)
+        return 1 - top_k_error(sr, hr.argmax(dim=1), 1)
+
+    return PerImage(
+        Convention(
+            name=f"top1_agreement_{name}",
+            label=f"Top-1 agreement, {label}",
+            higher_is_better=True,
+            settings=f"share of images whose top class is that of HR; {network.identity}",
+        ),
+        score,
+    )
+
+
+def build_top1_error(*, weights: str | None = None) -> PerImage:
+    """Top-1 error of timm's resnet50.tv_in1k; needs labels (data.labels) and 224x224 outputs."""
+    return _error(1, weights)
+
+
+def build_top5_error(*, weights: str | None = None) -> PerImage:
+    """Top-5 error of timm's resnet50.tv_in1k; needs labels (data.labels) and 224x224 outputs."""
+    return _error(5, weights)
+
+
+def build_top1_agreement_resnet50(*, weights: str | None = None) -> PerImage:
+    """Share of 224x224 outputs with HR's top class: what stands in for top1_error where there are no labels."""
+    return _agreement("resnet50", "ResNet-50", resnet50(weights))
+
+
+def build_top1_agreement_efficientnet_lite0() -> PerImage:
+    """Share of outputs, resized to 224x224, with HR's top class. Needs no download."""
+    return _agreement("efficientnet_lite0", "EfficientNet-Lite0", efficientnet_lite0())
