@@ -100,11 +100,12 @@ def _explain(errors: Sequence[ErrorDetails], hints: Mapping[str, Any], data: Map
     others = sorted(errors, key=lambda error: (error["type"] != "missing", -len(error["loc"])))
     error = min(unknown or others[:1], key=lambda error: len(error["loc"]))
     path, keys = _locate(error, hints, data)
+    *_, key = "", *map(str, error["loc"])
     match error["type"]:
         case "unexpected_keyword_argument":
-            return f'unknown key "{path}": {nearest(str(error["loc"][-1]), keys)}'
+            return f'unknown key "{path}": {nearest(key, keys)}'
         case "missing":
-            return f'missing key "{_join(path, error["loc"][-1])}"'
+            return f'missing key "{path}{"." if path else ""}{key}"'
         case "value_error" | "json_invalid":
             return f'"{path}": {error["msg"]}'
     given, members = error["input"], [other for other in errors if _locate(other, hints, data)[0] == path]  # of a union
@@ -124,14 +125,8 @@ def _locate(error: ErrorDetails, hints: Mapping[Any, Any], data: Any) -> tuple[s
             hints = typing.get_type_hints(table)
         with suppress(LookupError, TypeError):  # pydantic adds the members of unions
             data = data[key]
-            path = _join(path, key)
-    return path, hints
-
-
-def _join(where: str, key: int | str) -> str:
-    if isinstance(key, int):
-        return f"{where}[{key}]"
-    return f"{where}.{key}" if where else key
+            path += f"[{key}]" if isinstance(key, int) else f".{key}"
+    return path.lstrip("."), hints
 
 
 def check_call(
@@ -147,11 +142,11 @@ def check_call(
     for key, value in options.items():
         parameter = parameters.get(key, others)
         if parameter is None:
-            raise UserError(f'unknown key "{_join(where, key)}": {nearest(key, parameters)}')
-        called[key] = _convert(parameter.annotation, value, _join(where, key))
+            raise UserError(f'unknown key "{where}.{key}": {nearest(key, parameters)}')
+        called[key] = _convert(parameter.annotation, value, f"{where}.{key}")
     for name, parameter in parameters.items():
         if name not in called and parameter.default is parameter.empty and parameter is not others:
-            raise UserError(f'missing key "{_join(where, name)}"')
+            raise UserError(f'missing key "{where}.{name}"')
     for name, cls in _spread(function).items():
         called[name] = cls(**{key: called.pop(key) for key in _parameters(cls) if key in called})
     return called

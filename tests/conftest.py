@@ -11,7 +11,7 @@ from torch import nn
 
 from sr3eval import device
 from sr3eval.features import networks, weights
-from sr3eval.metrics import lpips, ntire_2025_score
+from sr3eval.metrics import dists, lpips, ntire_2025_score
 
 
 @pytest.hookimpl(wrapper=True)
@@ -46,6 +46,7 @@ def random_weights(tmp_path_factory):
         networks.INCEPTION: lambda: make.inception_v3(num_classes=1008, aux_logits=False, init_weights=False),
         networks.RESNET50: make.resnet50,
         lpips.BACKBONES["alex"]: lambda: nn.ModuleDict({"features": make.alexnet().features}),
+        lpips.BACKBONES["vgg"]: lambda: nn.ModuleDict({"features": make.vgg.make_layers(make.vgg.cfgs["D"])}),
     }
     for release, build in builders.items():
         torch.save(randomised(build()), folder / release.filename)
@@ -85,7 +86,13 @@ def quick_networks(offline, one_thread, monkeypatch):
         pooled = (x @ projection(x.shape[1], network.dimensions)).relu()
         return networks.Features(pooled, pooled @ projection(network.dimensions, 1000))
 
+    def layers(network, images):
+        yield images
+        for channels in dists.CHANNELS[1:]:
+            yield torch.einsum("nchw,ck->nkhw", F.interpolate(images, (8, 8)), projection(3, channels)).relu()
+
     monkeypatch.setattr(networks.Network, "look", look)
+    monkeypatch.setattr(dists.Dists, "layers", layers)
     quick = (("lpips", {}), ("lpips", {}), ("ssim", {}), ("ssim", {}), ("ssim", {}), ("lpips", {}))
     monkeypatch.setattr(ntire_2025_score, "PARTS", quick)
     monkeypatch.setattr(device, "ALL_THREADS", 1)  # a forked process cannot use its parent's other threads

@@ -25,6 +25,12 @@ class Inner:
 
 
 @dataclass(frozen=True)
+class Pair:
+    first: int
+    second: int
+
+
+@dataclass(frozen=True)
 class Outer:
     name: str
     inner: Inner = Inner()
@@ -35,6 +41,7 @@ class Outer:
     steps: tuple[Inner, ...] = ()
     task: str | Inner = "x"
     titles: dict[str, str] | None = None
+    pair: Pair | None = None
 
 
 def test_reads_nested_tables_and_round_trips(tmp_path):
@@ -59,8 +66,9 @@ def test_reads_nested_tables_and_round_trips(tmp_path):
         ({"name": "x", "inner": {"kind": "c"}}, "\"inner.kind\" is 'c'"),
         ({"name": "x", "inner": 1}, '"inner" must be a table'),
         ({"naem": "x"}, 'unknown key "naem": did you mean "name"'),  # rather than that name is missing
-        ({"name": "x", "zzzz": 1}, 'unknown key "zzzz": valid: inner, limit, metrics, name, sizes, steps,'),
+        ({"name": "x", "zzzz": 1}, 'unknown key "zzzz": valid: inner, limit, metrics, name, pair, sizes, steps,'),
         ({"name": "x", "inner": {"q": 1}, "siezs": 1}, 'unknown key "siezs"'),  # the outermost one
+        ({"name": "x", "pair": {"first": 1}}, 'missing key "pair.second"'),
         ({"name": None}, '"name" must be a string, not None'),
         ({"name": "x", "limit": 3.0}, '"limit" must be a whole number, not 3.0'),
         ({"name": "x", "inner": {"rate": True}}, '"inner.rate" must be a number, not True'),
@@ -75,6 +83,7 @@ def test_reads_nested_tables_and_round_trips(tmp_path):
         ({"name": "x", "task": {"kin": "a"}}, 'unknown key "task.kin": did you mean "kind"'),
         ({"name": "x", "task": {"rate": "a"}}, '"task.rate" must be a number'),
         ({"name": "x", "titles": {"a": 1}}, '"titles.a" must be a string, not 1'),
+        ({"name": functools.reduce(lambda inner, _: [inner], range(250), 0)}, "recursion limit"),
         ({"name": "\ud800"}, '"config" holds what TOML cannot'),
         ({"name": "x", "limit": np.int64(3)}, '"config" holds what TOML cannot: .*numpy.int64'),
     ],

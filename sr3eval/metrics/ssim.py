@@ -1,6 +1,7 @@
 """Structural similarity (Wang et al. 2004)."""
 
 import functools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -29,28 +30,33 @@ def ssim(sr: Tensor, hr: Tensor) -> Tensor:
 
 
 def _ssim_plane(sr: Tensor, hr: Tensor) -> Tensor:
-    """SSIM of two planes [H, W]."""
+    """SSIM of two planes [H, W], band by band: what is in work fits the processor's cache, and memory stays bounded."""
+    center = hr.mean()
+    sums = [_ssim_map(*bands, center).sum() for bands in zip(_tiles(sr, 0), _tiles(hr, 0), strict=True)]
+    return torch.stack(sums).sum() / math.prod(side - TAPS + 1 for side in sr.shape)
+
+
+def _ssim_map(sr: Tensor, hr: Tensor, center: Tensor) -> Tensor:
+    """SSIM about every pixel whose window fits, of a band of planes whose mean is about `center`."""
     # With s = x + y and d = x - y: 2 cov(x, y) = (var s - var d) / 2 and var x + var y = (var s + var d) / 2, and
     # likewise for the means. Where the images agree, float32 rounding of the large s then cancels; so it does on flat
     # areas with s taken about its mean. And there are four maps to blur, not five.
-    center = hr.mean()
     s, d = sr + hr - 2 * center, sr - hr
     mean_s, mean_d, ss, dd = _blur(torch.stack([s, d, s * s, d * d]))
     var_s, var_d = ss - mean_s**2, dd - mean_d**2
     square_s, square_d = (mean_s + 2 * center) ** 2, mean_d**2
     luminance = (square_s - square_d + 2 * C1) / (square_s + square_d + 2 * C1)
     structure = (var_s - var_d + 2 * C2) / (var_s + var_d + 2 * C2)
-    return (luminance * structure).mean()
+    return luminance * structure
 
 
-def _blur(images: Tensor) -> Tensor:
+def _blur(band: Tensor) -> Tensor:
     """Gaussian window over the last two dimensions, valid area: [N, H, W] to [N, H - 10, W - 10].
 
     As products with band matrices, tile by tile: on CPUs several times faster than convolutions of one channel.
     """
-    n = len(images)
-    rows = torch.cat([_window(t.shape[1]).to(t).expand(n, -1, -1) @ t for t in _tiles(images, 1)], dim=1)
-    return torch.cat([t @ _window(t.shape[2]).to(t).T.expand(n, -1, -1) for t in _tiles(rows, 2)], dim=2)
+    rows = _window(band.shape[1]).to(band) @ band
+    return torch.cat([tile @ _window(tile.shape[2]).to(tile).T for tile in _tiles(rows, 2)], dim=2)
 
 
 def _tiles(images: Tensor, dim: int) -> list[Tensor]:

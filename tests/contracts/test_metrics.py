@@ -20,12 +20,14 @@ from sr3eval.metrics import Batch
 pytestmark = [pytest.mark.parametrize("name", metrics.available()), pytest.mark.usefixtures("quick_networks")]
 
 N = 12
+OPTIONS = {"pyiqa": {"metric": "gmsd"}}
+SIDES = {"top1_error": 224, "top5_error": 224, "top1_agreement_resnet50": 224, "niqe": 192}  # else 48
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
 def batch(name, contrast=1.0):
     """Twelve crops of photographs as HR, two a block; outputs are the same with noise, and maybe washed out."""
-    side = 224 if name.startswith("top") and "lite" not in name else 48
+    side = SIDES.get(name, 48)
     generator = torch.Generator().manual_seed(3)
     photographs = [from_uint8(torch.from_numpy(getattr(data, p)()).permute(2, 0, 1)) for p in PHOTOGRAPHS]
     crops = [p[:, :300, x : x + 300] for p in photographs for x in (0, 60, 120)]
@@ -35,13 +37,17 @@ def batch(name, contrast=1.0):
     return Batch(ids, sr, hr, bicubic_down(hr, (side // 4, side // 4)), list(range(N)), blocks)
 
 
+def load(name):
+    return metrics.load(name, **OPTIONS.get(name, {}))
+
+
 def part(whole, start, stop):
     tensors = (tensor[start:stop] for tensor in (whole.sr, whole.hr, whole.lr))
     return Batch(whole.ids[start:stop], *tensors, whole.labels[start:stop], whole.blocks[start:stop])
 
 
 def scored(name, *batches):
-    metric = metrics.load(name)
+    metric = load(name)
     for b in batches:
         metric.update(b)
     return metric
@@ -69,7 +75,7 @@ def test_merged_shards_give_one_pass(name):
     whole = batch(name)
     parts = [part(whole, 0, 5), part(whole, 5, 9), part(whole, 9, N)]
     expected = scored(name, *parts).compute()
-    total = metrics.load(name)
+    total = load(name)
     for shard in reversed(parts):
         other = total.fresh()
         other.state = pickle.loads(pickle.dumps(scored(name, shard).state))
@@ -98,7 +104,7 @@ def test_two_gloo_processes_give_one(name, tmp_path):
     shards = [part(whole, 0, 5), part(whole, 5, N)]
     expected = scored(name, *shards).compute()
     fork = multiprocessing.get_context("fork").Process
-    ranks = [fork(target=rank_of_two, args=(i, tmp_path, metrics.load(name), shards[i])) for i in range(2)]
+    ranks = [fork(target=rank_of_two, args=(i, tmp_path, load(name), shards[i])) for i in range(2)]
     for rank in ranks:
         rank.start()
     for rank in ranks:
@@ -128,7 +134,7 @@ def test_perfect_images_score_best(name):
         same = scored(name, replace(whole, sr=alike)).compute()
         assert same.value == pytest.approx(1) and scored(name, whole).compute().value > 1 + 1e-6
         return
-    metric = metrics.load(name)
+    metric = load(name)
     perfect = replace(whole, sr=whole.hr)
     if metric.name.endswith("_error"):  # of a network that knows these classes
         labels = resnet50().logits(whole.hr).argmax(dim=1).tolist()
@@ -142,7 +148,7 @@ def test_perfect_images_score_best(name):
 
 def test_empty_sets_are_refused(name):
     with pytest.raises(UserError, match="no images to score"):
-        metrics.load(name).compute()
+        load(name).compute()
 
 
 def test_an_image_is_scored_once(name):
@@ -152,18 +158,18 @@ def test_an_image_is_scored_once(name):
 
 def test_conventions_are_declared(name):
     """Ids of all metrics differ; everything that tables print is there."""
-    metric = metrics.load(name)
+    metric = load(name)
     convention = metric.convention
     assert len(convention.settings) > 10 and convention.version
     assert convention.label[0].isupper() and 0 <= convention.decimals <= 6
     assert (metric.name, metric.higher_is_better) == (convention.name, convention.higher_is_better)
-    assert [other for other in metrics.available() if metrics.load(other).name == metric.name] == [name]
+    assert [other for other in metrics.available() if load(other).name == metric.name] == [name]
 
 
 def test_what_is_missing_is_said_before_work_and_with_the_batch(name):
     """Without HR, LR or labels, metrics that do not need them give the same numbers; the others say so."""
     whole = batch(name)
-    convention = metrics.load(name).convention
+    convention = load(name).convention
     for part, missing, needed in (
         ("hr", "needs HR images; this run has none", convention.needs_hr),
         ("lr", "needs LR images", convention.needs_lr),
@@ -174,14 +180,14 @@ def test_what_is_missing_is_said_before_work_and_with_the_batch(name):
             assert scored(name, without).compute() == scored(name, whole).compute()
             continue
         with pytest.raises(UserError, match=f"^{convention.name}: {missing}"):
-            metrics.load(name).update(without)
+            load(name).update(without)
     run = {"n": N, "labelled": True}
-    metrics.load(name).check(**run)
+    load(name).check(**run)
     if convention.needs_hr:
         with pytest.raises(UserError, match="choose a no-reference metric such as brisque"):
-            metrics.load(name).check(**run, hr=False)
+            load(name).check(**run, hr=False)
     else:
-        metrics.load(name).check(**run, hr=False)
+        load(name).check(**run, hr=False)
 
 
 def test_bad_batches_are_refused(name):
@@ -211,4 +217,4 @@ def test_unknown_names_and_options_are_refused(name):
     with pytest.raises(UserError, match=f'unknown metric "{name}x": did you mean "{name}"'):
         metrics.load(f"{name}x")
     with pytest.raises(UserError, match="unknown key"):
-        metrics.load(name, colour="y")
+        metrics.load(name, **OPTIONS.get(name, {}), colour="y")

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_down
@@ -98,3 +99,30 @@ def test_consistency_neither_rounds_nor_clamps():
     overshooting = bicubic_down(checker, (16, 16))
     assert overshooting.max() > 1
     assert consistency(checker, overshooting.clamp(0, 1)).item() > 0
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor that is made inside, in bytes."""
+
+    def __init__(self, *given):
+        super().__init__()
+        self.given = {tensor.untyped_storage().data_ptr() for tensor in given}
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        storage = made.untyped_storage() if isinstance(made, torch.Tensor) else None
+        if storage is not None and storage.data_ptr() not in self.given:
+            self.bytes = max(self.bytes, storage.nbytes())
+        return made
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_memory_does_not_grow_with_the_height(metric):
+    sizes = []
+    for height in (200, 2000):
+        sr, hr = torch.rand(2, 1, 3, height, 90).unbind()
+        with Largest(sr, hr) as largest:
+            metric(sr, hr)
+        sizes.append(largest.bytes)
+    assert sizes[0] == sizes[1] <= 4 * 8 * 74 * 90

@@ -1,0 +1,223 @@
+"""Any metric of single images that the package pyiqa (IQA-PyTorch) has, by its name there: MUSIQ, MANIQA, CLIPIQA …"""
+
+import contextlib
+import importlib
+import inspect
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import file_digest
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from sr3eval.config import check_keys
+from sr3eval.device import all_threads, default_device
+from sr3eval.errors import UserError, nearest
+from sr3eval.features.weights import FOLDER, folders
+from sr3eval.metrics import Batch, Convention, PerImage, available
+
+INSTALL = 'pip install "sr3eval[pyiqa]"'
+SETS = {"FID": "fid", "InceptionScore": "inception_score"}  # by architecture, ours of whole sets
+WEIGHTS = "pretrained_model_path"  # pyiqa's name for it
+# What decides on the number whether or not it is set, and what pyiqa hides from its signatures.
+SHOWN = ("test_y_channel", "color_space", "crop_border")
+HIDDEN = {"PSNR": {"color_space": "yiq"}}
+SEED = 123  # some metrics look at random crops
+
+
+def build(*, metric: str = "", weights: str | None = None, **options: Any) -> PerImage:
+    """A metric of pyiqa (non-commercial licence), such as `metric = "musiq"`; other options are pyiqa's own.
+
+    weights: a file in place of the one that pyiqa downloads. pyiqa unpickles its files: use those of its authors only.
+    options: such as crop_border and color_space; they are in the metric's id.
+    """
+    if not metric:
+        raise UserError('pyiqa: which of its metrics? Name it: metric = "musiq"')
+    registry = _imported("pyiqa.default_model_configs").DEFAULT_CONFIGS
+    if metric not in registry:
+        raise UserError(f'pyiqa: unknown metric "{metric}": {nearest(metric, registry)}')
+    declared = dict(registry[metric])
+    given = dict(declared["metric_opts"])
+    architecture = given.pop("type")
+    if architecture in SETS:
+        raise UserError(f'pyiqa: {metric} is of whole sets of images: use the metric "{SETS[architecture]}" instead')
+    defaults = _defaults(architecture)
+    _check(metric, defaults, options)
+    chosen = {**{name: defaults[name] for name in SHOWN if name in defaults}, **given, **options}
+    network = _network(metric, {**options, **_replacement(metric, defaults, weights)})
+    convention = _convention(metric, declared, options, [*_said(architecture, chosen), *_digest(weights)])
+    return PerImage(convention, lambda batch: _scores(network, batch, convention))
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"pyiqa cannot be used ({error}): {INSTALL}, and what else it misses") from None
+
+
+def _defaults(architecture: str) -> dict[str, Any]:
+    """The options of the class that computes a metric, with their defaults."""
+    folder = Path(_imported("pyiqa.archs").__file__).parent
+    declaration = re.compile(rf"^class {architecture}\(", re.MULTILINE)
+    file = next(path for path in folder.glob("*_arch.py") if declaration.search(path.read_text(encoding="utf-8")))
+    parameters = inspect.signature(getattr(_imported(f"pyiqa.archs.{file.stem}"), architecture)).parameters.values()
+    named = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+    return named | HIDDEN.get(architecture, {})
+
+
+def _check(metric: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Refuse options that the metric does not have, or whose type is not that of their default."""
+    check_keys(options, [name for name in defaults if name != WEIGHTS], f"pyiqa {metric}")
+    for name, value in options.items():
+        kind = next((kind for kind in (bool, str, (int, float)) if isinstance(defaults[name], kind)), object)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind == (int, float)):
+            raise UserError(f"pyiqa {metric}.{name}: {value!r} is not of the type of its default {defaults[name]!r}")
+
+
+def _replacement(metric: str, defaults: Mapping[str, Any], weights: str | None) -> dict[str, str]:
+    """pyiqa's option for a file of weights."""
+    if weights is None:
+        return {}
+    if WEIGHTS not in defaults:
+        raise UserError(
+            f"pyiqa: {metric} takes no file of weights: put its files, under their published names, into the folder "
+            f"that {FOLDER} names"
+        )
+    if not Path(weights).is_file():
+        raise UserError(f"{weights}: no such file of weights")
+    return {WEIGHTS: weights}
+
+
+def _network(metric: str, options: Mapping[str, Any]) -> Callable[..., Any]:
+    """pyiqa's module, on the GPU where there is one."""
+    create = _imported("pyiqa").create_metric
+    with contextlib.redirect_stdout(io.StringIO()), _files_by_name(metric):
+        try:
+            return create(metric, device=default_device(), **options)
+        except UserError:
+            raise
+        except ImportError as error:
+            raise UserError(f"pyiqa: {metric} cannot be used ({error}): {INSTALL}, and what else it misses") from None
+        except Exception as error:  # of any of pyiqa's architectures, and of the libraries behind them
+            raise UserError(f"pyiqa: {metric} cannot be built ({_line(error)})") from error
+
+
+@contextlib.contextmanager
+def _files_by_name(metric: str) -> Iterator[None]:
+    """Inside, what pyiqa would download is taken from the folder of SR3EVAL_WEIGHTS, if it is there by its name."""
+
+    def search(download: Callable[..., Any], use: Callable[[Path], Any], suffix: str) -> Callable[..., Any]:
+        def found(url: str, *args: Any, **options: Any) -> Any:
+            name = url.rsplit("/", 1)[-1] + suffix
+            path = next((folder / name for folder in folders() if (folder / name).exists()), None)
+            if path:
+                return use(path)
+            try:
+                return download(url, *args, **options)
+            except (OSError, RuntimeError) as error:
+                raise UserError(
+                    f"pyiqa: {metric} needs {url}, which cannot be downloaded ({_line(error)}): fetch it on another "
+                    f"machine and set {FOLDER} to the folder that holds {name}"
+                ) from None
+
+        return found
+
+    with contextlib.ExitStack() as restored:
+        for module, name, use, suffix in _downloads():
+            download = getattr(module, name)
+            restored.callback(setattr, module, name, download)
+            setattr(module, name, search(download, use, suffix))
+        yield
+
+
+def _downloads() -> Iterator[tuple[Any, str, Callable[[Path], Any], str]]:
+    """Every function that downloads for pyiqa: (module, name, what it makes of the file, suffix of the file's name)."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(("pyiqa", "clip")):
+            yield from ((module, own, str, "") for own in ("load_file_from_url", "_download") if hasattr(module, own))
+    yield importlib.import_module("torchvision.models._api"), "load_state_dict_from_url", _read, ""
+    builder = importlib.import_module("timm.models._builder")
+    yield builder, "load_state_dict_from_hf", safetensors.torch.load_file, ".safetensors"
+
+
+def _read(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _convention(metric: str, declared: Mapping[str, Any], options: Mapping[str, Any], said: list[str]) -> Convention:
+    about = metadata.metadata("pyiqa")
+    extent = declared.get("score_range") or "unknown"
+    numbers = [float(number) for number in re.findall(r"[\d.]+", extent)]
+    remarks = [*(["pyiqa"] if metric in available() else []), *(f"{key} {options[key]}" for key in sorted(options))]
+    package = f"pyiqa {about['Version']}"
+    licence = next((about[key] for key in ("License-Expression", "License") if key in about), "see its licence")
+    return Convention(
+        name="_".join(["pyiqa", metric, *(f"{key}_{options[key]}" for key in sorted(options))]),
+        label=metric.upper() + (f" ({', '.join(remarks)})" if remarks else ""),
+        higher_is_better=not declared.get("lower_better", False),
+        settings=f"{package} ({licence}), {metric}: {', '.join(said)}, range {extent}, whole images, mean over images",
+        unit="dB" if metric.startswith("psnr") else "",
+        decimals=2 if max(numbers, default=0) >= 10 else 4,
+        version=package,
+        needs_hr=declared["metric_mode"] == "FR",
+    )
+
+
+def _said(architecture: str, chosen: Mapping[str, Any]) -> list[str]:
+    """The architecture, its colours, and its options, in words."""
+    colour = [] if chosen.get("test_y_channel") else ["RGB"]
+    return [architecture, *colour, *(f"{name} {value}" for name, value in chosen.items())]
+
+
+def _digest(weights: str | None) -> list[str]:
+    if weights is None:
+        return []
+    with Path(weights).open("rb") as file:
+        return [f"weights sha256 {file_digest(file, 'sha256').hexdigest()[:8]}"]
+
+
+def _scores(network: Callable[..., Any], batch: Batch, convention: Convention) -> Tensor:
+    """One score an image, [N] float64: images one by one, so that crops and padding do not depend on the batch."""
+    pair = batch.pair if convention.needs_hr else (batch.sr,)
+    images = zip(*(tensor.clamp(0, 1).to(default_device()).split(1) for tensor in pair), strict=True)
+    return torch.tensor(
+        [_score(network, image_id, inputs, convention) for image_id, inputs in zip(batch.ids, images, strict=True)],
+        dtype=torch.float64,
+    )
+
+
+def _score(network: Callable[..., Any], image_id: str, inputs: tuple[Tensor, ...], convention: Convention) -> float:
+    try:
+        with _seeded(), all_threads():
+            return float(network(*inputs))
+    except Exception as error:  # each of pyiqa's architectures has its own for images that it cannot take
+        height, width = inputs[0].shape[-2:]
+        raise UserError(
+            f"{image_id}: {convention.name} cannot score this {width}x{height} image ({_line(error)})"
+        ) from error
+
+
+@contextlib.contextmanager
+def _seeded() -> Iterator[None]:
+    """The same random numbers for every image."""
+    state = np.random.get_state()
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+        torch.manual_seed(SEED)
+        np.random.seed(SEED)
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
