@@ -174,7 +174,6 @@ def _pictures(
     samples = _samples(metrics, ids)
     held = sum(path.stat().st_size for folder, _ in folders for path in _pngs(run, folder)) <= EMBEDDED
     return {
-        "run": str(run.path),
         "base": quote(Path(os.path.relpath(run.images, out)).as_posix()),
         "folders": [{"slug": slug, "name": name} for slug, name in folders],
         "ids": ids,

@@ -72,7 +72,7 @@ def builder(name: str) -> Callable[..., Metric]:
     return build
 
 
-def load(name: str, **options: Any) -> Metric:
+def load(name: str, /, **options: Any) -> Metric:
     """Build a metric, e.g. `load("psnr", channel="y", border=4)`. UserError names the nearest name or option."""
     build = builder(name)
     return build(**check_call(build, options, name))

@@ -79,24 +79,16 @@ def _natural() -> tuple[Tensor, Tensor]:
 
 def build(*, luma: Luma = "ycbcr", border: int = 0) -> PerImage:
     """NIQE of outputs with `border` pixels cut on each side. luma: "ycbcr" as BasicSR, "yiq" as pyiqa's default."""
-    name, label, _ = identity("niqe", "NIQE", "rgb", border)
+    other = "" if luma == "ycbcr" else luma
+    name, label, _ = identity("_".join(filter(None, ["niqe", other])), f"NIQE {other.upper()}".strip(), "rgb", border)
     levels, described = LUMAS[luma]
-    other = luma != "ycbcr"
 
     def score(batch: Batch) -> Tensor:
         return torch.stack([niqe(y[0]) for y in levels(plane(batch.sr, "rgb", border))])
 
     settings = (
         f"{described} rounded to 8 bit, border {border} px cut, blocks of {BLOCK}x{BLOCK}, MATLAB's imresize, "
-        "parameters of the authors' release, as BasicSR; JPEG instead of PNG, or another luma, moves it; mean over images"
+        "parameters of the authors' release, as BasicSR; JPEG instead of PNG, or another luma, moves it; mean over "
+        "images"
     )
-    return PerImage(
-        Convention(
-            name=name.replace("niqe", f"niqe_{luma}") if other else name,
-            label=label.replace("NIQE", f"NIQE {luma.upper()}") if other else label,
-            higher_is_better=False,
-            settings=settings,
-            needs_hr=False,
-        ),
-        score,
-    )
+    return PerImage(Convention(name, label, higher_is_better=False, settings=settings, needs_hr=False), score)

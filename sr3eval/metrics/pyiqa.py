@@ -17,7 +17,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sr3eval.config import check_keys
 from sr3eval.device import all_threads, default_device
 from sr3eval.errors import UserError, nearest
 from sr3eval.features.weights import FOLDER, folders
@@ -32,14 +31,12 @@ HIDDEN = {"PSNR": {"color_space": "yiq"}}
 SEED = 123  # some metrics look at random crops
 
 
-def build(*, metric: str = "", weights: str | None = None, **options: Any) -> PerImage:
+def build(*, metric: str, weights: str | None = None, **options: Any) -> PerImage:
     """A metric of pyiqa (non-commercial licence), such as `metric = "musiq"`; other options are pyiqa's own.
 
     weights: a file in place of the one that pyiqa downloads. pyiqa unpickles its files: use those of its authors only.
     options: such as crop_border and color_space; they are in the metric's id.
     """
-    if not metric:
-        raise UserError('pyiqa: which of its metrics? Name it: metric = "musiq"')
     registry = _imported("pyiqa.default_model_configs").DEFAULT_CONFIGS
     if metric not in registry:
         raise UserError(f'pyiqa: unknown metric "{metric}": {nearest(metric, registry)}')
@@ -75,8 +72,10 @@ def _defaults(architecture: str) -> dict[str, Any]:
 
 def _check(metric: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     """Refuse options that the metric does not have, or whose type is not that of their default."""
-    check_keys(options, [name for name in defaults if name != WEIGHTS], f"pyiqa {metric}")
+    valid = defaults.keys() - {WEIGHTS}
     for name, value in options.items():
+        if name not in valid:
+            raise UserError(f'unknown key "pyiqa {metric}.{name}": {nearest(name, valid)}')
         kind = next((kind for kind in (bool, str, (int, float)) if isinstance(defaults[name], kind)), object)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind == (int, float)):
             raise UserError(f"pyiqa {metric}.{name}: {value!r} is not of the type of its default {defaults[name]!r}")

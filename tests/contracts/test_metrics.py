@@ -5,6 +5,7 @@ import multiprocessing
 import pickle
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +21,16 @@ from sr3eval.metrics import Batch
 pytestmark = [pytest.mark.parametrize("name", metrics.available()), pytest.mark.usefixtures("quick_networks")]
 
 N = 12
-OPTIONS = {"pyiqa": {"metric": "gmsd"}}
+# Of metrics whose `build` has options without a default.
+OPTIONS = {
+    "pyiqa": {"metric": "gmsd"},
+    "python": {
+        "python": f"{Path(__file__).parent / 'own_metric.py'}:build",
+        "name": "mine",
+        "label": "Mine",
+        "higher_is_better": False,
+    },
+}
 SIDES = {"top1_error": 224, "top5_error": 224, "top1_agreement_resnet50": 224, "niqe": 192}  # else 48
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
@@ -37,13 +47,13 @@ def batch(name, contrast=1.0):
     return Batch(ids, sr, hr, bicubic_down(hr, (side // 4, side // 4)), list(range(N)), blocks)
 
 
-def load(name):
-    return metrics.load(name, **OPTIONS.get(name, {}))
-
-
 def part(whole, start, stop):
     tensors = (tensor[start:stop] for tensor in (whole.sr, whole.hr, whole.lr))
     return Batch(whole.ids[start:stop], *tensors, whole.labels[start:stop], whole.blocks[start:stop])
+
+
+def load(name, **more):
+    return metrics.load(name, **OPTIONS.get(name, {}), **more)
 
 
 def scored(name, *batches):
@@ -217,4 +227,4 @@ def test_unknown_names_and_options_are_refused(name):
     with pytest.raises(UserError, match=f'unknown metric "{name}x": did you mean "{name}"'):
         metrics.load(f"{name}x")
     with pytest.raises(UserError, match="unknown key"):
-        metrics.load(name, **OPTIONS.get(name, {}), colour="y")
+        load(name, colour="y")

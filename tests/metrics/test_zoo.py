@@ -299,7 +299,7 @@ def test_conventions_are_those_of_pyiqa_s_registry():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "which of its metrics"),
+        ({}, 'missing key "pyiqa.metric"'),
         ({"metric": "musik"}, 'unknown metric "musik": did you mean "musiq"'),
         ({"metric": "fid"}, 'fid is of whole sets of images: use the metric "fid"'),
         ({"metric": "sfid"}, 'use the metric "fid"'),

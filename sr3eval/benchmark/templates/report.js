@@ -275,8 +275,14 @@ function quoted(text) {
   return /^[\w./@%+=:-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`;
 }
 
+// Where the run lies, seen from this page.
+function runFolder() {
+  const path = decodeURIComponent(new URL(`${RUN.base}/..`, location.href).pathname);
+  return path.replace(/\/$/, "").replace(/^\/(?=[A-Za-z]:)/, "");
+}
+
 function command(id, box) {
-  return `python benchmark.py figure ${quoted(RUN.run)} --image ${quoted(id)} --window ${box.join(",")} --out figure.pdf`;
+  return `python benchmark.py figure ${quoted(runFolder())} --image ${quoted(id)} --window ${box.join(",")} --out figure.pdf`;
 }
 
 async function copyText(button, text) {

@@ -1,0 +1,83 @@
+"""Your own metric: python = "file.py:build", with the options of your build."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sr3eval.config import check_call, defaults, from_dict
+from sr3eval.errors import UserError
+from sr3eval.metrics import Batch, Convention, Metric, PerImage
+from sr3eval.sources import code_of, digest, named_by, named_in
+from sr3eval.user_code import check_modules, function_of, one_line
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a config says of a metric that is a plain function; see `Convention`."""
+
+    higher_is_better: bool
+    label: str = ""
+    unit: str = ""
+    decimals: int = 3
+    needs_hr: bool = True
+    needs_lr: bool = False
+    needs_labels: bool = False
+
+
+def build(*, python: str, name: str, **options: Any) -> Metric:
+    """python: "file.py:build"; build(**options) returns score(batch), one number for each image of a `Batch`.
+
+    The metric table says higher_is_better, and as need be label, unit, decimals, needs_hr, needs_lr and needs_labels;
+    or else build returns a `Metric` (say a `PerImage`) that declares all this itself.
+    """
+    path, builder = function_of(python)
+    check_modules(path)
+    said = {field.name: options.pop(field.name) for field in fields(Declared) if field.name in options}
+    called = check_call(builder, options, name)
+    with one_line(path):
+        made = builder(**called)
+    everything = defaults(builder) | options
+    version = _version(path, everything)
+    if isinstance(made, Metric):
+        if said:
+            raise UserError(f'metric "{name}": {python} declares {next(iter(said))} itself: leave it out')
+        made.convention = replace(made.convention, name=name, version=f"{made.convention.version}, {version}")
+        if isinstance(made, PerImage):
+            made.score = _watched(made.score, path)
+        return made
+    if not callable(made):
+        what = f"returns {type(made).__name__}; wanted a function of a Batch, or a Metric"
+        raise UserError(f"{path}: {builder.__name__}() {what}")
+    declared = from_dict(Declared, said, f'metric "{name}"')
+    settings = ", ".join([f"{path.name}:{builder.__name__}", *(f"{key} = {everything[key]}" for key in everything)])
+    about = asdict(declared) | {"name": name, "label": declared.label or name, "settings": settings, "version": version}
+    return PerImage(Convention(**about), _watched(made, path))
+
+
+def _watched(score: Callable[[Batch], Any], file: Path) -> Callable[[Batch], Tensor]:
+    """The score, with its mistakes told in one line, and refused unless there is one number an image."""
+
+    @torch.inference_mode()
+    def watched(batch: Batch) -> Tensor:
+        with one_line(file):
+            scores = torch.as_tensor(score(batch), dtype=torch.float64).cpu()
+        if scores.shape != (len(batch.ids),):
+            raise UserError(
+                f"{file}: scores of the shape {tuple(scores.shape)} for {len(batch.ids)} images; wanted [N]"
+            )
+        return scores
+
+    return watched
+
+
+def _version(file: Path, options: Mapping[str, Any]) -> str:
+    """A hash of the code, and of the files that it and the options name."""
+    code = code_of(file, file.parent)
+    named = named_in(dict(options)) | named_by(code, file.parent)
+    made_of = [code.digest, *(digest(path) for _, path in sorted(named.items()))]
+    return f"code {hashlib.sha256(' '.join(made_of).encode()).hexdigest()[:8]}"
