@@ -120,8 +120,8 @@ def build(
     realesr-general-wdn-x4v3.pth unless told otherwise; here the file is run as it is.
     quantize: "official" rounds to 8 bit. tile, overlap: pixels of the input (see `Tiles`); without tile, images are
     taken whole. (On photographs, tiles of x4plus differ from the whole by up to 14 of 255 levels at an overlap of 32,
-    in details, and show no border.) half: compute in 16-bit floats, on a GPU. Raises UserError for a missing package, for a file that holds
-    no such network, and for an option out of range.
+    in details, and show no border.) half: compute in 16-bit floats, on a GPU. Raises UserError for a missing package,
+    for a file that holds no such network, and for an option out of range.
     """
     tiles = Tiles(tile, overlap)
     foreign = released(weights)
