@@ -17,8 +17,29 @@ from sr3eval.errors import UserError
 from sr3eval.metrics import Convention
 
 Conventions = Mapping[str, Convention]  # by metric id
-TEXTS = ("task", "method", "image_id", "metric", "group", "left_out", "dataset", "version", "unit", "label", "sample")
-WRITTEN = ["label", "unit", "decimals", "version", "ceiling", "sample"]  # columns of results.csv that are a metric's
+TEXTS = (
+    "task",
+    "method",
+    "image_id",
+    "metric",
+    "group",
+    "left_out",
+    "dataset",
+    "version",
+    "unit",
+    "label",
+    "variant",
+    "sample",
+)
+WRITTEN = [
+    "label",
+    "variant",
+    "unit",
+    "decimals",
+    "version",
+    "ceiling",
+    "sample",
+]  # columns of results.csv that are a metric's
 
 
 @dataclass(frozen=True)
