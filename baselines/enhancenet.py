@@ -15,7 +15,7 @@ from baselines._checkpoints import Foreign, load_state, options_text
 from baselines._pixels import Quantize, half_up, on_official_grid
 from baselines._tensorflow_table import read_table
 from sr3eval.device import default_device
-from sr3eval.diffusion.tiles import Tiles
+from sr3eval.tiles import Tiles
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 SCALE = 4

@@ -10,7 +10,7 @@ from baselines import _ncnn, _rrdb
 from baselines._checkpoints import Foreign, load_state
 from baselines._one_pass import OnePass
 from baselines._pixels import Quantize
-from sr3eval.diffusion.tiles import Tiles
+from sr3eval.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.method import Facts
 

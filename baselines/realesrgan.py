@@ -17,7 +17,7 @@ from baselines._checkpoints import Foreign, load_state
 from baselines._one_pass import OnePass
 from baselines._pixels import Quantize
 from baselines._rrdb import SCALE, conv
-from sr3eval.diffusion.tiles import Tiles
+from sr3eval.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.method import Facts
 

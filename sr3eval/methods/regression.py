@@ -2,7 +2,7 @@
 
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.regression import Regression
-from sr3eval.diffusion.tiles import Tiles
+from sr3eval.tiles import Tiles
 from sr3eval.tasks import Task
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sr3eval.diffusion.tiles import Tiles
+from sr3eval.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up
 from sr3eval.methods.regression import build
