@@ -56,8 +56,8 @@ class LeftOut:
 class Plan:
     """A run whose config, images, methods and metrics fit together, and whose folder is its own.
 
-    left_out: images that no method gets. sums: sha256 of the images by data set. methods: by name. identities: of all that
-    each method's outputs depend on. remarks: what the user must hear before the run begins, a line each.
+    left_out: images that no method gets. sums: sha256 of the images by data set. methods: by name. identities: of all
+    that their outputs depend on. remarks: what the user must hear before the run begins, a line each.
     """
 
     config: RunConfig
