@@ -98,7 +98,7 @@ def _tensors(file: Path, method: str) -> dict[str, Tensor]:
         raise _unreadable(file, error) from None
     loaded = _unwrapped(loaded)
     if not isinstance(loaded, dict) or not all(map(_is_entry, loaded.keys(), loaded.values())):
-        hint = "; it is an optimiser's, the network is in the *_gen.pth beside it" if _is_optimiser(loaded) else ""
+        hint = "; it is an optimiser's, the network is in the file beside it" if _is_optimiser(loaded) else ""
         raise UserError(f"holds no state dict, so no weights of {method}{hint}")
     return without_prefixes(loaded)
 
@@ -136,7 +136,7 @@ def _is_entry(key: Any, value: Any) -> bool:
 
 
 def _is_optimiser(loaded: Any) -> bool:
-    """Whether it is the *_opt.pth that Janspiry's SR3 writes beside each *_gen.pth."""
+    """Whether a training program wrote it beside the network's own file."""
     return isinstance(loaded, dict) and {"optimizer", "iter"} <= loaded.keys()
 
 
@@ -146,11 +146,18 @@ def _unreadable(file: Path, error: Exception) -> UserError:
             return UserError(known.says)
     if isinstance(error, safetensors.SafetensorError):
         return UserError(f"not a safetensors file, or truncated ({error})")
-    if "weights_only" in str(error) or "Weights only" in str(error):
+    if _holds_code(file, error):
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         code = f" ({named[1]})" if named else ""
-        return PickledCodeError(f"holds pickled code, which is not run{code}; save its state_dict() alone where you trust it")
+        remedy = "save its state_dict() alone where you trust it"
+        return PickledCodeError(f"holds pickled code, which is not run{code}; {remedy}")
     return UserError(f"not a PyTorch checkpoint, or truncated ({type(error).__name__})")
+
+
+def _holds_code(file: Path, error: Exception) -> bool:
+    with file.open("rb") as opened:
+        pickled = opened.read(2).startswith((b"\x80", b"PK"))  # alone, or in the zip file that torch.save writes
+    return pickled and ("weights_only" in str(error) or "Weights only" in str(error))
 
 
 def load_state(module: torch.nn.Module, weights: dict[str, Tensor], saved: StateDict, method: str) -> None:
