@@ -188,41 +188,15 @@ def list_(what: str) -> None:
 
 @main.command()
 @click.argument("files", nargs=-1)
-@click.option("--extract", type=FOLDER, help="Write the tensors of one .t7 file to this .safetensors file.")
-def weights(files: tuple[str, ...], extract: Path | None) -> None:
+def weights(files: tuple[str, ...]) -> None:
     """List the weights that authors released, and which of them are here; or say what the given FILES are.
 
     Nothing is downloaded. Here means: in the folder SR3EVAL_WEIGHTS, in torch.hub's cache or in an installed package.
     """
-    from baselines._releases import identify, table
-    from baselines._torch7 import as_safetensors
-    from sr3eval.features.weights import folders
-    from sr3eval.files import atomic_write
+    from sr3eval.weights import identify, table
 
-    if extract is not None:
-        if len(files) != 1:
-            raise click.UsageError("--extract takes one FILE")
-        atomic_write(extract, as_safetensors(files[0]))
-        click.echo(extract)
-        return
-    for file in files:
-        click.echo(identify(file, releases()))
-    if not files:
-        click.echo(table(releases(), folders()))
-
-
-def releases() -> "list":
-    """Every known file of weights: of the baselines, and of the metrics' networks."""
-    from baselines._releases import RELEASES, Release
-    from sr3eval.features.networks import INCEPTION, RESNET50
-    from sr3eval.metrics.lpips import BACKBONES
-
-    licences = {"github.com": "Apache-2.0 (torch-fidelity)", "download.pytorch.org": "BSD-3-Clause (torchvision)"}
-    needed = [
-        Release(w.name, w.filename, w.url, licences[w.url.split("/")[2]], sha256=w.sha256_start)
-        for w in (INCEPTION, RESNET50, *BACKBONES.values())
-    ]
-    return [*RELEASES, *needed]
+    for text in map(identify, files) if files else [table()]:
+        click.echo(text)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sr3eval.weights import StateDict, load_state, read
+
 SCALE = 4
 # From the names in ESRGAN's repository, new (RRDB_trunk …) and old (model.1.sub …), to BasicSR's, which are ours.
 RENAMES = {

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sr3eval.weights import StateDict, load_state, read
+
 SYNTHESIS = "PULSE's StyleGAN (synthesis.pt)"
 MAPPING = "PULSE's StyleGAN (mapping.pt)"
 SLOPE = 0.2  # of leaky ReLUs, below zero

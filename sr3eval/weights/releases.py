@@ -60,11 +60,6 @@ class Release:
         """Whether a file of this size and sha256 is this one, as far as is known."""
         return bool(self.sha256) and sha256.startswith(self.sha256) and self.size in (None, size)
 
-    def described(self, sha256: str) -> str:
-        """The file that is used, in words, for settings; says so where it is not the published one."""
-        other = "" if sha256.startswith(self.sha256) else f", not the published {self.sha256[:8]}"
-        return f"weights sha256 {sha256[:8]}{other}"
-
 
 @dataclass(frozen=True)
 class Format:

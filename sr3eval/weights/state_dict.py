@@ -36,8 +36,16 @@ class StateDict:
     sha256: str
     release: Release | None = None
 
-    def wrong(self, method: str, reason: str) -> UserError:
+    @property
+    def described(self) -> str:
+        """The file in words, for settings; says so where it is not the published one."""
+        published = self.release.sha256 if self.release else ""
+        other = "" if self.sha256.startswith(published) else f", not the published {published[:8]}"
+        return f"weights sha256 {self.sha256[:8]}{other}"
+
+    def wrong(self, method: str, reason: str | Exception) -> UserError:
         """The error for a file that does not hold what `method` needs; says whose it looks like."""
+        reason = next(iter(str(reason).strip().splitlines()), type(reason).__name__)
         other = looks_like(self.weights)
         hint = f"; it looks like {other}" if other and other != method else ""
         told = f"not weights of {method} ({reason}){hint}"

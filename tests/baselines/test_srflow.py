@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import baselines
-from sr3eval.weights import StateDict, read
 from baselines import srflow
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up
 from sr3eval.method import Method
+from sr3eval.weights import StateDict, read
 
 FOLDER = Path(__file__).parent / "goldens"
 recipe = SimpleNamespace(**runpy.run_path(str(FOLDER / "srflow.py")))

@@ -172,7 +172,7 @@ def test_brisque_says_what_is_missing(monkeypatch):
 @pytest.fixture
 def vgg(offline, monkeypatch):
     """VGG-16 of random weights for the authors' implementations too."""
-    state = torch.load(offline / dists.VGG.filename, weights_only=True)
+    state = torch.load(offline / dists.VGG.file, weights_only=True)
 
     def vgg16(**_):
         features = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
