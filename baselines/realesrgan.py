@@ -40,7 +40,7 @@ PUBLISHED = tuple(
     )
 )
 # By our names.
-IN_PACKAGE = {
+PACKAGED = {
     name: Release(
         "Real-ESRGAN",
         file,
@@ -71,7 +71,7 @@ IN_PACKAGE = {
         ),
     )
 }
-RELEASES = (*PUBLISHED, *IN_PACKAGE.values())
+RELEASES = (*PUBLISHED, *PACKAGED.values())
 KEYS = {NAME: r"body\.1\.weight$"}
 FORMATS = (_ncnn.FORMAT,)
 
@@ -125,10 +125,10 @@ class RealESRGAN(OnePass):
 
 def released(weights: str) -> StateDict:
     """A model of the package, or a file, by our names."""
-    if weights in IN_PACKAGE:
-        return _ncnn.load(IN_PACKAGE[weights], LAYERS[weights])
+    if weights in PACKAGED:
+        return _ncnn.load(PACKAGED[weights], LAYERS[weights])
     if not Path(weights).expanduser().exists():
-        raise UserError(f'weights = "{weights}": no such file, and none of {", ".join(IN_PACKAGE)}')
+        raise UserError(f'weights = "{weights}": no such file, and none of {", ".join(PACKAGED)}')
     return _rrdb.released(weights, NAME)
 
 
@@ -174,5 +174,5 @@ def build(
     """
     tiles = Tiles(tile, overlap)
     saved = released(weights)
-    facts = Facts({"weights": saved.sha256}, lr_kernel=LR_KERNEL, licence=LICENCE if weights in IN_PACKAGE else "")
+    facts = Facts({"weights": saved.sha256}, lr_kernel=LR_KERNEL, licence=LICENCE if weights in PACKAGED else "")
     return RealESRGAN(scaled(network(saved), scale), scale, facts, quantize, tiles, half)

@@ -106,7 +106,7 @@ def _tensors(file: Path, method: str) -> dict[str, Tensor]:
         raise _unreadable(file, error) from None
     loaded = _unwrapped(loaded)
     if not isinstance(loaded, dict) or not all(map(_is_entry, loaded.keys(), loaded.values())):
-        hint = "; it is an optimiser's, the network is in the file beside it" if _is_optimiser(loaded) else ""
+        hint = "; it is an optimiser's, the network is in the *_gen.pth beside it" if _is_optimiser(loaded) else ""
         raise UserError(f"holds no state dict, so no weights of {method}{hint}")
     return without_prefixes(loaded)
 
@@ -144,7 +144,7 @@ def _is_entry(key: Any, value: Any) -> bool:
 
 
 def _is_optimiser(loaded: Any) -> bool:
-    """Whether a training program wrote it beside the network's own file."""
+    """Whether it is an *_opt.pth, without the network."""
     return isinstance(loaded, dict) and {"optimizer", "iter"} <= loaded.keys()
 
 
