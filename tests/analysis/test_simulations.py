@@ -1,4 +1,4 @@
-"""What intervals and tests promise is kept in seeded studies; benchmarks/coverage.py measures the same with more.
+"""What intervals and tests promise is kept in seeded studies; profiling/coverage.py measures the same with more.
 
 Bounds are those of the promise and 2.5 standard errors of this many studies.
 """

@@ -2,7 +2,7 @@
 
     pip install piq torchmetrics pytorch-fid opencv-python-headless
     pip install basicsr --no-deps --no-build-isolation
-    python benchmarks/metrics.py --rounds 5
+    python profiling/metrics.py --rounds 5
 
 Other libraries are optional: a row names those that are missing. Some minutes on two quiet cores. The contenders of a
 table take turns in every round, each on as many threads as it likes. Columns: median and least wall time and median
