@@ -103,8 +103,6 @@ def test_no_gpu_is_one_line(tmp_path):
 @pytest.fixture
 def adopting(monkeypatch, tmp_path):
     """`adopt`, with the embedded files in a folder that may be changed."""
-    monkeypatch.syspath_prepend(str(ROOT / "profiling"))
-    monkeypatch.syspath_prepend(str(ROOT))  # before profiling/baselines.py
     monkeypatch.chdir(ROOT)
     from gpu_stages import adopt
 
