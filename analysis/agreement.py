@@ -8,12 +8,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.bootstrap import check_resamples, draws, rates_drawn
 from analysis.clusters import CLUSTER, FEW, SUBJECT, Cells, codes, count, few_photographs, groups, numbered
 from analysis.comparisons import holm
 from analysis.errors import DataError
 from analysis.fool_rate import CONDITION, fool_rates
-from analysis.intervals import LEVEL
+from analysis.pigeonhole import check_resamples, draws, rates_drawn
+from analysis.proportions import LEVEL
 from analysis.tables import judgements, require, require_list
 
 Array = NDArray[np.float64]

@@ -6,10 +6,10 @@ import pytest
 from scipy import stats
 
 from analysis.agreement import method_points, over_images, over_methods
-from analysis.bootstrap import draws
 from analysis.clusters import IMAGE, SUBJECT, numbered
 from analysis.comparisons import holm
 from analysis.errors import DataError
+from analysis.pigeonhole import draws
 from analysis.simulation import simulate
 
 RATES = {"bicubic": 0.05, "regression": 0.15, "esrgan": 0.25, "pulse": 0.3, "sr3": 0.45, "sr3_more": 0.5}
