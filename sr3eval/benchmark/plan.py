@@ -210,20 +210,19 @@ def _run_images(
 
 
 def check_scorable(config: RunConfig, images: Sequence[RunImage]) -> None:
-    """Raise UserError for a metric that cannot score the run: by its own word, and tried on grey images.
+    """Raise UserError for a metric that cannot score the run: by its own word, and tried on a grey image.
 
-    These are of the smallest and the largest size, so that a metric says before any work what it cannot.
+    That is of the smallest size, so that a metric whose window does not fit says so before any work.
     """
     labelled = all(image.label is not None for image in images)
     for dataset in dict.fromkeys(image.dataset for image in images):
         sizes = [image.size for image in images if image.dataset == dataset]
         for metric in load_metrics(config):
             metric.check(len(sizes), labelled, config.has_hr, set(sizes))
-    ends = sorted({image.size for image in images}, key=lambda size: (min(size), size))
-    for size in dict.fromkeys((ends[0], ends[-1])):
-        hr, lr = (torch.full((1, 3, *(side // by for side in size)), 0.5) for by in (1, config.task.scale))
-        for metric in load_metrics(config):
-            metric.update(Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None))
+    smallest = min((image.size for image in images), key=lambda size: (min(size), size))
+    hr, lr = (torch.full((1, 3, *(side // by for side in smallest)), 0.5) for by in (1, config.task.scale))
+    for metric in load_metrics(config):
+        metric.update(Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None))
 
 
 def _builder(config: MethodConfig) -> Builder:

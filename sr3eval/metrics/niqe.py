@@ -80,7 +80,8 @@ def _natural() -> tuple[Tensor, Tensor]:
 def build(*, luma: Luma = "ycbcr", border: int = 0) -> PerImage:
     """NIQE of outputs with `border` pixels cut on each side. luma: "ycbcr" as BasicSR, "yiq" as pyiqa's default."""
     other = "" if luma == "ycbcr" else luma
-    name, label, _ = identity("_".join(filter(None, ["niqe", other])), f"NIQE {other.upper()}".strip(), "rgb", border)
+    name, variant, _ = identity("_".join(filter(None, ["niqe", other])), "rgb", border)
+    label = f"NIQE {other.upper()}".strip()
     levels, described = LUMAS[luma]
 
     def score(batch: Batch) -> Tensor:
@@ -91,4 +92,5 @@ def build(*, luma: Luma = "ycbcr", border: int = 0) -> PerImage:
         "parameters of the authors' release, as BasicSR; JPEG instead of PNG, or another luma, moves it; mean over "
         "images"
     )
-    return PerImage(Convention(name, label, higher_is_better=False, settings=settings, needs_hr=False), score)
+    about = Convention(name, label, higher_is_better=False, settings=settings, needs_hr=False, variant=variant)
+    return PerImage(about, score)

@@ -14,7 +14,8 @@ import baselines
 from baselines import fsrgan
 from baselines._fsrnet import SECTIONS, FSRNet
 from sr3eval.errors import UserError
-from sr3eval.method import Method, Precomputed
+from sr3eval.method import Method
+from sr3eval.methods.precomputed import Precomputed
 
 FOLDER = Path(__file__).parent / "goldens"
 recipe = SimpleNamespace(**runpy.run_path(str(FOLDER / "fsrgan.py")))
@@ -237,7 +238,7 @@ def test_outputs_of_the_authors_scripts_are_found(tmp_path):
         Image.new("RGB", (128, 128), (int(name) % 256, 0, 0)).save(tmp_path / f"output_2_{name}.png")
     outputs = Precomputed(tmp_path, pattern="output_2_(?P<id>.+)")
     outputs.check(["celeba/000456"], dict.fromkeys(["celeba/000123", "celeba/000456"], (128, 128)))
-    assert outputs.lookup("celeba/000456")[0, 0, 0] == 456 % 256 / 255
+    assert outputs.lookup("celeba/000456", tmp_path)[0, 0, 0] == 456 % 256 / 255
 
 
 def test_refuses_options_that_are_none(make):
