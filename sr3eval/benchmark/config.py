@@ -20,7 +20,7 @@ DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DatasetConfig:
     """One set of images: a folder of HR images, one of LR images, or both.
 
     name: of the set, where a run has several; its images' ids begin with it. pattern, lr_pattern: regular expressions
@@ -133,7 +133,7 @@ class RunConfig:
     """
 
     task: Task
-    data: tuple[DataConfig, ...]
+    data: tuple[DatasetConfig, ...]
     method: tuple[MethodConfig, ...]
     metrics: tuple[tuple[str, dict[str, Any]], ...]
     seed: int = 0
@@ -220,7 +220,7 @@ class _Tables:
     """A run's TOML as it is written, before its [[method]]s and metrics are told from their options."""
 
     task: str | dict[str, Any]
-    data: DataConfig | tuple[DataConfig, ...]
+    data: DatasetConfig | tuple[DatasetConfig, ...]
     metrics: tuple[str | dict[str, Any], ...] = ()
     protocol: str | None = None
     method: tuple[dict[str, Any], ...] = ()
@@ -230,7 +230,7 @@ class _Tables:
     table: TableConfig = TableConfig()
 
 
-def _task(value: str | dict[str, Any], sets: tuple[DataConfig, ...]) -> Task:
+def _task(value: str | dict[str, Any], sets: tuple[DatasetConfig, ...]) -> Task:
     """The task of that name, or the one that a [task] table describes; its inputs are the data's, where it has them."""
     if isinstance(value, str):
         return tasks.get(value)

@@ -13,7 +13,7 @@ import torch
 from sr3eval import methods, metrics
 from sr3eval.benchmark import resume
 from sr3eval.benchmark.cache import Cache, identity
-from sr3eval.benchmark.config import DataConfig, MethodConfig, RunConfig
+from sr3eval.benchmark.config import DatasetConfig, MethodConfig, RunConfig
 from sr3eval.benchmark.labels import read_labels
 from sr3eval.benchmark.layout import HR, REFERENCE, RunFolder
 from sr3eval.config import check_call, defaults, resolve_path
@@ -175,7 +175,7 @@ class _Found:
     left_out: LeftOut
 
 
-def _find(config: RunConfig, data: DataConfig, folder: RunFolder) -> _Found:
+def _find(config: RunConfig, data: DatasetConfig, folder: RunFolder) -> _Found:
     """The images of one data set."""
     hr, lr = (resolve_path(path) if path is not None else None for path in (data.images, data.lr_images))
     pairs = find_pairs(hr, lr, data.pattern, data.lr_pattern)
@@ -202,7 +202,7 @@ def _find(config: RunConfig, data: DataConfig, folder: RunFolder) -> _Found:
 
 
 def _run_images(
-    data: DataConfig, ids: Sequence[str], pairs: Mapping[str, Pair], sizes: Mapping[str, Size]
+    data: DatasetConfig, ids: Sequence[str], pairs: Mapping[str, Pair], sizes: Mapping[str, Size]
 ) -> list[RunImage]:
     groups = {i: data.prefixed(parent_of(i) if data.group == "parent" else i) for i in ids}
     few = len(set(groups.values())) <= BLOCKS

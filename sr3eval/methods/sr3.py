@@ -4,7 +4,7 @@ from typing import Annotated
 
 from sr3eval.config import SPREAD
 from sr3eval.diffusion import checkpoint as checkpoints
-from sr3eval.diffusion.sampler import SamplerConfig
+from sr3eval.diffusion.solvers import SamplerConfig
 from sr3eval.diffusion.sr3 import SR3
 from sr3eval.tasks import Task
 

@@ -8,11 +8,11 @@
     git clone https://github.com/cydiachen/FSRNET_pytorch
     git clone https://github.com/adamian98/pulse
     pip install spandrel tensorflow-cpu opencv-python-headless
-    python benchmarks/baselines.py --official FOLDER_OF_THE_CLONES
+    python profiling/adapters.py --official FOLDER_OF_THE_CLONES
 
 Each is optional: a row says what is not here. Some minutes on one quiet core (OMP_NUM_THREADS=1). Networks have the
 released sizes and random weights, which the official code saves and both load. A call is a batch from pixels to pixels,
-ours by the public `upscale`, without rounding to 8 bit. For the columns, see benchmarks/metrics.py. Memory is that of a
+ours by the public `upscale`, without rounding to 8 bit. For the columns, see profiling/metrics.py. Memory is that of a
 process of its own, by Linux's /proc and without a GPU's: the peak of imports, loading and a call, and what the call
 adds to what is there. (A child's `ru_maxrss` would start at its parent's.)
 """
@@ -36,12 +36,10 @@ import torch
 from metrics import Contender, interleaved, table
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # `baselines` is the package, not this file
-
 import baselines
 from baselines._pixels import pillow_bicubic
 from sr3eval.device import default_device
-from sr3eval.diffusion.sampler import NoisePerImage
+from sr3eval.diffusion.solvers import NoisePerImage
 from sr3eval.images import from_signed, round_to_8bit, to_signed, to_uint8
 
 TARGET = 0.95  # how many times our time the official code must take

@@ -1,4 +1,6 @@
-"""How often intervals cover the truth and tests find what is not there, over simulated studies: python coverage.py.
+"""How often intervals cover the truth and tests find what is not there, over simulated studies.
+
+    python profiling/interval_coverage.py
 
 Each line is a design with the shares that were measured. --studies sets the number of studies (10,000 bring the
 standard error of 95 % to 0.2 points), --only chooses lines by their first word.
