@@ -35,7 +35,10 @@ def _mean_square(sr: Tensor, hr: Tensor) -> Tensor:
 
 
 def build(*, channel: Channel = "rgb", border: int = 0) -> PerImage:
-    """PSNR of RGB or of luma ("y"), with `border` pixels cut on each side. Both are conventions of papers."""
+    """PSNR of RGB or of luma, with `border` pixels cut on each side. All are conventions of papers.
+
+    channel: "rgb"; "y" as BasicSR and pyiqa have it; "y8", rounded to 8 bit, as MATLAB's scripts have it.
+    """
     name, variant, settings = identity("psnr", channel, border)
     return PerImage(
         Convention(

@@ -74,7 +74,10 @@ def _window(length: int) -> Tensor:
 
 
 def build(*, channel: Channel = "rgb", border: int = 0) -> PerImage:
-    """SSIM of RGB or of luma ("y"), with `border` pixels cut on each side."""
+    """SSIM of RGB or of luma, with `border` pixels cut on each side.
+
+    channel: "rgb"; "y" as BasicSR has it; "y8", rounded to 8 bit, as MATLAB's scripts and pyiqa have it: 0.001 less.
+    """
     name, variant, settings = identity("ssim", channel, border)
     settings = settings.replace(", mean", ", Gaussian 11x11 sigma 1.5, valid area, mean")
     return PerImage(
