@@ -18,10 +18,10 @@ from torch import Tensor
 
 from baselines._fingerprints import options_text
 from baselines._fsrnet import FSRNet, state_dict, unequal_alias
-from baselines._pixels import Quantize, half_up, on_official_grid, pillow_bicubic, truncate_to_8bit
+from baselines._pixels import Quantize, half_up, on_official_grid, truncate_to_8bit
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
-from sr3eval.images import from_signed, to_signed, to_uint8
+from sr3eval.images import from_signed, pillow_bicubic, to_signed, to_uint8
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 from sr3eval.weights import Format, PickledCodeError, Release, StateDict, load_state, looks_like, read
 

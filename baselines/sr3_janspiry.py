@@ -12,13 +12,13 @@ from torch import Tensor
 
 from baselines._fingerprints import options_text
 from baselines._janspiry_unet import UNet, structure
-from baselines._pixels import Quantize, on_official_grid, pillow_bicubic
+from baselines._pixels import Quantize, on_official_grid
 from sr3eval.device import default_device
 from sr3eval.diffusion.padding import pad
-from sr3eval.diffusion.sampler import NoisePerImage, refine
 from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.diffusion.solvers import NoisePerImage, refine
 from sr3eval.errors import UserError
-from sr3eval.images import from_signed, round_to_8bit, to_signed
+from sr3eval.images import from_signed, pillow_bicubic, round_to_8bit, to_signed
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 from sr3eval.weights import Release, StateDict, load_state, read
 

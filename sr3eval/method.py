@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 import sr3eval
+from sr3eval.arrays import OVERSHOOT
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
 
-OVERSHOOT = 1e-3  # how far beyond [0, 1] an output may lie before its range is taken to be another one
 Size = tuple[int, int]  # (height, width) in pixels
 Progress = Callable[[float], None]  # is told the share of a batch's work that is done, in (0, 1]
 

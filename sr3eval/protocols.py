@@ -67,11 +67,11 @@ _QUALITY = [
         metrics=[("psnr", {}), ("ssim", {})],
         options=_fidelity("rgb", SCALE),
     ),
-    # evaluate.py of AdcSR, and the tables of StableSR, SeeSR, OSEDiff ...: pyiqa's psnr and ssim with color_space "ycbcr",
-    # the others by their names alone. pyiqa rounds SSIM's Y to 8 bit and not PSNR's, and its NIQE is of YIQ's.
+    # evaluate.py of AdcSR, and the tables of StableSR, SeeSR, OSEDiff ...: pyiqa's psnr and ssim with test_y_channel
+    # and color_space "ycbcr", the others by name alone. It rounds SSIM's Y to 8 bit, not PSNR's; its NIQE is of YIQ's.
     Protocol(
         "realsr-2024",
-        "real-world super-resolution by diffusion since 2024, as pyiqa computes it: PSNR and SSIM of Y without a border "
+        "real-world super-resolution by diffusion since 2024, by pyiqa's calls: PSNR and SSIM of Y without a border "
         "cut, LPIPS, DISTS, FID (clean-fid's resize), NIQE, MANIQA (PIPAL), MUSIQ, CLIP-IQA",
         metrics=[
             *(("psnr", {}), ("ssim", {}), ("lpips", {}), ("dists", {}), ("fid", {}), ("niqe", {})),

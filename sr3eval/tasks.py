@@ -54,6 +54,8 @@ class Task:
             raise UserError(f'task.framing: "{self.framing}" is neither "whole" nor "square SIDE"')
         if self.scale < 1:
             raise UserError(f"task.scale: {self.scale} is below 1")
+        if self.side and self.smallest < self.side:
+            raise UserError(f"task.framing: no square of {self.side} pixels fits into one of {self.smallest}")
         if self.side and self.side % self.scale:
             raise UserError(f"task.framing: {self.side} pixels are not a multiple of the scale {self.scale}")
         if self.lr == "files" and self.side:

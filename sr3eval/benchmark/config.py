@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
 from sr3eval import degradation, protocols, tasks
-from sr3eval.benchmark.layout import REFERENCE
+from sr3eval.benchmark.layout import PRECOMPUTED, REFERENCE
 from sr3eval.config import from_dict, resolve_path, to_dict
 from sr3eval.errors import UserError
 from sr3eval.pairs import Crop
@@ -80,8 +80,13 @@ class MethodConfig:
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
             raise UserError(f'method "{self.name}": seeds = {list(self.seeds)} names one twice')
-        if self.seeds and self.kind in (REFERENCE, "precomputed"):
+        if self.seeds and self.is_copied:
             raise UserError(f'method "{self.name}": {self.kind} takes no seeds; it draws nothing')
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether its pictures exist already, wherever they are from."""
+        return self.kind in (REFERENCE, PRECOMPUTED)
 
     @property
     def slugs(self) -> list[str]:

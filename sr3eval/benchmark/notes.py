@@ -162,7 +162,7 @@ def _settings(results: pd.DataFrame) -> list[str]:
 def _methods(results: pd.DataFrame) -> list[str]:
     """A line for each method that has anything to say: settings, what it says of its images, a warning."""
     lines = []
-    for row in results.drop_duplicates("method").itertuples():
+    for row in results.drop_duplicates(["method", "method_settings"]).itertuples():
         remarks = [row.method_settings] if row.method_settings not in (row.method, "") else []
         remarks += [f"says of its images: {row.method_notes}"] if row.method_notes else []
         remarks += [row.method_warning] if row.method_warning else []

@@ -224,17 +224,20 @@ def _run_images(
 def check_scorable(config: RunConfig, images: Sequence[RunImage]) -> None:
     """Raise UserError for a metric that cannot score the run: by its own word, and tried on a grey image.
 
-    That is of the smallest size, so that a metric whose window does not fit says so before any work.
+    That is of the shortest side, and of the fewest pixels, so that a metric whose window or blocks do not fit says so
+    before any work.
     """
     labelled = all(image.label is not None for image in images)
+    loaded = load_metrics(config)
     for dataset in dict.fromkeys(image.dataset for image in images):
         sizes = [image.size for image in images if image.dataset == dataset]
-        for metric in load_metrics(config):
+        for metric in loaded:
             metric.check(len(sizes), labelled, config.has_hr, set(sizes))
-    smallest = min((image.size for image in images), key=lambda size: (min(size), size))
-    hr, lr = (torch.full((1, 3, *(side // by for side in smallest)), 0.5) for by in (1, config.task.scale))
-    for metric in load_metrics(config):
-        metric.update(Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None))
+    for size in {min((image.size for image in images), key=key) for key in (min, math.prod)}:
+        hr, lr = (torch.full((1, 3, *(side // by for side in size)), 0.5) for by in (1, config.task.scale))
+        probe = Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None)
+        for metric in loaded:
+            metric.fresh().update(probe)
 
 
 def _builder(config: MethodConfig) -> Builder:

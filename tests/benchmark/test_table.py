@@ -30,7 +30,8 @@ def summarise(metric="psnr", **methods):
         for i, value in enumerate(v)
     ]
     per_image = pd.DataFrame(rows, columns=["task", "method", "image_id", "metric", "value", "group"])
-    described = pd.DataFrame({"task": "photos_16_64", "method": list(methods), "images": "", "method_notes": ""})
+    described = pd.DataFrame({"task": "photos_16_64", "method": list(methods), "images": "", "made_by": ""})
+    described = described.assign(method_notes="")
     described = described.assign(method_settings="", method_warning="", n_too_small=0, n_unreadable=0)
     sets = pd.DataFrame(columns=["task", "method", "metric", "left_out", "value", "n"])
     seeds = pd.DataFrame(columns=["task", "method", "metric", "seed", "value"])

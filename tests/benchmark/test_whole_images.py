@@ -16,7 +16,9 @@ from sr3eval.benchmark.make import make, prepare
 from sr3eval.benchmark.progress import silent
 from sr3eval.errors import UserError
 from sr3eval.images import load, save, to_uint8
+from sr3eval.methods._resized import Resized
 from sr3eval.methods.bicubic import Bicubic
+from sr3eval.tasks import Task
 
 SIZES = {"Set5": {"baby": (62, 51), "bird": (48, 48)}, "Set14": {"zebra": (45, 70), "bird": (64, 61)}}
 
@@ -236,6 +238,26 @@ def test_what_no_metric_can_score_is_said_before_work(world):
     assert not (world / "run").exists()
     with pytest.raises(UserError, match="images of 3 sizes"):
         written(world, protocol=None, metrics=["fd_efficientnet_lite0"], data={"images": str(world / "Set5")})
+
+
+def test_nor_what_has_long_sides_and_few_pixels(world):
+    """NIQE needs two blocks of 96 pixels: the image of the shortest side has them, a square one has not."""
+    save(world / "wide" / "long.png", photograph(96, 400))
+    save(world / "wide" / "square.png", photograph(152, 152))
+    with pytest.raises(UserError, match="niqe: a 152x152 image has fewer than two blocks"):
+        written(world, protocol=None, metrics=["niqe"], data={"images": str(world / "wide")})
+    assert not (world / "run").exists()
+
+
+def test_a_method_on_a_path_is_checked_and_made_for_its_scale(world, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "json.py").write_text("")  # Python's own is found in its place
+    (tmp_path / "mine" / "mine.py").write_text("import json\n" + NOISY)
+    mine = {"name": "mine", "python": f"{tmp_path / 'mine' / 'mine.py'}:build", "path": ["method", "bicubic"]}
+    with pytest.raises(UserError, match='"import json" finds'):
+        written(world, mine)
+    onward = [Resized(Bicubic(4), ["method", "bicubic"], Task(f"x{scale}", scale)).fingerprint for scale in (2, 3)]
+    assert onward[0] != onward[1]  # of one input, outputs of two sizes
 
 
 def test_grey_images_of_8_and_16_bit_are_rgb(world):
