@@ -211,7 +211,7 @@ def weights(files: tuple[str, ...], extract: Path | None) -> None:
         click.echo(table(releases(), folders()))
 
 
-def releases() -> "list[Release]":
+def releases() -> "list":
     """Every known file of weights: of the baselines, and of the metrics' networks."""
     from baselines._releases import RELEASES, Release
     from sr3eval.features.networks import INCEPTION, RESNET50

@@ -15,8 +15,8 @@ from baselines._checkpoints import Foreign, load_state, options_text
 from baselines._pixels import Quantize, half_up, on_official_grid
 from baselines._tensorflow_table import read_table
 from sr3eval.device import default_device
-from sr3eval.tiles import Tiles
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
+from sr3eval.tiles import Tiles
 
 SCALE = 4
 RGB_MEANS = (0.47614917, 0.45001204, 0.40904046)

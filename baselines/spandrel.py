@@ -17,10 +17,10 @@ from baselines._checkpoints import Foreign, options_text, read, read_bytes, with
 from baselines._one_pass import precision
 from baselines._pixels import Quantize, on_official_grid
 from sr3eval.device import default_device
-from sr3eval.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.images import round_to_8bit
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
+from sr3eval.tiles import Tiles
 
 DRAW_NOISE = frozenset({"AuraSR"})  # from torch's global generator
 

@@ -17,6 +17,13 @@ from sr3eval.errors import UserError
 
 T = TypeVar("T")
 
+# The extra that installs an optional package which sr3eval or baselines import.
+EXTRAS = {
+    **dict.fromkeys(("jinja2", "lpips", "safetensors", "timm", "torch", "torch_fidelity", "torchvision"), "eval"),
+    "matplotlib": "analysis",
+    "spandrel": "baselines",
+}
+
 
 class Group(click.Group):
     """A click group whose commands end an expected error with one line and exit code 1; bugs keep their traceback."""
@@ -26,6 +33,13 @@ class Group(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             raise click.ClickException(str(error)) from None
+        except ModuleNotFoundError as error:
+            package = (error.name or "").partition(".")[0]
+            if package not in EXTRAS:
+                raise
+            raise click.ClickException(
+                f"{package} is not installed: pip install 'sr3eval[{EXTRAS[package]}]'"
+            ) from None
         except KeyboardInterrupt:
             click.echo("Stopped. The same command resumes from here.", err=True)
             ctx.exit(130)

@@ -188,7 +188,7 @@ def _imports(path: Path, root: Path) -> list[tuple[str, Path]]:
 def _imported(path: Path, _changed: int) -> list[tuple[str, int]]:
     """(dotted name, level of a relative import); `from a import b` gives a.b, since b may be a module."""
     found: dict[tuple[str, int], None] = {}
-    for node in ast.walk(_tree(path)):
+    for node in _executed(_tree(path)):
         if isinstance(node, ast.Import):
             found |= dict.fromkeys((alias.name, 0) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -213,6 +213,14 @@ def _tree(path: Path) -> ast.Module:
         return ast.parse(path.read_bytes()) if path.suffix == ".py" else ast.Module([], [])
     except (SyntaxError, ValueError):
         return ast.Module([], [])
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and all below it, but for what stands under `if TYPE_CHECKING:`."""
+    yield node
+    checked_only = isinstance(node, ast.If) and _called(node.test) == "TYPE_CHECKING"
+    for child in node.orelse if checked_only else ast.iter_child_nodes(node):  # type: ignore[attr-defined]
+        yield from _executed(child)
 
 
 def _called(function: ast.expr) -> str:

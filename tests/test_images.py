@@ -272,3 +272,12 @@ def test_bad_files_are_named(tmp_path):
             images.load(tmp_path / f"{name}.png")
     with pytest.raises(UserError, match=r"cmyk\.jpg: colour mode CMYK"):
         images.load(tmp_path / "cmyk.jpg")
+
+
+def test_a_picture_that_no_memory_holds_is_refused_by_its_header(tmp_path):
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "huge.png").write_bytes(png)
+    with pytest.raises(UserError, match=r"huge\.png: has more than 179 million pixels; cut it into parts"):
+        images.header_size(tmp_path / "huge.png")

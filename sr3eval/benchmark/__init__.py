@@ -1,6 +1,8 @@
 """From one TOML to scored images, tables and a report: `run(config, out)` does what `benchmark.py run` does."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,16 +14,27 @@ from sr3eval.benchmark.progress import Tell, silent
 from sr3eval.benchmark.score import score
 from sr3eval.benchmark.scores import read_run
 from sr3eval.benchmark.summary import summarise
+from sr3eval.config import read_toml
 
 
-def run(config: RunConfig, out: Path, cache: Path | None = None, tell: Tell = silent) -> pd.DataFrame:
+def run(
+    config: RunConfig | Mapping[str, Any] | str | Path,
+    out: str | Path,
+    cache: str | Path | None = None,
+    tell: Tell = silent,
+) -> pd.DataFrame:
     """Make and score the images that `config` describes, in the folder `out`; resumes what was begun there.
 
-    cache: folder of outputs shared by runs, by default OUT/../.cache. tell: see `progress.Tell`. Writes everything that
-    belongs to a run, and returns results.csv as a table. Raises UserError for what the user can mend, before any work
-    where that can be told.
+    config: a RunConfig, a dict of what its TOML would hold, or the path of a TOML. cache: folder of outputs shared by
+    runs, by default OUT/../.cache. tell: see `progress.Tell`. Writes everything that belongs to a run, and returns
+    results.csv as a table. Raises UserError for what the user can mend, before any work where that can be told.
     """
-    return finish(plan(config, out, cache or out.parent / ".cache"), tell)
+    if isinstance(config, str | Path):
+        config = read_toml(Path(config))
+    if isinstance(config, Mapping):
+        config = RunConfig.parse(config)
+    out = Path(out)
+    return finish(plan(config, out, Path(cache or out.parent / ".cache")), tell)
 
 
 def finish(planned: Plan, tell: Tell = silent) -> pd.DataFrame:

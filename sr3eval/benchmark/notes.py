@@ -125,7 +125,7 @@ def notes(results: pd.DataFrame) -> list[str]:
 def _identical(results: pd.DataFrame) -> list[str]:
     lines = []
     marked = results[[has_identical(row) for row in results.itertuples()]]
-    for (metric, label), part in marked.groupby(["metric", "label"], sort=False):
+    for (_, label), part in marked.groupby(["metric", "label"], sort=False):
         counts = ", ".join(f"{row.n_infinite} of {_on(row.method, row.dataset)}" for row in part.itertuples())
         least = f"{part['ceiling'].iloc[0]:.2f} dB, an error of half a grey level"
         lines.append(f"‡: images equal to HR count as {least}, in {label}: {counts}.")

@@ -1,6 +1,7 @@
 """A run, checked as far as it can be before work begins."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write, digest_of
 from sr3eval.method import Method, Size, fingerprint
 from sr3eval.methods._resized import Resized
+from sr3eval.methods._self_ensemble import self_ensemble
 from sr3eval.metrics import BLOCKS, Batch, Metric, block_of
 from sr3eval.pairs import Pair, find_pairs
 from sr3eval.tasks import Task
@@ -54,8 +56,8 @@ class LeftOut:
 class Plan:
     """A run whose config, images, methods and metrics fit together, and whose folder is its own.
 
-    methods: by name. identities: of all that each method's outputs depend on. sums: sha256 of the images by data set. remarks: what the
-    user must hear before the run begins, a line each.
+    left_out: images that no method gets. sums: sha256 of the images by data set. methods: by name. identities: of all
+    that their outputs depend on. remarks: what the user must hear before the run begins, a line each.
     """
 
     config: RunConfig
@@ -116,10 +118,20 @@ def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
     kept = Cache(cache)
     sums = {data.name or "": sha256_of(part.images) for data, part in zip(config.data, found, strict=True)}
     remarks = _claim(config, folder, _all_sums(sums), built, identities)
+    remarks += _sizes(images, config.task)
     if left_out.unreadable:
         count, why = number(len(left_out.unreadable), "image"), next(iter(left_out.unreadable.values()))
         remarks.append(f"{count} left out as unreadable, first {why}")
     return Plan(config, folder, kept, images, left_out, sums, built, identities, tuple(remarks))
+
+
+def _sizes(images: Sequence[RunImage], task: Task) -> list[str]:
+    """What a run of mixed sizes means for memory."""
+    sizes = {image.size for image in images}
+    if len(sizes) == 1:
+        return []
+    height, width = (side // task.scale for side in max(sizes, key=math.prod))
+    return [f"outputs of {len(sizes)} sizes; the largest input, {width}x{height} pixels, is made first"]
 
 
 def sha256_of(images: Sequence[RunImage]) -> str:
@@ -165,8 +177,8 @@ class _Found:
 
 def _find(config: RunConfig, data: DatasetConfig, folder: RunFolder) -> _Found:
     """The images of one data set."""
-    places = [resolve_path(path) if path is not None else None for path in (data.images, data.lr_images)]
-    pairs = find_pairs(*places, data.pattern, data.lr_pattern)
+    hr, lr = (resolve_path(path) if path is not None else None for path in (data.images, data.lr_images))
+    pairs = find_pairs(hr, lr, data.pattern, data.lr_pattern)
     skipped: dict[str, str] = {}
     if config.on_error == "skip":
         skipped = unreadable(pairs, lambda image_id: pairs[image_id].size(config.task, data.crop))
@@ -242,7 +254,8 @@ def build(config: MethodConfig, task: Task) -> Method:
     builder = _builder(config)
     of_run = methods.of_run(builder, task, with_path=bool(config.path))
     _refuse_the_runs(config, builder, of_run, task)
-    method: Method = builder(**check_call(builder, config.options, f'method "{config.name}"', of_run))
+    options = check_call(builder, config.options, f'method "{config.name}"', of_run)
+    method: Method = self_ensemble(builder, **options) if config.ensemble else builder(**options)
     if config.path:
         if method.copied:
             raise UserError(f'method "{config.name}": {config.kind} takes no path')

@@ -2,8 +2,8 @@
 
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.regression import Regression
-from sr3eval.tiles import Tiles
 from sr3eval.tasks import Task
+from sr3eval.tiles import Tiles
 
 
 def build(*, checkpoint: str, task: Task | None = None, tile: int | None = None, overlap: int = 32) -> Regression:

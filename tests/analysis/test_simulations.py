@@ -1,4 +1,4 @@
-"""What intervals and tests promise is kept in seeded studies; benchmarks/coverage.py measures the same with more.
+"""What intervals and tests promise is kept in seeded studies; profiling/interval_coverage.py has longer ones.
 
 Bounds are those of the promise and 2.5 standard errors of this many studies.
 """
@@ -6,12 +6,12 @@ Bounds are those of the promise and 2.5 standard errors of this many studies.
 import numpy as np
 import pandas as pd
 import pytest
+from interval_coverage import QUIET, images_covered, many, misses, promised, rate_studies, side_studies, unrelated
 from scipy import stats
 
 from analysis.fool_rate import fool_rates
 from analysis.power import spread_of
 from analysis.simulation import simulate
-from benchmarks.coverage import QUIET, images_covered, many, misses, promised, rate_studies, side_studies, unrelated
 
 CROPS = {"subjects": 50, "images": 64, "trials": 32}
 

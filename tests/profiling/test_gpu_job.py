@@ -13,7 +13,7 @@ import torch
 from sr3eval.diffusion import checkpoint
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = str(ROOT / "benchmarks" / "gpu_job.py")
+SCRIPT = str(ROOT / "profiling" / "gpu_job.py")
 BROUGHT = {
     "summary.json",
     "summary.md",
@@ -103,8 +103,6 @@ def test_no_gpu_is_one_line(tmp_path):
 @pytest.fixture
 def adopting(monkeypatch, tmp_path):
     """`adopt`, with the embedded files in a folder that may be changed."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.syspath_prepend(str(ROOT))  # before benchmarks/baselines.py
     monkeypatch.chdir(ROOT)
     from gpu_stages import adopt
 

@@ -2,7 +2,7 @@
 
     pip install piq torchmetrics pytorch-fid opencv-python-headless
     pip install basicsr --no-deps --no-build-isolation
-    python benchmarks/metrics.py --rounds 5
+    python profiling/metrics.py --rounds 5
 
 Other libraries are optional: a row names those that are missing. Some minutes on two quiet cores. The contenders of a
 table take turns in every round, each on as many threads as it likes. Columns: median and least wall time and median
@@ -33,15 +33,19 @@ import skimage.data
 import skimage.metrics
 import torch
 import torchvision
-from sr3eval.benchmark.methods import BUILTIN
-from sr3eval.benchmark.runner import Run, ahead, chunks
 from torch import Tensor
 
-from sr3eval import tasks
+from sr3eval import benchmark, tasks
 from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.layout import HR, LR
+from sr3eval.benchmark.make import chunks, make
+from sr3eval.benchmark.plan import Plan, RunImage
+from sr3eval.benchmark.progress import silent
+from sr3eval.benchmark.score import prefetched, score
 from sr3eval.features.moments import Moments
 from sr3eval.features.networks import inception
 from sr3eval.images import bicubic_up, from_uint8, save, to_uint8
+from sr3eval.images import load as load_image
 from sr3eval.metrics import Batch, fid, load
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "retina", "stereo_motorcycle")
@@ -213,19 +217,34 @@ def folder_to_folder(rounds: int) -> None:
             save(root / "photographs" / f"{index:03d}.png", crop)
         config = {"task": TASK.name, "metrics": ["psnr", "ssim"], "method": [{"kind": "bicubic"}]}
         settings = RunConfig.parse({**config, "batch_size": BATCH, "data": {"images": str(root / "photographs")}})
-        run = Run(settings, root / "run", root / "cache", BUILTIN)
-        exhaust(run.images())
-        parts, decode = list(chunks(run.ids, BATCH)), functools.partial(run._batch, "bicubic")
+        run = benchmark.plan(settings, root / "run", root / "cache")
+        make(run, silent)
+        parts, decode = list(chunks(run.images, BATCH)), functools.partial(decoded, run)
         batches = [decode(part) for part in parts]
         contenders = [
-            Contender("sr3eval: scores of a run", len(run.ids), lambda: exhaust(run.scores())),
-            Contender("decoding alone", len(run.ids), lambda: exhaust(ahead(decode, parts))),
-            Contender("computing alone", len(run.ids), lambda: scored(batches)),
+            Contender("sr3eval: scores of a run", len(run.images), lambda: scored_anew(run)),
+            Contender("decoding alone", len(run.images), lambda: exhaust(prefetched(decode, parts))),
+            Contender("computing alone", len(run.images), lambda: scored(batches)),
         ]
         interleaved(contenders, rounds)
     max(contenders[1:], key=lambda part: part.times()[0]).target = 0.85
     title = "Folder to folder, an image: three 256x256 (or 64x64) PNG read, PSNR + SSIM"
     table(title, contenders, lambda *_: "", by_cpu=False)
+
+
+def decoded(run: Plan, images: Sequence[RunImage]) -> Batch:
+    """What a run reads to score images."""
+    sr, hr, lr = (
+        torch.stack([load_image(run.folder.image(folder, image.image_id)) for image in images])
+        for folder in ("bicubic", HR, LR)
+    )
+    return Batch([image.image_id for image in images], sr, hr, lr)
+
+
+def scored_anew(run: Plan) -> None:
+    """Score a run as if it had not been."""
+    run.folder.scored.unlink(missing_ok=True)
+    score(run, silent)
 
 
 def features(n: int, decay: float, seed: int) -> Moments:

@@ -105,7 +105,7 @@ def with_configs(folder: Path, out: Path) -> Path:
 def scored(folder: Path, limit: int) -> Pair:
     """Score the two checkpoints of a folder on the embedded crops."""
     out = folder.with_name(f"{folder.name}_run")
-    finish(run_config(folder, {"sr3": quickstart_sampler()}, limit, batch_size=16), out)
+    finish(run_config(folder, {"sr3": quickstart_sampler()}, limit, batch_size=min(limit, 16)), out)
     return Pair(folder, rows(out))
 
 

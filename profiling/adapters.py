@@ -8,11 +8,11 @@
     git clone https://github.com/cydiachen/FSRNET_pytorch
     git clone https://github.com/adamian98/pulse
     pip install spandrel tensorflow-cpu opencv-python-headless
-    python benchmarks/baselines.py --official FOLDER_OF_THE_CLONES
+    python profiling/adapters.py --official FOLDER_OF_THE_CLONES
 
 Each is optional: a row says what is not here. Some minutes on one quiet core (OMP_NUM_THREADS=1). Networks have the
 released sizes and random weights, which the official code saves and both load. A call is a batch from pixels to pixels,
-ours by the public `upscale`, without rounding to 8 bit. For the columns, see benchmarks/metrics.py. Memory is that of a
+ours by the public `upscale`, without rounding to 8 bit. For the columns, see profiling/metrics.py. Memory is that of a
 process of its own, by Linux's /proc and without a GPU's: the peak of imports, loading and a call, and what the call
 adds to what is there. (A child's `ru_maxrss` would start at its parent's.)
 """
@@ -35,8 +35,6 @@ import click
 import torch
 from metrics import Contender, interleaved, table
 from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # `baselines` is the package, not this file
 
 import baselines
 from baselines._pixels import pillow_bicubic

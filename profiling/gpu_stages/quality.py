@@ -7,12 +7,11 @@ from typing import Any
 import embedded_quality
 import torch
 from gpu_stages.job import Found, Place, rounded
-from sr3eval.benchmark.runner import Run
 
-from benchmark import kinds
-from sr3eval.benchmark import summary, table
+from sr3eval import benchmark
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.scores import read_run
+from sr3eval.benchmark.layout import HR, LR
+from sr3eval.benchmark.plan import Plan
 from sr3eval.files import atomic_write
 from sr3eval.images import encode_png, load
 
@@ -38,18 +37,15 @@ def run(place: Place) -> Found:
             {"method": name, **{key: rounded(value) for key, value in row.items()}}
             for name, row in embedded_quality.rows(out).items()
         ]
-        atomic_write(place.out / "sheet.png", encode_png(sheet(finished, out)))
-    return {"images": len(finished.ids), "rows": rows}
+        atomic_write(place.out / "sheet.png", encode_png(sheet(finished)))
+    return {"images": len(finished.images), "rows": rows}
 
 
-def finish(config: RunConfig, out: Path) -> Run:
-    """Make, score and summarise a run without a word."""
-    run = Run(config, out, out.parent / ".cache", kinds())
-    for stage in (run.images(), run.scores()):
-        for _ in stage:
-            pass
-    table.write(summary.summarise(read_run(out), run.conventions()), out)
-    return run
+def finish(config: RunConfig, out: Path) -> Plan:
+    """A whole run, without a word."""
+    planned = benchmark.plan(config, out, out.parent / ".cache")
+    benchmark.finish(planned)
+    return planned
 
 
 def run_config(folder: Path, samplers: dict[str, dict[str, Any]], limit: int, batch_size: int) -> RunConfig:
@@ -70,12 +66,12 @@ def run_config(folder: Path, samplers: dict[str, dict[str, Any]], limit: int, ba
     )
 
 
-def sheet(run: Run, out: Path) -> torch.Tensor:
+def sheet(run: Plan) -> torch.Tensor:
     """Rows of LR enlarged by repetition, every method, HR: [3, rows * 64, columns * 64]."""
     rows = []
-    for image_id in run.ids[:: max(1, len(run.ids) // SHEET_ROWS)][:SHEET_ROWS]:
-        lr, hr = (load(run.folder.image(kind, image_id)) for kind in ("_lr", "_hr"))
+    for image in run.images[:: max(1, len(run.images) // SHEET_ROWS)][:SHEET_ROWS]:
+        lr, hr = (load(run.folder.image(kind, image.image_id)) for kind in (LR, HR))
         nearest = torch.nn.functional.interpolate(lr[None], hr.shape[-2:], mode="nearest")[0]
-        made = [load(run.folder.image(method.slug, image_id)) for method in run.config.method]
+        made = [load(run.folder.image(method.slug, image.image_id)) for method in run.config.method]
         rows.append(torch.cat([nearest, *made, hr], dim=-1))
     return torch.cat(rows, dim=-2)

@@ -1,4 +1,4 @@
-"""Draw loss and validation of training runs: python benchmarks/training_curve.py OUT.png METRICS.jsonl [...]"""
+"""Draw loss and validation of training runs: python profiling/training_curve.py OUT.png METRICS.jsonl [...]"""
 
 import json
 from collections.abc import Sequence

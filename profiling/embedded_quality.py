@@ -1,7 +1,7 @@
 """Does the embedded SR3 look like photographs? Colour, detail and noise of a run's pictures beside their HR twins.
 
     python benchmark.py run configs/quickstart.toml --set data.limit=256 --out runs/embedded  # 5 minutes on 2 cores
-    python benchmarks/embedded_quality.py runs/embedded
+    python profiling/embedded_quality.py runs/embedded
 
 Prints for every method: PSNR, consistency and the Fréchet distance (FD) from results.csv; the median over images of the
 error of the mean colour, in levels of 255; the energy above the Nyquist frequency of the LR image, over HR's; and the

@@ -1,6 +1,6 @@
 """How many images a second does the embedded recipe train on a CPU, and what does each measure bring?
 
-    python benchmarks/training_speed.py --rounds 5     # ten minutes on two quiet cores, most of them compilation
+    python profiling/training_speed.py --rounds 5     # ten minutes on two quiet cores, most of them compilation
 
 The ways take turns in every round: crops by the loader or from memory, float32 or bfloat16 (where the CPU has it, else
 PyTorch emulates it, slowly), eager or compiled. Columns: median and best images a second, and times the first way's.

@@ -1,7 +1,7 @@
 """How exactly does a real browser show the study's pictures for as long as it should?
 
     apt-get install chromium
-    python benchmarks/study_timing.py [--trials 100] [--exposure 3000]
+    python profiling/study_timing.py [--trials 100] [--exposure 3000]
 
 One subject in headless Chromium goes through a study of Task-1 on the real server (Flask's own, a new SQLite file) and
 answers by key; what is reported is what the browser sent and the server stored. An exposure lasts from the time stamp

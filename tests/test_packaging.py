@@ -1,0 +1,123 @@
+"""What `pip install sr3eval[study]` brings: the study, its analysis, and no torch."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from sr3eval.console import EXTRAS
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PACKAGES = ("sr3eval", "baselines", "study_app", "analysis")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "benchmark.py")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The project's wheel, built of a copy lest the build leave something here."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in SOURCES:
+        shutil.copy(ROOT / name, source)
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", out]
+    subprocess.run([*pip, source], check=True, capture_output=True, text=True)
+    return next(out.glob("*.whl"))
+
+
+def required(requirements, extras=("",)):
+    """The names of what some requirements bring, directly or not."""
+    found = set()
+    waiting = [(Requirement(text), extras) for text in requirements]
+    while waiting:
+        requirement, chosen = waiting.pop()
+        wanted = not requirement.marker or any(requirement.marker.evaluate({"extra": extra}) for extra in chosen)
+        if not wanted or (requirement.name, *requirement.extras) in found:
+            continue
+        found.add((requirement.name, *requirement.extras))
+        texts = distribution(requirement.name).requires or []
+        waiting += [(Requirement(text), ("", *requirement.extras)) for text in texts]
+    return {name for name, *_ in found}
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """What runs Python where there is the wheel, what its extra `study` requires, and nothing else.
+
+    The required packages are linked from this environment, which takes a second and no network.
+    """
+    home = tmp_path_factory.mktemp("environment")
+    venv.create(home, symlinks=True)
+    site = next(home.glob("lib/python*/site-packages"))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+        metadata = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        texts = re.findall(r"^Requires-Dist: (.*)$", archive.read(metadata).decode(), re.MULTILINE)
+    for name in required(texts, ("", "study")):
+        package = distribution(name)
+        for entry in {file.parts[0] for file in package.files if file.parts[0] not in ("..", "__pycache__")}:
+            if not (site / entry).exists():
+                (site / entry).symlink_to(package.locate_file(entry))
+
+    def run(*arguments):
+        environment = {"PATH": os.environ["PATH"], "STUDY_SECRET_KEY": "x", "STUDY_DATABASE_URL": "sqlite:///study.db"}
+        command = [home / "bin" / "python", *arguments]
+        return subprocess.run(command, cwd=home, capture_output=True, text=True, env=environment)
+
+    return run
+
+
+def test_the_wheel_holds_every_file_of_the_packages(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+    files = {path.relative_to(ROOT).as_posix() for name in PACKAGES for path in (ROOT / name).rglob("*.*")}
+    assert {name for name in files if "__pycache__" not in name and (ROOT / name).is_file()} <= held
+    assert "benchmark.py" in held and not any(name.startswith(("tests/", "profiling/")) for name in held)
+
+
+def test_the_study_runs_without_torch(installed):
+    assert installed("-c", "import torch").stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'torch'"
+    listed = installed("-m", "flask", "--app", "study_app", "study", "--help")
+    assert listed.returncode == 0 and "freeze" in listed.stdout, listed.stderr
+    made = installed("-c", "import sr3eval, analysis, study_app; print(study_app.create_app().name)")
+    assert made.stdout == "study_app\n", made.stderr
+
+
+@pytest.mark.parametrize("command", [("benchmark", "run", "--out=x"), ("benchmark", "list"), ("sr3eval.cli", "train")])
+def test_what_needs_torch_says_what_to_install(installed, command):
+    module, verb, *options = command
+    argument = "metrics" if verb == "list" else "config.toml"
+    done = installed("-m", module, verb, argument, *options)
+    assert done.returncode == 1
+    assert re.fullmatch(r"Error: (torch|safetensors) is not installed: pip install 'sr3eval\[eval\]'\n", done.stderr)
+
+
+def test_optional_imports_are_known_by_the_extra_that_installs_them():
+    def top(path):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield node.module.partition(".")[0]
+
+    def names(requirements):
+        imported_as = {"pillow": "PIL"}
+        plain = (Requirement(text).name.lower().replace("-", "_") for text in requirements)
+        return {imported_as.get(name, name) for name in plain}
+
+    ours = [path for name in ("sr3eval", "baselines") for path in (ROOT / name).rglob("*.py") if path.stem != "build"]
+    imports = {name for path in ours for name in top(path)} - sys.stdlib_module_names - set(PACKAGES)
+    assert imports - names(PROJECT["dependencies"]) - {"pydantic_core"} == set(EXTRAS)
+    for package, extra in EXTRAS.items():
+        assert package in names(PROJECT["optional-dependencies"][extra])
