@@ -1,6 +1,5 @@
 """Score super-resolution methods: `python benchmark.py run CONFIG --out RUN`. The one file that joins the packages."""
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +11,7 @@ from sr3eval import console
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from baselines._releases import Release
-    from sr3eval.benchmark.statistics import NetworkName
-    from sr3eval.features.networks import Resize
+FOLDER = click.Path(path_type=Path)
 
 
 @click.group(cls=console.Group)
@@ -23,13 +20,9 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("config", type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; a started one is resumed."
-)
-@click.option(
-    "--cache", type=click.Path(path_type=Path), help="Folder of outputs shared by runs; OUT/../.cache by default."
-)
+@click.argument("config", type=FOLDER)
+@click.option("--out", required=True, type=FOLDER, help="Folder of the run; a started one is resumed.")
+@click.option("--cache", type=FOLDER, help="Folder of outputs shared by runs; OUT/../.cache by default.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
 def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...]) -> None:
     """Make and score the images that CONFIG describes; the same command resumes after an interruption.
@@ -37,50 +30,59 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
     Metrics and methods may be added to the config of a run: only what is missing is computed.
     """
     from sr3eval import benchmark
-    from sr3eval.benchmark.config import RunConfig
     from sr3eval.benchmark.table import markdown
     from sr3eval.config import read_toml
 
-    planned = benchmark.plan(RunConfig.parse(read_toml(config, overrides)), out, cache or out.parent / ".cache")
+    settings = benchmark.RunConfig.parse(read_toml(config, overrides))
+    planned = benchmark.plan(settings, out, cache or out.parent / ".cache")
     for remark in planned.remarks:
         click.echo(remark, err=True)
     with console.stages() as tell:
         results = benchmark.finish(planned, tell)
-    click.echo(markdown(results))
+    click.echo(markdown(results, settings.table))
     click.echo(f"{out / 'report.html'}")
 
 
 @main.command("table")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Folder for results.{csv,md,tex}, and report.html of a single run; only printed by default.",
-)
-@click.option(
-    "--responses", multiple=True, type=click.Path(path_type=Path), help="responses.csv of a study: adds fool rates."
-)
-def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...]) -> None:
-    """Make the table of one or several finished RUNS from their files alone."""
-    from sr3eval.benchmark import report, summary, table
-    from sr3eval.benchmark.config import RunConfig
-    from sr3eval.benchmark.layout import RunFolder
+@click.argument("runs", nargs=-1, required=True, type=FOLDER)
+@click.option("--out", type=FOLDER, help="Folder for results.{csv,json,md,tex}, and a single run's report.html.")
+@click.option("--responses", multiple=True, type=FOLDER, help="responses.csv of a study: adds fool rates.")
+@click.option("--against", type=FOLDER, help="CSV of published values: method, metric, value, source, dataset.")
+@click.option("--compare", is_flag=True, help="How the second of two runs differs from the first, tested in pairs.")
+def table_(
+    runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...], against: Path | None, compare: bool
+) -> None:
+    """Make the table of one or several finished RUNS from their files alone; runs of other images are columns."""
+    from sr3eval.benchmark import comparison, summary, table
+    from sr3eval.benchmark.published import with_published
     from sr3eval.benchmark.scores import read_runs
-    from sr3eval.config import read_toml
 
+    if compare:
+        if len(runs) != 2 or out or responses or against:
+            raise click.UsageError("--compare takes two RUNS and no other option")
+        click.echo(comparison.markdown(comparison.compare(*runs), runs))
+        return
     scores, conventions = read_runs(runs)
     results = summary.summarise(scores, conventions)
-    if responses:
-        results = with_people(results, runs, responses)
+    results = with_fool_rates(results, runs, responses) if responses else results
+    results = with_published(results, against) if against else results
     if out is not None:
-        config = RunConfig.parse(read_toml(RunFolder(runs[0]).config))
-        table.write(results, out, config.table)
-        if len(runs) == 1:
-            report.write(runs[0], config, results, scores, out)
+        write(results, runs, out)
     click.echo(table.markdown(results))
 
 
-def with_people(results: "DataFrame", runs: Sequence[Path], responses: Sequence[Path]) -> "DataFrame":
+def write(results: "DataFrame", runs: Sequence[Path], out: Path) -> None:
+    """The files of a table, as the first run's config wants them; of a single run the report, too."""
+    from sr3eval.benchmark import report, table
+    from sr3eval.benchmark.scores import read_config, read_run
+
+    config = read_config(runs[0])
+    table.write(results, out, config.table)
+    if len(runs) == 1:
+        report.write(runs[0], config, results, read_run(runs[0]), out)
+
+
+def with_fool_rates(results: "DataFrame", runs: Sequence[Path], responses: Sequence[Path]) -> "DataFrame":
     """The results and the fool rates of their methods, by viewing time; what counts is decided by analysis' rules."""
     from analysis.comparisons import compare
     from analysis.errors import DataError
@@ -103,8 +105,24 @@ def with_people(results: "DataFrame", runs: Sequence[Path], responses: Sequence[
 
 
 @main.command()
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder of the pack.")
+@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.option("--image", required=True, help="Id of the image.")
+@click.option("--window", required=True, metavar="X,Y,WIDTH[,HEIGHT]", help="Of HR, in pixels.")
+@click.option("--out", required=True, type=FOLDER, help="The .png or .pdf to write.")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="A method to show; all by default.")
+@click.option("--columns", type=click.IntRange(1), help="Of windows; by default in two rows.")
+@click.option("--lr", "enlarge_lr", type=click.Choice(["nearest", "bicubic"]), default="nearest", show_default=True)
+def figure(folder: Path, image: str, window: str, out: Path, methods: tuple[str, ...], **options: str) -> None:
+    """Draw a paper's figure: the image, and the same window of every method, enlarged."""
+    from sr3eval.benchmark.figure import Window
+    from sr3eval.benchmark.figure import write as draw
+
+    click.echo(draw(folder, image, Window.parse(window), out, methods, **options))
+
+
+@main.command()
+@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.option("--out", required=True, type=FOLDER, help="The new folder of the pack.")
 @click.option("--method", "methods", multiple=True, metavar="NAME", help="A method to show; all by default.")
 @click.option("--test", default=100, show_default=True, type=click.IntRange(1), help="Images to judge, at most.")
 @click.option("--practice", default=4, show_default=True, type=click.IntRange(0))
@@ -120,23 +138,35 @@ def stimuli(folder: Path, out: Path, methods: tuple[str, ...], test: int, practi
 
 
 @main.command()
-@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("images", type=FOLDER)
 @click.option("--task", required=True, help="Task whose HR preparation the images get.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .npz file to write.")
+@click.option("--out", required=True, type=FOLDER, help="The .npz file to write.")
 @click.option("--network", type=click.Choice(["inception", "efficientnet_lite0"]), default="inception")
 @click.option("--resize", type=click.Choice(["tf1", "pytorch_fid", "clean"]), default="tf1", help="Of inception.")
 @click.option("--weights", help="File of inception's weights; downloaded by default.")
 @click.option("--batch-size", default=32, show_default=True)
-def statistics(
-    images: Path, task: str, out: Path, network: "NetworkName", resize: "Resize", weights: str | None, batch_size: int
-) -> None:
+def statistics(images: Path, task: str, out: Path, batch_size: int, **network: str) -> None:
     """Write feature statistics of the folder IMAGES, for `fid` with reference = "FILE.npz"; resumes if stopped."""
     from sr3eval.benchmark.statistics import load_network
     from sr3eval.benchmark.statistics import statistics as write
 
     with console.stages() as tell:
-        write(images, task, load_network(network, resize, weights), out, batch_size, tell)
+        write(images, task, load_network(**network), out, batch_size, tell)
     click.echo(out)
+
+
+@main.command()
+@click.argument("name", metavar="SET")
+@click.argument("folder", type=FOLDER)
+@click.option("--lr", "lr_folder", type=FOLDER, help="The set's LR images, to be checked as well.")
+def check(name: str, folder: Path, lr_folder: Path | None) -> None:
+    """Say whether FOLDER has the published images of SET (set5, set14, b100, urban100, manga109).
+
+    Bicubic is scored on them as papers do and compared with what they print, so that a wrong set or installation shows.
+    """
+    from sr3eval.benchmark.check import check as compare
+
+    click.echo("\n".join(compare(name, folder, lr_folder)))
 
 
 @main.command("list")
@@ -144,16 +174,13 @@ def statistics(
 def list_(what: str) -> None:
     """Print the names that a config may use, each with what it is."""
     from sr3eval import methods, metrics, protocols, tasks
-    from sr3eval.discovery import described
 
-    if what == "protocols":
-        found = {name: protocol.described for name, protocol in protocols.PROTOCOLS.items()}
-    elif what == "tasks":
-        found = {name: task.described for name, task in tasks.TASKS.items()}
-    elif what == "metrics":
-        found = {name: described(functools.partial(metrics.builder, name)) for name in metrics.available()}
-    else:
-        found = {name: described(functools.partial(methods.builder, name)) for name in methods.available()}
+    found = {
+        "metrics": lambda: metrics.described(),
+        "methods": lambda: methods.described(),
+        "tasks": lambda: {name: task.described for name, task in tasks.TASKS.items()},
+        "protocols": lambda: {name: protocol.described for name, protocol in protocols.PROTOCOLS.items()},
+    }[what]()
     width = max(map(len, found))
     for name, text in sorted(found.items()):
         click.echo(f"{name:{width}}  {text}")
@@ -161,45 +188,15 @@ def list_(what: str) -> None:
 
 @main.command()
 @click.argument("files", nargs=-1)
-@click.option(
-    "--extract",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the tensors of one .t7 file to this .safetensors file.",
-)
-def weights(files: tuple[str, ...], extract: Path | None) -> None:
+def weights(files: tuple[str, ...]) -> None:
     """List the weights that authors released, and which of them are here; or say what the given FILES are.
 
     Nothing is downloaded. Here means: in the folder SR3EVAL_WEIGHTS, in torch.hub's cache or in an installed package.
     """
-    from baselines._releases import identify, table
-    from baselines._torch7 import as_safetensors
-    from sr3eval.features.weights import folders
-    from sr3eval.files import atomic_write
+    from sr3eval.weights import identify, table
 
-    if extract is not None:
-        if len(files) != 1:
-            raise click.UsageError("--extract takes one FILE")
-        atomic_write(extract, as_safetensors(files[0]))
-        click.echo(extract)
-        return
-    for file in files:
-        click.echo(identify(file, releases()))
-    if not files:
-        click.echo(table(releases(), folders()))
-
-
-def releases() -> "list[Release]":
-    """Every known file of weights: of the baselines, and of the metrics' networks."""
-    from baselines._releases import RELEASES, Release
-    from sr3eval.features.networks import INCEPTION, RESNET50
-    from sr3eval.metrics.lpips import BACKBONES
-
-    licences = {"github.com": "Apache-2.0 (torch-fidelity)", "download.pytorch.org": "BSD-3-Clause (torchvision)"}
-    needed = [
-        Release(w.name, w.filename, w.url, licences[w.url.split("/")[2]], sha256=w.sha256_start)
-        for w in (INCEPTION, RESNET50, *BACKBONES.values())
-    ]
-    return [*RELEASES, *needed]
+    for text in map(identify, files) if files else [table()]:
+        click.echo(text)
 
 
 if __name__ == "__main__":

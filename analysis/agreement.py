@@ -8,52 +8,56 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.bootstrap import check_resamples, draws, rates_drawn
 from analysis.clusters import CLUSTER, FEW, SUBJECT, Cells, codes, count, few_photographs, groups, numbered
 from analysis.comparisons import holm
 from analysis.errors import DataError
-from analysis.fool_rate import CONDITION, fool_rates
-from analysis.intervals import LEVEL
-from analysis.tables import judgements, require, require_list
+from analysis.fool_rate import fool_rates
+from analysis.pigeonhole import check_resamples, draws, rates_drawn
+from analysis.proportions import LEVEL
+from analysis.tables import judgements, require, require_list, with_dataset
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 RESAMPLES = 1000
+SETTING = ("task", "dataset")  # what metrics are compared within
 FEWEST_METHODS, FEWEST_IMAGES = 3, 5
 FEW_METHODS = 6
 CORRELATIONS = ["kendall", "kendall_low", "kendall_high", "spearman", "spearman_low", "spearman_high", "p", "p_holm"]
 
 
 def method_points(
-    responses: pd.DataFrame, scores: pd.DataFrame, results: pd.DataFrame | None = None, by: Sequence[str] = ("task",)
+    responses: pd.DataFrame, scores: pd.DataFrame, results: pd.DataFrame | None = None, by: Sequence[str] = SETTING
 ) -> pd.DataFrame:
     """Metrics beside fool rates: `by`, metric, higher_is_better, method, value and the other columns of fool_rates.
 
     scores: rows of per_image.csv, of one of its tasks; value is the mean over the images that people judged (finite
     ones). results: rows of results.csv; it adds the metrics that only whole sets have, and higher_is_better (None where
-    it is not known). Models without scores, and methods that nobody judged, are left out. DataError where no image, or
-    no method, is in both.
+    it is not known). dataset: of the images in the run, "" for its only one. Models and images without scores, and
+    methods that nobody judged, are left out. DataError where no image, or no method, is in both, and for images of
+    several data sets where `by` does not tell these apart.
     """
     require_list(by, "by")
-    trials, scores, known = _matched(responses, scores, results)
+    trials, scores, known = _matched(responses, scores, results, by)
     rates = fool_rates(trials, [*by, "model"]).rename(columns={"model": "method"})
     finite = scores[np.isfinite(scores["value"])]
-    values = finite.groupby(["metric", "method"], sort=False)["value"].mean().reset_index()
+    values = finite.groupby(["dataset", "metric", "method"], sort=False)["value"].mean().reset_index()
     if results is not None:
-        whole = results[~results["metric"].isin(scores["metric"])]
-        values = pd.concat([values, whole[["metric", "method", "value"]]], ignore_index=True)
+        whole = with_dataset(results)
+        whole = whole[~whole["metric"].isin(scores["metric"]) & whole["dataset"].isin(scores["dataset"])]
+        values = pd.concat([values, whole[["dataset", "metric", "method", "value"]]], ignore_index=True)
     values["higher_is_better"] = [known.get(metric) for metric in values["metric"]]
-    points = values.merge(rates, on="method").sort_values([*by, "metric", "method"], ignore_index=True)
+    shared = ["dataset", "method"] if "dataset" in by else ["method"]
+    points = values.merge(rates, on=shared).sort_values([*by, "metric", "method"], ignore_index=True)
     first = [*by, "metric", "higher_is_better", "method", "value"]
-    return points[[*first, *(column for column in points if column not in first)]]
+    return points[[*first, *(column for column in rates if column not in first)]]
 
 
 def over_methods(
     responses: pd.DataFrame,
     scores: pd.DataFrame,
     results: pd.DataFrame | None = None,
-    by: Sequence[str] = ("task",),
+    by: Sequence[str] = SETTING,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -69,7 +73,7 @@ def over_methods(
     """
     check_resamples(resamples)
     points = method_points(responses, scores, results, by)
-    trials, matched, known = _matched(responses, scores, results)
+    trials, matched, known = _matched(responses, scores, results, by)
     rows = []
     for key, part in groups(numbered(trials, [*by, "model"]), by):
         here = _having(points, key)
@@ -85,7 +89,7 @@ def over_images(
     responses: pd.DataFrame,
     scores: pd.DataFrame,
     results: pd.DataFrame | None = None,
-    by: Sequence[str] = CONDITION,
+    by: Sequence[str] = (*SETTING, "model"),
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -99,7 +103,7 @@ def over_images(
     require_list(by, "by")
     if "model" not in by:
         raise DataError("by: must have model, since a metric is compared over the images of one model")
-    trials, scores, known = _matched(responses, scores, results)
+    trials, scores, known = _matched(responses, scores, results, by)
     rows = []
     for key, part in groups(judgements(trials, by), by):
         rates = part.groupby(["image_id", CLUSTER])["picked_model"].mean().rename("fool_rate").reset_index()
@@ -140,9 +144,9 @@ def _signs(values: Array) -> Array:
 
 
 def _matched(
-    responses: pd.DataFrame, scores: pd.DataFrame, results: pd.DataFrame | None
+    responses: pd.DataFrame, scores: pd.DataFrame, results: pd.DataFrame | None, by: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, bool]]:
-    """(test trials with CLUSTER, scores of the judged models' judged images, higher_is_better by metric)."""
+    """(test trials with dataset and CLUSTER, scores of the judged models and images, higher_is_better by metric)."""
     trials = judgements(responses, ["model"])
     require(scores, ("task", "method", "image_id", "metric", "value"), "scores")
     known = {}
@@ -155,18 +159,25 @@ def _matched(
         scores = scores[scores[column].isin(trials[name])]
         if scores.empty:
             raise DataError(f"no {what} of the responses is in the scores")
+    scores = with_dataset(scores)
+    if "dataset" not in by and scores["dataset"].nunique() > 1:
+        names = ", ".join(sorted(scores["dataset"].unique()))
+        raise DataError(f"scores are of several data sets ({names}): choose one, or have dataset in `by`")
     twice = scores[scores.duplicated(["method", "metric", "image_id"])]
     if len(twice):
         first = ", ".join(twice.iloc[0][["method", "metric", "image_id"]].astype(str))
         raise DataError(f"{len(twice)} scores are there twice, first {first}: of two runs of a method, choose one")
-    return _clustered(trials, scores), scores, known
+    return _clustered(trials[trials["image_id"].isin(scores["image_id"])], scores), scores, known
 
 
 def _clustered(trials: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """The trials with the groups of the scores, if these have any, and CLUSTER: of one run, equal ids are one image."""
-    if "group" in scores:
-        group = scores.drop_duplicates("image_id").set_index("image_id")["group"]
-        trials = trials.assign(group=trials["image_id"].map(group).fillna(""))
+    """The trials with the data sets of the scores, their groups, if these have any, and CLUSTER.
+
+    Of one run, equal ids are one image.
+    """
+    image = scores.drop_duplicates("image_id").set_index("image_id")
+    known = [column for column in ("dataset", "group") if column in image]
+    trials = trials.assign(**{column: trials["image_id"].map(image[column]).fillna("") for column in known})
     group = trials["group"].fillna("") if "group" in trials else pd.Series("", trials.index)
     image = codes(trials["image_id"])
     return trials.assign(**{CLUSTER: codes(group, np.where(group == "", image, -1))})

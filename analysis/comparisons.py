@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from analysis.clusters import Cells, Variances, caution, count, groups, numbered, variances, why_not_estimable
 from analysis.errors import DataError
 from analysis.fool_rate import t_test
-from analysis.intervals import LEVEL
+from analysis.proportions import LEVEL
 from analysis.tables import require, require_list
 
 Reference = Literal["t", "z"]
@@ -61,11 +62,9 @@ def compare(
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """Holm's step-down adjustment, in the order given; nan stays nan and does not count."""
     p = np.asarray(p_values, float)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    adjusted = np.full(len(p), np.nan)
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps)) if len(order) else steps
+    adjusted, tested = np.full(len(p), np.nan), ~np.isnan(p)
+    if tested.any():
+        adjusted[tested] = multipletests(p[tested], method="holm")[1]
     return adjusted
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from analysis.clusters import Cells, caution, count, groups, numbered, variances, why_not_estimable
 from analysis.errors import DataError
-from analysis.intervals import LEVEL, ClusteredRates, binomial_p, clopper_pearson, jeffreys, wilson
+from analysis.proportions import LEVEL, ClusteredRates, binomial_p, clopper_pearson, jeffreys, wilson
 from analysis.tables import judgements, require
 
 CHANCE = 0.5
@@ -36,8 +36,8 @@ def fool_rates(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.Dat
 
     The variance is V_s + V_g - V_0 (by subject, by group of images, by both), and at least V_s and V_g (human_study.md
     §4.1). Interval and p are by Student's t from 1/3 to 2/3, and beyond by Jeffreys' interval with the effective number
-    of responses (`intervals.ClusteredRates`). Where all responses are the same, the se is nan and the interval that of
-    independent ones. Raises DataError for missing columns. Neither the order of the rows nor that of the columns
+    of responses (`proportions.ClusteredRates`). Where all responses are the same, the se is nan and the interval that
+    of independent ones. Raises DataError for missing columns. Neither the order of the rows nor that of the columns
     changes any digit.
     """
     trials = numbered(responses, by)

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 from analysis.clusters import groups
 from analysis.errors import DataError
 from analysis.fool_rate import CONDITION
-from analysis.intervals import beta_interval, wilson
+from analysis.proportions import LEVEL, wilson
 from analysis.tables import judgements, require, require_list
 
 Array = NDArray[np.float64]
@@ -94,7 +94,7 @@ def posterior_interval(k: ArrayLike, n: ArrayLike) -> tuple[Array, Array]:
     center = given @ weights
     variance = (given**2 + given * (1 - given) / (shown + a + b + 1)) @ weights - center**2
     size = center * (1 - center) / variance - 1
-    low, high = beta_interval(center * size, (1 - center) * size)
+    low, high = stats.beta.interval(LEVEL, center * size, (1 - center) * size)
     return low[index.ravel()], high[index.ravel()]
 
 

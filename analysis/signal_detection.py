@@ -10,7 +10,7 @@ from scipy import stats
 
 from analysis.clusters import SUBJECT, Cells, count, groups, numbered, variances, why_not_estimable
 from analysis.fool_rate import CHANCE, CONDITION
-from analysis.intervals import ClusteredRates
+from analysis.proportions import ClusteredRates
 from analysis.tables import require
 
 Array = NDArray[np.float64]

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis.bootstrap import RESAMPLES, pigeonhole
 from analysis.clusters import NO_RESPONSES
 from analysis.exclusions import Rules, exclude
 from analysis.fool_rate import CONDITION, FOOL_RATES, fool_rates, pooled, subject_summary
+from analysis.pigeonhole import RESAMPLES, pigeonhole
 from analysis.tables import judgements
 
 PRIMARY = "primary"

@@ -115,14 +115,19 @@ def validate(frame: pd.DataFrame, name: str = "responses") -> pd.DataFrame:
 
 
 def load_scores(paths: Paths) -> pd.DataFrame:
-    """The per_image.csv of one run or several: task, method, image_id, metric, value (may be inf), group."""
+    """The per_image.csv of one run or several: task, method, image_id, metric, value (may be inf), group, dataset."""
     return _load_table(paths, ("task", "method", "image_id", "metric", "value", "group"))
 
 
 def load_results(paths: Paths) -> pd.DataFrame:
-    """The results.csv of one run or several: task, method, metric, value, higher_is_better (bool) and more."""
+    """The results.csv of one run or several: task, method, metric, value, higher_is_better (bool), dataset and more."""
     results = _load_table(paths, ("task", "method", "metric", "value", "higher_is_better"))
     return results.assign(higher_is_better=results["higher_is_better"] == "True")
+
+
+def with_dataset(table: pd.DataFrame) -> pd.DataFrame:
+    """Scores or results with the data set of every row, "" for the only, unnamed one of a run."""
+    return table.assign(dataset=table["dataset"].fillna("") if "dataset" in table else "")
 
 
 def judgements(responses: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -208,7 +213,7 @@ def _load_table(paths: Paths, columns: Sequence[str]) -> pd.DataFrame:
             higher = frame["higher_is_better"].str.capitalize()  # Excel writes TRUE
             _refuse(~higher.isin(["True", "False"]), frame["higher_is_better"], str(path), "must be True or False")
             frame["higher_is_better"] = higher
-        frames.append(frame)
+        frames.append(with_dataset(frame))
     if not sum(map(len, frames)):
         raise DataError(f"{', '.join(map(str, files)) or 'no file named'}: holds no scores")
     return pd.concat(frames, ignore_index=True)

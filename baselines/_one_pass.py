@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from baselines._checkpoints import options_text
+from baselines._fingerprints import options_text
 from baselines._pixels import Quantize, on_official_grid
 from sr3eval.device import default_device
-from sr3eval.diffusion.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.images import round_to_8bit
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
+from sr3eval.tiles import Tiles
 
 
 def precision(half: bool, device: torch.device) -> torch.dtype:

@@ -8,19 +8,28 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from baselines._checkpoints import Foreign, options_text, read, read_bytes, without_prefixes
+from baselines._fingerprints import options_text
+from baselines._one_pass import precision
 from baselines._pixels import Quantize, on_official_grid
 from sr3eval.device import default_device
-from sr3eval.diffusion.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.images import round_to_8bit
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
+from sr3eval.tiles import Tiles
+from sr3eval.weights import Release, StateDict, read
 
+RCAN = "RCAN (kind spandrel)"
+RELEASES = (
+    *(
+        Release(RCAN, f"RCAN_{task}.pt", "github.com/yulunzhang/RCAN", "none stated")
+        for task in ("BIX2", "BIX3", "BIX4", "BIX8", "BDX3")
+    ),
+    Release(RCAN, "RCAN_BIX4-official.pth", "github.com/XPixelGroup/BasicSR", "Apache-2.0"),
+)
+KEYS = {RCAN: r"body\.\d+\.body\.\d+\.body\.3\.conv_du\.|body\.\d+\.residual_group\."}
 DRAW_NOISE = frozenset({"AuraSR"})  # from torch's global generator
 
 
@@ -29,14 +38,17 @@ class Spandrel(Method):
 
     name = "spandrel"
 
-    def __init__(self, descriptor: Any, foreign: Foreign, quantize: Quantize, tiles: Tiles) -> None:
+    def __init__(self, descriptor: Any, saved: StateDict, quantize: Quantize, tiles: Tiles, half: bool) -> None:
         self.scale: int | None = descriptor.scale
-        options = options_text(quantize=quantize, tiles=tiles)
-        self.fingerprint = fingerprint(self.name, version("spandrel"), foreign.sha256, options)
-        self.facts = Facts({"weights": foreign.sha256}, architecture=descriptor.architecture.name)
+        options = options_text(quantize=quantize, tiles=tiles, half=half)
+        self.fingerprint = fingerprint(self.name, version("spandrel"), saved.sha256, options)
+        self.facts = Facts({"weights": saved.sha256}, architecture=descriptor.architecture.name)
         self.quantize, self.tiles = quantize, tiles
         self.device = default_device()
-        self.descriptor = descriptor.to(self.device).eval()
+        self.dtype = precision(half, self.device)
+        if half and not descriptor.supports_half:
+            raise UserError(f"half = true: {self.facts.architecture} does not work in half precision; leave it out")
+        self.descriptor = descriptor.to(self.device, self.dtype).eval()
 
     @torch.inference_mode()
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
@@ -45,12 +57,12 @@ class Spandrel(Method):
         Sizes that the network does not take are padded by reflection and cropped. Deterministic, seeds are not used,
         except by AuraSR, whose noise differs between CPU and GPU.
         """
-        x = lr.to(self.device)
+        x = lr.to(self.device, self.dtype)
         if self.facts.architecture in DRAW_NOISE:
             sr = torch.cat([self._seeded(image[None], seed) for image, seed in zip(x, seeds, strict=True)])
         else:
             sr = self._tiled(x, progress)
-        return Upscaled(on_official_grid(sr, self.quantize, round_to_8bit).cpu())
+        return Upscaled(on_official_grid(sr.float(), self.quantize, round_to_8bit).cpu())
 
     def _seeded(self, image: Tensor, seed: int) -> Tensor:
         with torch.random.fork_rng():
@@ -75,29 +87,18 @@ def package() -> ModuleType:
     return spandrel
 
 
-def released(weights: str) -> Foreign:
-    """The state dict in a PyTorch or safetensors file."""
-    if not weights.endswith(".safetensors"):
-        return read(weights, "spandrel")
-    path, content, sha256 = read_bytes(weights)
-    try:
-        return Foreign(without_prefixes(safetensors.torch.load(content)), path, sha256)
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path}: not a safetensors file, or truncated ({error}); sha256 {sha256}") from None
-
-
-def describe(foreign: Foreign) -> Any:
+def describe(saved: StateDict) -> Any:
     """spandrel's descriptor of the network that has these weights; UserError unless it enlarges RGB images."""
     spandrel = package()
     try:
-        descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(foreign.weights))
+        descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(saved.weights))
     except spandrel.UnsupportedModelError:
         known = f"no architecture that spandrel {version('spandrel')} knows"
-        raise foreign.wrong("spandrel", known) from None
+        raise saved.wrong("spandrel", known) from None
     except Exception as error:  # its loaders raise nearly anything for weights that only resemble theirs
         reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise foreign.wrong("spandrel", f"it cannot build the network: {reason}") from None
-    where, architecture = foreign.path, descriptor.architecture.name
+        raise saved.wrong("spandrel", f"it cannot build the network: {reason}") from None
+    where, architecture = saved.path, descriptor.architecture.name
     if descriptor.purpose != "SR":
         raise UserError(f"{where}: {architecture}, a model for {descriptor.purpose}, not for super-resolution")
     channels = (descriptor.input_channels, descriptor.output_channels)
@@ -106,14 +107,21 @@ def describe(foreign: Foreign) -> Any:
     return descriptor
 
 
-def build(*, weights: str, quantize: Quantize = "official", tile: int | None = None, overlap: int = 32) -> Spandrel:
+def build(
+    *,
+    weights: str,
+    quantize: Quantize = "official",
+    tile: int | None = None,
+    overlap: int = 32,
+    half: bool = False,
+) -> Spandrel:
     """Load a .pth, .pt, .ckpt or .safetensors file of any super-resolution architecture that spandrel knows.
 
     quantize: "official" rounds to 8 bit, as BasicSR and the releases do; "none" keeps the floats. tile, overlap: side
-    of the tiles of large inputs and their overlap, in pixels of input; tiles change what networks make that look at
-    the whole image, as RCAN's attention does. Raises UserError for anything else and for networks of grey images, of
-    masks, or of the input's own size.
+    of the tiles of large inputs and their overlap, in pixels of input (see `Tiles`); tiles change what networks make
+    that look at the whole image, as RCAN's attention does. half: compute in 16-bit floats, on a GPU. Raises UserError
+    for anything else and for networks of grey images, of masks, or of the input's own size.
     """
     tiles = Tiles(tile, overlap)
-    foreign = released(weights)
-    return Spandrel(describe(foreign), foreign, quantize, tiles)
+    saved = read(weights, "spandrel")
+    return Spandrel(describe(saved), saved, quantize, tiles, half)

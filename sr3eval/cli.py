@@ -58,8 +58,8 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 def sample(images: Path, out: Path, **options: Any) -> None:
     """Upscale every image below the folder IN into OUT; run it again to resume after an interruption."""
-    from sr3eval.diffusion.sample import SampleConfig, sample_folder
-    from sr3eval.diffusion.sampler import SamplerConfig
+    from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
+    from sr3eval.diffusion.solvers import SamplerConfig
 
     sampler = SamplerConfig(**{field.name: options.pop(field.name) for field in fields(SamplerConfig)})
     settings = SampleConfig(sampler=sampler, **options)

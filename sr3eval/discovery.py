@@ -26,10 +26,11 @@ def builder(package: ModuleType, name: str, noun: str) -> Builder:
     return build
 
 
-def described(load: Callable[[], Builder]) -> str:
-    """The first line of what a builder's file says of itself."""
+def described(load: Callable[[], Builder], own: bool = False) -> str:
+    """The first line of what a builder's file says of itself; of `own`, what the builder does."""
     try:
         builder = load()
     except ImportError as error:
         return f"cannot be loaded: {error}"
-    return (inspect.getdoc(sys.modules[builder.__module__]) or "").partition("\n")[0].rstrip(".")
+    text = inspect.getdoc(builder if own else sys.modules[builder.__module__]) or ""
+    return text.partition("\n")[0].rstrip(".")

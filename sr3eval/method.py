@@ -87,7 +87,7 @@ class Method(Protocol):
         return
 
     def lookup(self, image_id: str, hr: Path) -> Tensor | None:
-        """The output [3, H, W] in [0, 1] where it exists already; None: it has to be made. hr: the HR picture's file."""
+        """The output [3, H, W] in [0, 1] where it exists already; None: it has to be made. hr: the file of HR."""
         return None
 
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:

@@ -101,6 +101,10 @@ class Pack:
 
         Raises UserError for too few images, missing, changed or unreadable files, and sizes that differ.
         """
+        if not all(HR in item.sha256 for item in self.manifest.items):
+            raise UserError(
+                f"{self.folder}: has no real pictures, since its run had no HR; Task-1 and Task-2 show them"
+            )
         chosen = {kind: self._first(kind, getattr(spec, "images" if kind == "test" else kind)) for kind in KINDS}
         size = None
         for kind in ("practice", "test"):

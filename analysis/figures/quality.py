@@ -79,8 +79,8 @@ def _deviations(panel: Axes, missed: pd.Series) -> None:
         panel.axvline(limit, color=GREY, linewidth=0.8, linestyle=":")
     inside = float((missed.abs() <= TOLERANCE_MS).mean())
     median, tail = missed.median(), missed.abs().quantile(0.99)
-    said = f"median {median:+.1f} ms, 99 % within {tail:.0f} ms,\n{100 * inside:.1f} % within ±{TOLERANCE_MS:.0f} ms"
-    panel.set_title(said, fontsize="medium")
+    title = f"median {median:+.1f} ms, 99 % within {tail:.0f} ms,\n{100 * inside:.1f} % within ±{TOLERANCE_MS:.0f} ms"
+    panel.set_title(title, fontsize="medium")
     panel.set_yscale("log")
     panel.set_ylim(bottom=0.8)  # so that a single trial is seen
     panel.set_xticks([-SHOWN_MS, -100, -TOLERANCE_MS, 0, TOLERANCE_MS, 100, SHOWN_MS])

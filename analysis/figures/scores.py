@@ -46,14 +46,15 @@ def fid_against_steps(scores: pd.DataFrame, label: str = "FID (lower is better)"
 def metric_against_people(points: pd.DataFrame, names: dict[str, str] | None = None, width: float = DOUBLE) -> Figure:
     """Fool rates with 95 % intervals against each metric, a panel a metric, a point a method; better is to the right.
 
-    points: rows of analysis.agreement.method_points of one task. names: what to call metrics. width: inches. Axes are
-    reversed for metrics of which lower is better.
+    points: rows of analysis.agreement.method_points, of one task and data set. names: what to call metrics. width:
+    inches. Axes are reversed for metrics of which lower is better.
     """
     require(points, ("metric", "higher_is_better", "method", "value", "fool_rate", "ci_low", "ci_high"), "points")
     if points.empty:
         raise DataError("there are no points to draw")
-    if "task" in points and points["task"].nunique() > 1:
-        raise DataError("points are of several tasks: choose one")
+    for column, what in (("task", "tasks"), ("dataset", "data sets")):
+        if column in points and points[column].nunique() > 1:
+            raise DataError(f"points are of several {what}: choose one")
     one_row_each(points, ("metric", "method"), "points")
     metrics = list(dict.fromkeys(points["metric"]))
     wide = width > 0.75 * DOUBLE

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sr3eval.benchmark.intervals import LEVEL, holm
 from sr3eval.benchmark.layout import HR, LR, RunFolder
 from sr3eval.benchmark.scores import Scores, read_conventions, read_run, refuse_other
+from sr3eval.benchmark.significance import LEVEL, holm
 from sr3eval.benchmark.summary import MEAN, SET, Kind, is_reference, with_dataset
 from sr3eval.benchmark.table import MARKDOWN, markdown_lines
 from sr3eval.errors import UserError

@@ -4,11 +4,12 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
 from sr3eval import degradation, protocols, tasks
 from sr3eval.benchmark.layout import REFERENCE
-from sr3eval.config import from_dict, to_dict
+from sr3eval.config import from_dict, resolve_path, to_dict
 from sr3eval.errors import UserError
 from sr3eval.pairs import Crop
 from sr3eval.tasks import Task
@@ -19,7 +20,7 @@ DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DatasetConfig:
     """One set of images: a folder of HR images, one of LR images, or both.
 
     name: of the set, where a run has several; its images' ids begin with it. pattern, lr_pattern: regular expressions
@@ -66,6 +67,7 @@ class MethodConfig:
     """One contender: its name in the tables, a kind, the options of that kind, and the path (see `methods._resized`).
 
     seeds: each makes a set of pictures of its own, and one row of the table is their mean; none: the run's seed.
+    ensemble: the mean over flips and turns of the input, as the rows "+" of papers (see `methods._self_ensemble`).
     """
 
     name: str
@@ -73,6 +75,7 @@ class MethodConfig:
     options: dict[str, Any]
     path: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+    ensemble: bool = False
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
@@ -83,7 +86,7 @@ class MethodConfig:
     @property
     def slugs(self) -> list[str]:
         """Its folders below images/: one, or one a seed."""
-        name = re.sub(r"[^a-z0-9._]+", "-", self.name.lower()).strip("-._") or "method"
+        name = re.sub(r"[^a-z0-9._]+", "-", self.name.lower().replace("+", "-plus")).strip("-._") or "method"
         return [f"{name}-seed-{seed}" for seed in self.seeds] or [name]
 
     @property
@@ -93,7 +96,7 @@ class MethodConfig:
 
     def plain(self) -> dict[str, Any]:
         """The [[method]] table."""
-        ours = {"path": list(self.path), "seeds": list(self.seeds)}
+        ours = {"path": list(self.path), "seeds": list(self.seeds), "ensemble": self.ensemble}
         return {"name": self.name, "kind": self.kind, **self.options} | {key: v for key, v in ours.items() if v}
 
     @property
@@ -102,7 +105,7 @@ class MethodConfig:
         options = [f"{key} = {value}" for key, value in self.options.items()]
         path = [" > ".join(self.path)] if self.path else []
         seeds = [f"seeds {', '.join(map(str, self.seeds))}"] if self.seeds else []
-        return ", ".join([self.kind, *options, *path, *seeds])
+        return ", ".join([self.kind, *options, *path, *seeds, *(["self-ensemble x8"] if self.ensemble else [])])
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class RunConfig:
     """
 
     task: Task
-    data: tuple[DataConfig, ...]
+    data: tuple[DatasetConfig, ...]
     method: tuple[MethodConfig, ...]
     metrics: tuple[tuple[str, dict[str, Any]], ...]
     seed: int = 0
@@ -188,7 +191,8 @@ class RunConfig:
             raise UserError("[method]: write [[method]], in double brackets: it is one of a list")
         tables = from_dict(_Tables, data)
         sets = tables.data if isinstance(tables.data, tuple) else (tables.data,)
-        methods, metrics = tuple(map(_method, tables.method)), tuple(map(_metric, tables.metrics))
+        methods = tuple(_method(row) for table in tables.method for row in _rows(table))
+        metrics = tuple(map(_metric, tables.metrics))
         task = _task(tables.task, sets)
         if tables.protocol is not None:
             metrics = tuple(protocols.resolve(protocols.get(tables.protocol).apply(metrics), task.scale))
@@ -205,7 +209,7 @@ class RunConfig:
             **({"protocol": self.protocol} if self.protocol else {}),
             **({"on_error": self.on_error} if self.on_error != "stop" else {}),
             **({"table": to_dict(self.table)} if self.table != TableConfig() else {}),
-            "metrics": [{"name": name, **options} if options else name for name, options in self.metrics],
+            "metrics": [{"name": name} | options if options else name for name, options in self.metrics],
             "data": sets if len(sets) > 1 else sets[0],
             "method": [method.plain() for method in self.method],
         }
@@ -216,7 +220,7 @@ class _Tables:
     """A run's TOML as it is written, before its [[method]]s and metrics are told from their options."""
 
     task: str | dict[str, Any]
-    data: DataConfig | tuple[DataConfig, ...]
+    data: DatasetConfig | tuple[DatasetConfig, ...]
     metrics: tuple[str | dict[str, Any], ...] = ()
     protocol: str | None = None
     method: tuple[dict[str, Any], ...] = ()
@@ -226,7 +230,7 @@ class _Tables:
     table: TableConfig = TableConfig()
 
 
-def _task(value: str | dict[str, Any], sets: tuple[DataConfig, ...]) -> Task:
+def _task(value: str | dict[str, Any], sets: tuple[DatasetConfig, ...]) -> Task:
     """The task of that name, or the one that a [task] table describes; its inputs are the data's, where it has them."""
     if isinstance(value, str):
         return tasks.get(value)
@@ -251,6 +255,31 @@ class _Metric:
     options: dict[str, Any]
 
 
+def _rows(table: dict[str, Any]) -> list[dict[str, Any]]:
+    """The [[method]] tables that one with `each = { option = [values] }` stands for: a row of the results a value.
+
+    Values may be a pattern of files, such as "checkpoints/*.pth"; each row is named by its file or value.
+    """
+    if "each" not in table:
+        return [table]
+    each, shared = table["each"], {key: value for key, value in table.items() if key != "each"}
+    if not isinstance(each, dict) or len(each) != 1:
+        raise UserError('method.each: name one option and its values, e.g. each = { weights = ["a.pth", "b.pth"] }')
+    ((option, values),) = each.items()
+    if isinstance(values, str):
+        pattern = resolve_path(values)
+        values = [str(path) for path in sorted(pattern.parent.glob(pattern.name))]
+    if not isinstance(values, list) or not values:
+        raise UserError(f"method.each.{option}: {each[option]!r} is no list of values, and no file matches it")
+    name = shared.get("name", shared.get("kind", "mine"))
+    return [shared | {option: value, "name": f"{name} {_short(value)}"} for value in values]
+
+
+def _short(value: Any) -> str:
+    """A file by its name without suffix; any other value as it is."""
+    return PurePath(value).stem if isinstance(value, str) else str(value)
+
+
 def _method(table: dict[str, Any]) -> MethodConfig:
     """A [[method]]: `kind = "..."`, or `python = "file.py:build"` for anyone's own; the name defaults to the kind."""
     table = dict(table)
@@ -265,6 +294,8 @@ def _method(table: dict[str, Any]) -> MethodConfig:
 def _metric(entry: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if isinstance(entry, str):
         return entry, {}
+    if "python" in entry:  # whose file builds a metric of that name
+        return "python", dict(entry)
     if "name" not in entry:
         raise UserError('metrics: a table needs the key "name"')
     metric = _with_options(_Metric, entry, "metrics")

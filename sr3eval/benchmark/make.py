@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import math
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +18,7 @@ from sr3eval.benchmark.plan import Plan, RunImage
 from sr3eval.benchmark.progress import Tell, shares
 from sr3eval.data import stable_hash
 from sr3eval.device import threads
+from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write
 from sr3eval.images import encode_png, load, save, to_uint8
 from sr3eval.method import Size, check_outputs, fingerprint
@@ -117,7 +121,7 @@ class _Outputs:
                 self._write(image, *found)
                 self._advance(1)
         self._advance(0)
-        for size, images in missing.items():
+        for size, images in sorted(missing.items(), key=lambda item: -math.prod(item[0])):  # what fits once fits after
             count = self.inputs.batch_size(size, self.method.one_by_one)
             for part in chunks(images, count):
                 self._make(part, count)
@@ -143,12 +147,13 @@ class _Outputs:
 
     def _make(self, images: Sequence[RunImage], count: int) -> None:
         """Make one batch of inputs of one size, filled up to `count` by repeating the last."""
-        filled = [*images, *(images[-1:] * (count - len(images)))]
+        filled = [*images, *[images[-1]] * (count - len(images))]
         with threads(1):
             lr = torch.stack([self.inputs.load(image) for image in filled])
         progress = shares(self.tell, self.stage, self.done, len(images), len(self.plan.images))
-        outputs = self.method.upscale(lr, [self._seed(image) for image in filled], progress)
         where = f'method "{self.name}", batch of {images[0].image_id}'
+        with enough_memory(where, lr):
+            outputs = self.method.upscale(lr, [self._seed(image) for image in filled], progress)
         with threads(1):
             check_outputs(outputs.images, (len(filled), 3, *images[0].size), where)
             notes = outputs.notes or [{}] * len(filled)
@@ -165,6 +170,21 @@ class _Outputs:
             atomic_write(said, json.dumps(dict(note), sort_keys=True).encode())
         else:
             said.unlink(missing_ok=True)
+
+
+@contextmanager
+def enough_memory(where: str, lr: torch.Tensor) -> Iterator[None]:
+    """Tell in one line that memory does not suffice, and what to do about it."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search("out of memory|allocate memory", str(error)):
+            raise
+        count, _, height, width = lr.shape
+        raise UserError(
+            f"{where}: not enough memory for {number(count, 'input')} of {width}x{height} pixels: lower batch_size, or "
+            "set tile on a method that has it"
+        ) from None
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sr3eval.benchmark.fool_rates import INTERVAL
-from sr3eval.benchmark.intervals import LEVEL
+from sr3eval.benchmark.significance import LEVEL
 from sr3eval.benchmark.summary import MEAN, SET, is_reference
 from sr3eval.errors import number
 
@@ -29,12 +29,12 @@ def has_identical(result: Any) -> bool:
 def legend(results: pd.DataFrame, marks: bool = True) -> list[str]:
     """What a reader must know of one task's table: how many images, and what brackets and marks stand for, if any."""
     own = results[results["source"] == ""]
-    means, sets, people = (own[own["interval"] == interval] for interval in (MEAN.interval, SET.interval, INTERVAL))
+    means, sets, fool_rates = (own[own["interval"] == interval] for interval in (MEAN.interval, SET.interval, INTERVAL))
     lines = [*_legend_of_means(means, marks), *_legend_of_sets(sets, marks)]
     if (own["n_seeds"] > 1).any():
         lines.append("±: standard deviation over a method's seeds; its value is their mean.")
     if marks:
-        lines += _legend_of_marks(own, means, sets, people)
+        lines += _legend_of_marks(own, means, sets, fool_rates)
     published = results[results["source"] != ""].drop_duplicates(["method", "source"])
     if not published.empty:
         sources = "; ".join(f"{row.method}: {row.source}" for row in published.itertuples())
@@ -70,12 +70,12 @@ def _legend_of_sets(sets: pd.DataFrame, marks: bool) -> list[str]:
     return lines
 
 
-def _legend_of_marks(own: pd.DataFrame, means: pd.DataFrame, sets: pd.DataFrame, people: pd.DataFrame) -> list[str]:
+def _legend_of_marks(own: pd.DataFrame, means: pd.DataFrame, sets: pd.DataFrame, fool_rates: pd.DataFrame) -> list[str]:
     lines = []
-    if not people.empty:
+    if not fool_rates.empty:
         lines.append("Fool rates: brackets are 95 % intervals for new subjects and new images.")
     if any(map(is_similar, own.itertuples())):
-        tests = _tests(means, sets, people)
+        tests = _tests(means, sets, fool_rates)
         lines.append(f"†: not significantly different from the best at 5 % ({tests}, Holm-adjusted).")
     if (own["testable"] == False).any():  # noqa: E712 - NaN where nothing was compared
         lines.append("Too few groups for a test at 5 % with so many methods: no † there, whatever the difference.")
@@ -106,14 +106,14 @@ def _left_out(results: pd.DataFrame) -> str:
     return f" ({' and '.join(parts)} and left out)" if parts else ""
 
 
-def _tests(means: pd.DataFrame, sets: pd.DataFrame, people: pd.DataFrame) -> str:
+def _tests(means: pd.DataFrame, sets: pd.DataFrame, fool_rates: pd.DataFrame) -> str:
     paired = "paired sign-flip test over the same units"
     shares = any("error" in str(metric) or "agreement" in str(metric) for metric in means["metric"])
     if shares and (means["n"] == means["n_groups"]).all():
         paired += ", which for error rates is McNemar's exact test"
     names = [paired] if not means.empty else []
     names += ["t test on the jackknifed difference for set metrics"] if not sets.empty else []
-    return "; ".join(names + (["two-way clustered t test for fool rates"] if not people.empty else []))
+    return "; ".join(names + (["two-way clustered t test for fool rates"] if not fool_rates.empty else []))
 
 
 def notes(results: pd.DataFrame) -> list[str]:
@@ -125,7 +125,7 @@ def notes(results: pd.DataFrame) -> list[str]:
 def _identical(results: pd.DataFrame) -> list[str]:
     lines = []
     marked = results[[has_identical(row) for row in results.itertuples()]]
-    for (metric, label), part in marked.groupby(["metric", "label"], sort=False):
+    for (_, label), part in marked.groupby(["metric", "label"], sort=False):
         counts = ", ".join(f"{row.n_infinite} of {_on(row.method, row.dataset)}" for row in part.itertuples())
         least = f"{part['ceiling'].iloc[0]:.2f} dB, an error of half a grey level"
         lines.append(f"‡: images equal to HR count as {least}, in {label}: {counts}.")

@@ -1,6 +1,7 @@
 """A run, checked as far as it can be before work begins."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from sr3eval import methods, metrics
 from sr3eval.benchmark import resume
 from sr3eval.benchmark.cache import Cache, identity
-from sr3eval.benchmark.config import DataConfig, MethodConfig, RunConfig
+from sr3eval.benchmark.config import DatasetConfig, MethodConfig, RunConfig
 from sr3eval.benchmark.labels import read_labels
 from sr3eval.benchmark.layout import HR, REFERENCE, RunFolder
 from sr3eval.config import check_call, defaults, resolve_path
@@ -22,6 +23,7 @@ from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write, digest_of
 from sr3eval.method import Method, Size, fingerprint
 from sr3eval.methods._resized import Resized
+from sr3eval.methods._self_ensemble import self_ensemble
 from sr3eval.metrics import BLOCKS, Batch, Metric, block_of
 from sr3eval.pairs import Pair, find_pairs
 from sr3eval.tasks import Task
@@ -54,8 +56,8 @@ class LeftOut:
 class Plan:
     """A run whose config, images, methods and metrics fit together, and whose folder is its own.
 
-    methods: by name. identities: of all that each method's outputs depend on. sums: sha256 of the images by data set. remarks: what the
-    user must hear before the run begins, a line each.
+    left_out: images that no method gets. sums: sha256 of the images by data set. methods: by name. identities: of all
+    that their outputs depend on. remarks: what the user must hear before the run begins, a line each.
     """
 
     config: RunConfig
@@ -116,10 +118,20 @@ def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
     kept = Cache(cache)
     sums = {data.name or "": sha256_of(part.images) for data, part in zip(config.data, found, strict=True)}
     remarks = _claim(config, folder, _all_sums(sums), built, identities)
+    remarks += _sizes(images, config.task)
     if left_out.unreadable:
         count, why = number(len(left_out.unreadable), "image"), next(iter(left_out.unreadable.values()))
         remarks.append(f"{count} left out as unreadable, first {why}")
     return Plan(config, folder, kept, images, left_out, sums, built, identities, tuple(remarks))
+
+
+def _sizes(images: Sequence[RunImage], task: Task) -> list[str]:
+    """What a run of mixed sizes means for memory."""
+    sizes = {image.size for image in images}
+    if len(sizes) == 1:
+        return []
+    height, width = (side // task.scale for side in max(sizes, key=math.prod))
+    return [f"outputs of {len(sizes)} sizes; the largest input, {width}x{height} pixels, is made first"]
 
 
 def sha256_of(images: Sequence[RunImage]) -> str:
@@ -163,10 +175,10 @@ class _Found:
     left_out: LeftOut
 
 
-def _find(config: RunConfig, data: DataConfig, folder: RunFolder) -> _Found:
+def _find(config: RunConfig, data: DatasetConfig, folder: RunFolder) -> _Found:
     """The images of one data set."""
-    places = [resolve_path(path) if path is not None else None for path in (data.images, data.lr_images)]
-    pairs = find_pairs(*places, data.pattern, data.lr_pattern)
+    hr, lr = (resolve_path(path) if path is not None else None for path in (data.images, data.lr_images))
+    pairs = find_pairs(hr, lr, data.pattern, data.lr_pattern)
     skipped: dict[str, str] = {}
     if config.on_error == "skip":
         skipped = unreadable(pairs, lambda image_id: pairs[image_id].size(config.task, data.crop))
@@ -190,7 +202,7 @@ def _find(config: RunConfig, data: DataConfig, folder: RunFolder) -> _Found:
 
 
 def _run_images(
-    data: DataConfig, ids: Sequence[str], pairs: Mapping[str, Pair], sizes: Mapping[str, Size]
+    data: DatasetConfig, ids: Sequence[str], pairs: Mapping[str, Pair], sizes: Mapping[str, Size]
 ) -> list[RunImage]:
     groups = {i: data.prefixed(parent_of(i) if data.group == "parent" else i) for i in ids}
     few = len(set(groups.values())) <= BLOCKS
@@ -210,20 +222,19 @@ def _run_images(
 
 
 def check_scorable(config: RunConfig, images: Sequence[RunImage]) -> None:
-    """Raise UserError for a metric that cannot score the run: by its own word, and tried on grey images.
+    """Raise UserError for a metric that cannot score the run: by its own word, and tried on a grey image.
 
-    These are of the smallest and the largest size, so that a metric says before any work what it cannot.
+    That is of the smallest size, so that a metric whose window does not fit says so before any work.
     """
     labelled = all(image.label is not None for image in images)
     for dataset in dict.fromkeys(image.dataset for image in images):
         sizes = [image.size for image in images if image.dataset == dataset]
         for metric in load_metrics(config):
             metric.check(len(sizes), labelled, config.has_hr, set(sizes))
-    ends = sorted({image.size for image in images}, key=lambda size: (min(size), size))
-    for size in dict.fromkeys((ends[0], ends[-1])):
-        hr, lr = (torch.full((1, 3, *(side // by for side in size)), 0.5) for by in (1, config.task.scale))
-        for metric in load_metrics(config):
-            metric.update(Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None))
+    smallest = min((image.size for image in images), key=lambda size: (min(size), size))
+    hr, lr = (torch.full((1, 3, *(side // by for side in smallest)), 0.5) for by in (1, config.task.scale))
+    for metric in load_metrics(config):
+        metric.update(Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None))
 
 
 def _builder(config: MethodConfig) -> Builder:
@@ -243,7 +254,8 @@ def build(config: MethodConfig, task: Task) -> Method:
     builder = _builder(config)
     of_run = methods.of_run(builder, task, with_path=bool(config.path))
     _refuse_the_runs(config, builder, of_run, task)
-    method: Method = builder(**check_call(builder, config.options, f'method "{config.name}"', of_run))
+    options = check_call(builder, config.options, f'method "{config.name}"', of_run)
+    method: Method = self_ensemble(builder, **options) if config.ensemble else builder(**options)
     if config.path:
         if method.copied:
             raise UserError(f'method "{config.name}": {config.kind} takes no path')

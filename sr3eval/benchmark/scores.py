@@ -17,8 +17,29 @@ from sr3eval.errors import UserError
 from sr3eval.metrics import Convention
 
 Conventions = Mapping[str, Convention]  # by metric id
-TEXTS = ("task", "method", "image_id", "metric", "group", "left_out", "dataset", "version", "unit", "label", "sample")
-WRITTEN = ["label", "unit", "decimals", "version", "ceiling", "sample"]  # columns of results.csv that are a metric's
+TEXTS = (
+    "task",
+    "method",
+    "image_id",
+    "metric",
+    "group",
+    "left_out",
+    "dataset",
+    "version",
+    "unit",
+    "label",
+    "variant",
+    "sample",
+)
+WRITTEN = [
+    "label",
+    "variant",
+    "unit",
+    "decimals",
+    "version",
+    "ceiling",
+    "sample",
+]  # columns of results.csv that are a metric's
 
 
 @dataclass(frozen=True)
@@ -35,13 +56,18 @@ class Scores:
     methods: pd.DataFrame
 
 
+def read_config(folder: Path) -> RunConfig:
+    """The resolved config of a run."""
+    return RunConfig.parse(read_toml(RunFolder(folder).config))
+
+
 def read_run(folder: Path) -> Scores:
     """per_image.csv and set_scores.csv of a run, with the methods of its config."""
     run = RunFolder(folder)
     per_image, sets = _read_csv(run.per_image, PER_IMAGE_COLUMNS), _read_csv(run.set_scores, SET_COLUMNS)
     several = run.seed_scores.exists()
     seeds = _read_csv(run.seed_scores, SEED_COLUMNS) if several else pd.DataFrame(columns=SEED_COLUMNS)
-    config = RunConfig.parse(read_toml(run.config))
+    config = read_config(folder)
     environment = _read_environment(run)
     methods = [
         {"task": config.task.name, "dataset": dataset} | _described(run, method, environment) | {"images": sha256}

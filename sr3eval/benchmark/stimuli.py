@@ -31,6 +31,7 @@ def stimuli(
 ) -> None:
     """Copy the pictures of some images of a finished run into the new folder `out`, which appears whole or not at all.
 
+    A run without HR gives a pack without, in which methods can be compared with one another.
     methods: names; none for all but the reference. Which images serve as practice and catch trials, and which at most
     `test` of the others are tested, depends on `seed` alone. Raises UserError for an unfinished run, an unknown method,
     too few images, a picture that is missing or of another size than its HR, and an `out` that is there.
@@ -42,14 +43,17 @@ def stimuli(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: already exists; give another folder")
     names = _slugs(config, methods)
-    kinds = _kinds(list(find_images(run.images / HR)), test, practice, catch, seed)
+    given = {"hr": HR, "lr": LR} if config.has_hr else {"lr": LR}
+    kinds = _kinds(list(find_images(run.images / next(iter(given.values())))), test, practice, catch, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=out.parent) as temporary:
         pack = Path(temporary) / "pack"
         items = []
         for done, (image_id, kind) in enumerate(kinds.items(), start=1):
-            sources = {"hr": HR, "lr": LR} | {slug: slug for slug in names}
-            sums = {name: _copy(run, source, image_id, pack / name) for name, source in sources.items()}
+            sums = {name: _copy(run.image(source, image_id), pack / name, image_id) for name, source in given.items()}
+            scale = 1 if config.has_hr else config.task.scale
+            size = tuple(scale * side for side in header_size(run.image(next(iter(given.values())), image_id)))
+            sums |= {slug: _copy(run.image(slug, image_id), pack / slug, image_id, size) for slug in names}
             items.append({"image_id": image_id, "kind": kind, "sha256": sums})
             tell("stimuli", done, len(kinds))
         manifest = {"format": FORMAT, "task": config.task.name, "seed": seed, "methods": names, "items": items}
@@ -77,13 +81,12 @@ def _kinds(ids: Sequence[str], test: int, practice: int, catch: int, seed: int) 
     return dict(zip(order, kinds, strict=False))
 
 
-def _copy(run: RunFolder, source: str, image_id: str, to: Path) -> str:
-    """Copy a picture as it is; its sha256."""
-    path = run.image(source, image_id)
+def _copy(path: Path, to: Path, image_id: str, size: tuple[int, ...] | None = None) -> str:
+    """Copy a picture as it is; its sha256. size: (height, width) that it must have."""
     if not path.exists():
         raise UserError(f"{path}: is missing; run the benchmark again")
-    if source != LR and header_size(path) != header_size(run.image(HR, image_id)):
-        raise UserError(f"{path}: is not of the size of its HR image; run the benchmark again")
+    if size is not None and header_size(path) != size:
+        raise UserError(f"{path}: is not {size[1]}x{size[0]} pixels, as its input wants; run the benchmark again")
     target = to / f"{image_id}.png"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, target)

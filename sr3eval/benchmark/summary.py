@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sr3eval.benchmark.intervals import (
+from sr3eval.benchmark.layout import REFERENCE
+from sr3eval.benchmark.scores import WRITTEN, Conventions, Scores
+from sr3eval.benchmark.significance import (
     LEVEL,
     bootstrap_interval,
     holm,
@@ -16,8 +18,6 @@ from sr3eval.benchmark.intervals import (
     t_interval,
     t_p,
 )
-from sr3eval.benchmark.layout import REFERENCE
-from sr3eval.benchmark.scores import WRITTEN, Conventions, Scores
 from sr3eval.errors import UserError
 from sr3eval.metrics import Convention
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sr3eval.data import Folder, stable_hash
-from sr3eval.diffusion.train_config import DataConfig
+from sr3eval.diffusion.train_config import TrainingDataConfig
 from sr3eval.images import area_down, from_uint8, load, to_uint8
 
 OCTAVE = 4  # zoom levels from one size to its half
@@ -20,7 +20,7 @@ class Crops:
     `device`, so that a batch is one gather.
     """
 
-    def __init__(self, folder: Folder, data: DataConfig, seed: int, device: torch.device) -> None:
+    def __init__(self, folder: Folder, data: TrainingDataConfig, seed: int, device: torch.device) -> None:
         assert data.crop is not None
         self.data, self.seed, self.side, self.device = data, seed, data.crop, device
         photographs = [list(zooms(load(path).to(device), data.crop, data.zoom_out)) for path in folder.paths.values()]

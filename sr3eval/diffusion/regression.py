@@ -9,10 +9,10 @@ from sr3eval import tasks
 from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.padding import pad
-from sr3eval.diffusion.tiles import WHOLE, Tiles
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
+from sr3eval.tiles import WHOLE, Tiles
 
 
 def regress(network: UNet, lr: Tensor, size: tuple[int, int]) -> Tensor:

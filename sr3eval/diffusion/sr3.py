@@ -9,7 +9,7 @@ from sr3eval import tasks
 from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.padding import pad
-from sr3eval.diffusion.sampler import NoisePerImage, SamplerConfig
+from sr3eval.diffusion.solvers import NoisePerImage, SamplerConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sr3eval.config import resolve_path
 from sr3eval.data import Folder, choose, find_images, large_enough, split, stable_hash
 from sr3eval.diffusion.crops import Crops
-from sr3eval.diffusion.train_config import DataConfig, TrainConfig
+from sr3eval.diffusion.train_config import TrainConfig, TrainingDataConfig
 from sr3eval.errors import UserError
 from sr3eval.files import listing_digest
 from sr3eval.images import area_down, from_uint8, load, to_uint8
@@ -115,7 +115,7 @@ def source(folder: Folder, config: TrainConfig, device: torch.device, first: int
     return batches(images, first, optimiser.steps, optimiser.batch_size, data.workers)
 
 
-def open_folders(config: DataConfig, task: Task) -> tuple[Folder, Folder, list[str], list[str]]:
+def open_folders(config: TrainingDataConfig, task: Task) -> tuple[Folder, Folder, list[str], list[str]]:
     """Training folder, validation folder, and the ids left out of each because their short side is too small."""
     side = config.crop or task.smallest
     paths, too_small = large_enough(find_images(resolve_path(config.images)), side)
@@ -140,7 +140,7 @@ def digest(*folders: Folder) -> str:
     )
 
 
-def validation_images(folder: Folder, config: DataConfig) -> Tensor:
+def validation_images(folder: Folder, config: TrainingDataConfig) -> Tensor:
     """The fixed validation targets, float [N, 3, S, S] in [0, 1] at the task's size."""
     if config.crop is None:
         return torch.stack([folder.hr(i) for i in choose(list(folder.paths), config.validation_images)])

@@ -15,7 +15,7 @@ from sr3eval.errors import UserError
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class TrainingDataConfig:
     """Training and validation images.
 
     images: folder, searched recursively. validation: folder, or None to hold out the share `held_out` of `images` by
@@ -188,7 +188,7 @@ class TrainConfig:
 
     task: str
     model: Literal["sr3", "regression"]
-    data: DataConfig
+    data: TrainingDataConfig
     optimiser: OptimiserConfig
     unet: UNetConfig | None = None
     schedule: ScheduleConfig = ScheduleConfig()

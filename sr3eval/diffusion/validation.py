@@ -5,7 +5,7 @@ from torch import Tensor
 
 from sr3eval.diffusion.loss import sr3_loss
 from sr3eval.diffusion.regression import regress
-from sr3eval.diffusion.sampler import NoisePerImage, SamplerConfig
+from sr3eval.diffusion.solvers import NoisePerImage, SamplerConfig
 from sr3eval.diffusion.sr3 import sample
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet

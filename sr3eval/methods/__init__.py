@@ -4,6 +4,7 @@ An installed package joins in by the entry point group `sr3eval.methods`, whose 
 `baselines` does.
 """
 
+import functools
 import importlib
 import inspect
 import sys
@@ -40,6 +41,11 @@ def builder(kind: str) -> Builder:
     if kind not in found:
         raise UserError(f'unknown kind "{kind}": {nearest(kind, found)}')
     return discovery.builder(found[kind], kind, "kind")
+
+
+def described() -> dict[str, str]:
+    """What each kind is, in a line."""
+    return {kind: discovery.described(functools.partial(builder, kind)) for kind in available()}
 
 
 def parameters(build: Builder) -> set[str] | None:

@@ -2,15 +2,15 @@
 
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.regression import Regression
-from sr3eval.diffusion.tiles import Tiles
 from sr3eval.tasks import Task
+from sr3eval.tiles import Tiles
 
 
 def build(*, checkpoint: str, task: Task | None = None, tile: int | None = None, overlap: int = 32) -> Regression:
     """Load a Regression checkpoint, one trained for `task` where that is one of the paper's.
 
-    tile, overlap: pixels of the input (see `Tiles`); without tile, images are taken whole. Tiles change what it makes:
-    its norms and its attention look at the whole image, so each tile is seen as an image of its own. Of the size of the
-    training crops they are what it was trained on. (SR3 has no tiles: what it draws would differ between them.)
+    tile, overlap: pixels of the input (see `Tiles`); without tile, images are taken whole. Tiles change what it makes,
+    since its norms and its attention look at all that they are given; those of the size of the training crops are what
+    it was trained on, and make large images better. (SR3 has no tiles: what it draws would differ between them.)
     """
     return Regression(checkpoints.load(checkpoint, "regression", task), Tiles(tile, overlap))

@@ -4,9 +4,14 @@ from typing import Annotated
 
 from sr3eval.config import SPREAD
 from sr3eval.diffusion import checkpoint as checkpoints
-from sr3eval.diffusion.sampler import SamplerConfig
+from sr3eval.diffusion.solvers import SamplerConfig
 from sr3eval.diffusion.sr3 import SR3
 from sr3eval.tasks import Task
+
+REMARKS = (
+    "SR3 gives nearly the same output each time, and skin without its moles, pimples and piercings "
+    "(its authors' paper).",
+)
 
 
 def build(*, checkpoint: str, task: Task | None = None, sampler: Annotated[SamplerConfig, SPREAD]) -> SR3:

@@ -4,12 +4,14 @@
 new metric takes. Metrics of single images are a `PerImage`, those of whole sets a `SetMetric`.
 """
 
+import functools
 import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sr3eval import discovery
 from sr3eval.config import check_call
 from sr3eval.errors import UserError, nearest
 from sr3eval.metrics._contract import (
@@ -70,6 +72,15 @@ def builder(name: str) -> Callable[..., Metric]:
     module, function = builders[name]
     build: Callable[..., Metric] = getattr(importlib.import_module(f"sr3eval.metrics.{module}"), function)
     return build
+
+
+def described() -> dict[str, str]:
+    """What each metric is, in a line."""
+    files = _builders()
+    return {
+        name: discovery.described(functools.partial(builder, name), own=function != "build")
+        for name, (_, function) in files.items()
+    }
 
 
 def load(name: str, /, **options: Any) -> Metric:

@@ -25,7 +25,8 @@ def block_of(group: str) -> str:
 class Convention:
     """What a metric's numbers are, and what it needs to give them.
 
-    name: its id in files and tables; metrics of other options have other ids. label: as papers print it. settings: the
+    name: its id in files and tables; metrics of other options have other ids. label: as papers print it; variant:
+    what tells it from others of that label, where they stand in one table ("Y, border 4"). settings: the
     conventions behind the number, printed beside it. unit: of the values ("dB"). decimals: in tables. version: changes
     when the numbers change, by our code or by the package behind it. ceiling: what a score counts for at most in means
     and tests. sample: what a result's n counts.
@@ -35,6 +36,7 @@ class Convention:
     label: str
     higher_is_better: bool
     settings: str
+    variant: str = ""
     unit: str = ""
     decimals: int = 3
     version: str = "1"

@@ -19,12 +19,12 @@ def plane(images: Tensor, channel: Channel, border: int) -> Tensor:
     return luma(inner) if channel == "y" else inner
 
 
-def identity(name: str, label: str, channel: Channel, border: int) -> tuple[str, str, str]:
-    """(id, label, settings) of a metric with these options: those of different options differ."""
+def identity(name: str, channel: Channel, border: int) -> tuple[str, str, str]:
+    """(id, variant, settings) of a metric with these options: those of different options differ."""
     if border < 0:
         raise UserError(f"{name}: border {border} is negative")
     suffix = ("_y" if channel == "y" else "") + (f"_b{border}" if border else "")
     said = ", ".join((["Y"] if channel == "y" else []) + ([f"border {border}"] if border else []))
     channels = "BT.601 16-235 Y" if channel == "y" else "RGB"
     settings = f"{channels}, 8-bit outputs, border {border} px cut, mean over images"
-    return name + suffix, f"{label} ({said})" if said else label, settings
+    return name + suffix, said, settings

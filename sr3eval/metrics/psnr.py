@@ -36,11 +36,12 @@ def _mean_square(sr: Tensor, hr: Tensor) -> Tensor:
 
 def build(*, channel: Channel = "rgb", border: int = 0) -> PerImage:
     """PSNR of RGB or of luma ("y"), with `border` pixels cut on each side. Both are conventions of papers."""
-    name, label, settings = identity("psnr", "PSNR", channel, border)
+    name, variant, settings = identity("psnr", channel, border)
     return PerImage(
         Convention(
             name=name,
-            label=label,
+            label="PSNR",
+            variant=variant,
             higher_is_better=True,
             settings=f"{settings}, of at most {CEILING:.2f} dB an image",
             unit="dB",

@@ -75,9 +75,9 @@ def _window(length: int) -> Tensor:
 
 def build(*, channel: Channel = "rgb", border: int = 0) -> PerImage:
     """SSIM of RGB or of luma ("y"), with `border` pixels cut on each side."""
-    name, label, settings = identity("ssim", "SSIM", channel, border)
+    name, variant, settings = identity("ssim", channel, border)
     settings = settings.replace(", mean", ", Gaussian 11x11 sigma 1.5, valid area, mean")
     return PerImage(
-        Convention(name=name, label=label, higher_is_better=True, settings=settings),
+        Convention(name, "SSIM", higher_is_better=True, settings=settings, variant=variant, decimals=4),
         lambda batch: ssim(*(plane(images, channel, border) for images in batch.pair)),
     )

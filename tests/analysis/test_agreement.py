@@ -6,10 +6,11 @@ import pytest
 from scipy import stats
 
 from analysis.agreement import method_points, over_images, over_methods
-from analysis.bootstrap import draws
 from analysis.clusters import IMAGE, SUBJECT, numbered
 from analysis.comparisons import holm
 from analysis.errors import DataError
+from analysis.fool_rate import fool_rates
+from analysis.pigeonhole import draws
 from analysis.simulation import simulate
 
 RATES = {"bicubic": 0.05, "regression": 0.15, "esrgan": 0.25, "pulse": 0.3, "sr3": 0.45, "sr3_more": 0.5}
@@ -97,6 +98,52 @@ def test_points_are_means_over_the_images_that_people_saw(responses, scores, res
     own = scores[(scores["metric"] == "good") & (scores["method"] == "sr3")]
     assert one["value"] == pytest.approx(own["value"].mean()) and one["higher_is_better"]
     assert np.isfinite(points["value"]).all() and set(points["metric"]) == {"fid", *METRICS}
+
+
+@pytest.fixture(scope="module")
+def two_sets(responses, scores, results):
+    """The study with half of its images of another data set, whose scores are all higher; and FIDs of each."""
+    second = {image_id: image_id >= "0030" for image_id in scores["image_id"].unique()}
+    names = {image_id: f"{'Set14' if later else 'Set5'}/{image_id}" for image_id, later in second.items()}
+    shifted = scores.assign(
+        dataset=scores["image_id"].map(names).str.split("/").str[0],
+        value=scores["value"] + 100 * scores["image_id"].map(second),
+        image_id=scores["image_id"].map(names),
+    )
+    fid = results.loc[results["metric"] == "fid"]
+    per_set = pd.concat([results.assign(dataset="Set5"), fid.assign(dataset="Set14", value=-fid["value"])])
+    return responses.replace({"image_id": names}), shifted, per_set
+
+
+def test_metrics_are_compared_within_each_data_set(responses, scores, results, two_sets):
+    """As if each were a run of its own: nothing of the other is in it."""
+    together = [analysis(*two_sets, resamples=30) for analysis in (over_methods, over_images)]
+    points = method_points(*two_sets)
+    for dataset, part in (("Set5", scores["image_id"] < "0030"), ("Set14", scores["image_id"] >= "0030")):
+        images = scores.loc[part, "image_id"]
+        alone = [responses[responses["image_id"].isin(images)], scores[part], results]
+        for analysis, table in zip((over_methods, over_images), together, strict=True):
+            expected = analysis(*alone, resamples=30).drop(columns="dataset").query("metric != 'fid'")
+            found = table[(table["dataset"] == dataset) & (table["metric"] != "fid")].drop(columns="dataset")
+            columns = [column for column in expected if column != "p_holm"]
+            pd.testing.assert_frame_equal(
+                found.reset_index(drop=True)[columns], expected.reset_index(drop=True)[columns]
+            )
+        rates = fool_rates(alone[0]).set_index("model")["fool_rate"]
+        own = points[points["dataset"] == dataset]
+        assert own["fool_rate"].tolist() == rates[own["method"]].tolist()
+    fid = together[0].query("metric == 'fid'").set_index("dataset")["kendall"]
+    assert fid["Set5"] > 0.5 and fid["Set14"] < -0.5
+
+
+def test_data_sets_are_not_pooled(two_sets):
+    judged, scores, results = two_sets
+    for analysis, by in ((method_points, ["task"]), (over_methods, ["task"]), (over_images, ["task", "model"])):
+        with pytest.raises(DataError, match=r"several data sets \(Set14, Set5\): choose one, or have dataset in `by`"):
+            analysis(judged, scores, results, by=by)
+    chosen = method_points(judged, scores[scores["dataset"] == "Set5"], results, by=["task"])
+    within = method_points(judged, scores, results).query("dataset == 'Set5'").drop(columns="dataset")
+    pd.testing.assert_frame_equal(chosen, within.reset_index(drop=True))
 
 
 def test_grouped_images_are_drawn_together(responses, scores, results):

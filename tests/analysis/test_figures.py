@@ -146,6 +146,8 @@ def test_metric_against_people(kept):
     assert fid.xaxis_inverted() and not psnr.xaxis_inverted()  # better is to the right
     with pytest.raises(DataError, match="several tasks"):
         figures.metric_against_people(pd.concat([drawn, drawn.assign(task=2)]))
+    with pytest.raises(DataError, match="several data sets: choose one"):
+        figures.metric_against_people(pd.concat([drawn.assign(dataset=name) for name in ("Set5", "Set14")]))
 
 
 def test_response_times(study):

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.bootstrap import draws, pigeonhole
 from analysis.clusters import IMAGE, SUBJECT, numbered
 from analysis.comparisons import compare
 from analysis.errors import DataError
 from analysis.exclusions import exclude
 from analysis.fool_rate import equivalence, fool_rates, pooled, subject_rates, subject_summary
 from analysis.image_rates import extremes, image_rates
+from analysis.pigeonhole import draws, pigeonhole
 from analysis.power import spread_of
 from analysis.signal_detection import side_bias
 from analysis.simulation import simulate

@@ -1,5 +1,7 @@
 """Against scipy and statsmodels, on data that no example has."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,11 +9,9 @@ import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
-from analysis import intervals
+from analysis import proportions
 from analysis.agreement import rank_correlations
 from analysis.comparisons import compare, holm
 from analysis.errors import DataError
@@ -27,27 +27,34 @@ COUNTS = st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.ju
 @given(COUNTS)
 def test_intervals_of_one_proportion(counts):
     k, n = counts
-    for ours, theirs in ((intervals.wilson, "wilson"), (intervals.clopper_pearson, "beta")):
-        np.testing.assert_allclose(ours(k, n), proportion_confint(k, n, method=theirs), atol=1e-12)
+    test = stats.binomtest(k, n)
+    for ours, theirs in ((proportions.wilson, "wilson"), (proportions.clopper_pearson, "exact")):
+        np.testing.assert_allclose(ours(k, n), test.proportion_ci(method=theirs), atol=1e-12)
     if 0 < k < n:
-        np.testing.assert_allclose(intervals.jeffreys(k, n), proportion_confint(k, n, method="jeffreys"), atol=1e-12)
-    assert intervals.binomial_p(k, n) == pytest.approx(stats.binomtest(k, n).pvalue, rel=1e-9)
+        posterior = stats.beta(k + 0.5, n - k + 0.5)
+        np.testing.assert_allclose(posterior.cdf(proportions.jeffreys(k, n)), [0.025, 0.975], atol=1e-12)
+    assert proportions.binomial_p(k, n) == pytest.approx(test.pvalue, rel=1e-9)
 
 
 def test_intervals_reach_the_ends():
-    for interval in (intervals.wilson, intervals.clopper_pearson, intervals.jeffreys):
+    for interval in (proportions.wilson, proportions.clopper_pearson, proportions.jeffreys):
         low, high = interval([0, 7], [7, 7])
         assert low[0] == 0 and high[1] == 1 and 0 < high[0] < 1 and 0 < low[1] < 1
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 12])
-def test_holm(size):
-    p_values = np.random.default_rng(size).beta(0.3, 1, size)
-    np.testing.assert_allclose(holm(p_values), multipletests(p_values, method="holm")[1], atol=1e-12)
+@pytest.mark.parametrize("size", [1, 2, 5, 8])
+def test_holm_is_the_closure_of_bonferroni(size):
+    """The largest of Bonferroni's p over all families that a hypothesis is in (Marcus, Peritz and Gabriel 1976)."""
+    p = np.random.default_rng(size).beta(0.3, 1, size)
+    families = [f for r in range(1, size + 1) for f in itertools.combinations(range(size), r)]
+    of_family = {f: min(1.0, len(f) * p[list(f)].min()) for f in families}
+    expected = [max(value for f, value in of_family.items() if i in f) for i in range(size)]
+    np.testing.assert_allclose(holm(p), expected, atol=1e-12)
 
 
 def test_holm_leaves_out_what_was_not_tested():
     np.testing.assert_allclose(holm([0.01, np.nan, 0.04]), [0.02, np.nan, 0.04])
+    assert np.isnan(holm([np.nan, np.nan])).all() and holm([]).tolist() == []
 
 
 def test_two_way_variance(study):

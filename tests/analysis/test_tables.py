@@ -220,12 +220,24 @@ def test_unknown_models_are_named(written):
         tables.load(path, models=["sr3", "pulse2", "fsrgan"])
 
 
+def test_data_sets_of_runs_with_and_without_a_name(tmp_path):
+    header, row = "task,method,image_id,metric,value,group", "t,m,Set5/baby,psnr,1,Set5/baby"
+    (tmp_path / "a.csv").write_text(f"{header},dataset\n{row},Set5\n")
+    (tmp_path / "b.csv").write_text(f"{header},dataset\n{row},\n")
+    (tmp_path / "c.csv").write_text(f"{header}\n{row}\n")
+    scores = tables.load_scores([tmp_path / f"{name}.csv" for name in "abc"])
+    assert scores["dataset"].tolist() == ["Set5", "", ""]
+    table = pd.DataFrame({"dataset": ["Set5", np.nan]})
+    assert tables.with_dataset(table)["dataset"].tolist() == ["Set5", ""]
+
+
 def test_scores(tmp_path):
     path = tmp_path / "per_image.csv"
     path.write_text("task,method,image_id,metric,value,group\nt,NA,0001,psnr,inf,g\nt,NA,0002,psnr,,g\n")
     scores = tables.load_scores(path)
     assert scores["method"].tolist() == ["NA", "NA"] and scores["image_id"].tolist() == ["0001", "0002"]
     assert np.isinf(scores["value"][0]) and np.isnan(scores["value"][1])
+    assert scores["dataset"].tolist() == ["", ""]
     path.write_text("task,method,metric,value,higher_is_better\nt,m,lpips,0.1,False\nt,m,psnr,20,True\n")
     assert tables.load_results(path)["higher_is_better"].tolist() == [False, True]
     with pytest.raises(DataError, match="has no column image_id, group"):

@@ -8,10 +8,10 @@ import pytest
 import statsmodels.api as sm
 
 from analysis import signal_detection
-from analysis.bootstrap import pigeonhole
 from analysis.comparisons import compare
 from analysis.fool_rate import fool_rates, pooled, subject_summary
 from analysis.image_rates import extremes, image_rates
+from analysis.pigeonhole import pigeonhole
 
 
 def table(frame: pd.DataFrame, columns: list[str]) -> np.ndarray:

@@ -280,29 +280,34 @@ def test_refuses_unreadable_files(tmp_path, saved, weights):
 
 
 PARAM = """7767517
-4 4
+5 5
 Input            data   0 1 data
 Convolution      one    1 1 data a 0=1 1=3 4=1 5=1 6=27 9=2 -23310=1,2.000000e-01
-Interp           up     1 1 a b 0=1 1=2.0 2=2.0
-Convolution      two    1 1 b output 0=3 1=1 4=0 5=1 6=3
+PReLU            slope  1 1 a b 0=1
+Interp           up     1 1 b c 0=1 1=2.0 2=2.0
+Convolution      two    1 1 c output 0=3 1=1 4=0 5=1 6=3
 """
+
+
+LAYERS = ["one", "slope", "two"]
 
 
 @pytest.fixture
 def ncnn(tmp_path):
-    """Two convolutions as ncnn stores them; the first has an odd number of weights, hence two bytes of padding."""
+    """Convolutions and a PReLU as ncnn stores them; the first has an odd number of weights, so 2 bytes of padding."""
     (tmp_path / "model.param").write_text(PARAM)
     half = np.arange(27, dtype="<f2").tobytes() + b"\xff\xff"
     flag = struct.pack("<I", _ncnn.HALF)
     last = flag + np.array([1, 2, 3], "<f2").tobytes() + b"\xff\xff" + np.array([4, 5, 6], "<f4").tobytes()
-    return tmp_path / "model.bin", flag + half + np.array([0.1], "<f4").tobytes() + last
+    return tmp_path / "model.bin", flag + half + np.array([0.1, 0.25], "<f4").tobytes() + last
 
 
 def test_reads_ncnn(ncnn):
-    state = _ncnn.state_dict(*ncnn, ["one", "two"])
-    assert list(state) == ["one.weight", "one.bias", "two.weight", "two.bias"]
+    state = _ncnn.state_dict(*ncnn, LAYERS)
+    assert list(state) == ["one.weight", "one.bias", "slope.weight", "two.weight", "two.bias"]
     assert torch.equal(state["one.weight"], torch.arange(27.0).view(1, 3, 3, 3))
     assert torch.equal(state["one.bias"], torch.tensor([0.1]))
+    assert torch.equal(state["slope.weight"], torch.tensor([0.25]))
     assert torch.equal(state["two.weight"], torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1))
     assert torch.equal(state["two.bias"], torch.tensor([4.0, 5.0, 6.0]))
     assert all(value.dtype == torch.float32 for value in state.values())
@@ -313,26 +318,26 @@ def test_reads_ncnn(ncnn):
     [
         (lambda content: content[:-4], "truncated"),
         (lambda content: content[:40], "truncated"),
-        (lambda content: content + b"\0\0\0\0", "88 bytes listed, 92 there"),
+        (lambda content: content + b"\0\0\0\0", "92 bytes listed, 96 there"),
         (lambda content: b"\0\0\0\0" + content[4:], "no 16-bit weights at byte 0"),
     ],
 )
 def test_ncnn_files_must_fit_to_the_byte(ncnn, change, message):
     path, content = ncnn
     with pytest.raises(UserError, match=message):
-        _ncnn.state_dict(path, change(content), ["one", "two"])
+        _ncnn.state_dict(path, change(content), LAYERS)
 
 
 def test_ncnn_needs_its_list_of_layers(ncnn):
     path, content = ncnn
     with pytest.raises(UserError, match=r"shorter|longer"):
-        _ncnn.state_dict(path, content, ["one", "two", "three"])
+        _ncnn.state_dict(path, content, [*LAYERS, "three"])
     path.with_suffix(".param").write_text("something else\n")
     with pytest.raises(UserError, match="not the weights that its .param file lists"):
-        _ncnn.state_dict(path, content, ["one", "two"])
+        _ncnn.state_dict(path, content, LAYERS)
     path.with_suffix(".param").unlink()
     with pytest.raises(UserError, match="No such file"):
-        _ncnn.state_dict(path, content, ["one", "two"])
+        _ncnn.state_dict(path, content, LAYERS)
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sr3eval.benchmark.comparison import compare, markdown
-from sr3eval.benchmark.intervals import bootstrap_interval
+from sr3eval.benchmark.significance import bootstrap_interval
 from sr3eval.errors import UserError
 
 SIZES = {f"{i:02}": (16, 16) for i in range(12)}

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sr3eval.benchmark import RunConfig
+from sr3eval.benchmark import run as score
 from sr3eval.benchmark.stimuli import stimuli
 from sr3eval.errors import UserError
 from sr3eval.images import save
@@ -84,9 +86,18 @@ def test_runs_that_cannot_be_packed(run, tmp_path):
         pack(broken, tmp_path / "pack")
     save(broken / "images" / "_lr" / "b" / "3.png", torch.rand(3, 16, 16))
     save(broken / "images" / "bicubic" / "b" / "3.png", torch.rand(3, 32, 32))
-    with pytest.raises(UserError, match="not of the size of its HR image"):
+    with pytest.raises(UserError, match="b/3.png: is not 64x64 pixels"):
         pack(broken, tmp_path / "pack")
     (broken / "results.csv").unlink()
     with pytest.raises(UserError, match="finish this run first"):
         pack(broken, tmp_path / "pack")
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]
+
+
+def test_a_run_without_hr_gives_a_pack_without(run, tmp_path):
+    config = {"task": {"scale": 2}, "data": {"lr_images": str(run / "images" / "_lr")}, "metrics": ["consistency"]}
+    methods = [{"kind": "bicubic"}, {"kind": "bicubic", "kernel": "matlab", "name": "matlab"}]
+    score(RunConfig.parse(config | {"method": methods}), tmp_path / "run", tmp_path / "cache")
+    manifest = pack(tmp_path / "run", tmp_path / "pack")
+    assert {tuple(item["sha256"]) for item in manifest["items"]} == {("lr", "bicubic", "matlab")}
+    assert sorted(path.name for path in (tmp_path / "pack").iterdir()) == ["bicubic", "lr", "manifest.json", "matlab"]

@@ -14,8 +14,8 @@ from benchmark import main
 from sr3eval import metrics
 from sr3eval.benchmark import summary, table
 from sr3eval.benchmark.config import TableConfig
-from sr3eval.benchmark.intervals import bootstrap_interval, sign_flip_p
 from sr3eval.benchmark.scores import Scores, read_run
+from sr3eval.benchmark.significance import bootstrap_interval, sign_flip_p
 from sr3eval.metrics import Convention
 
 PSNR = metrics.load("psnr")

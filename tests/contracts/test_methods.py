@@ -15,6 +15,7 @@ from baselines._fsrnet import SECTIONS, FSRNet
 from baselines._janspiry_unet import Structure
 from baselines._janspiry_unet import UNet as JanspiryUNet
 from baselines._rrdb import RRDBNet
+from baselines.realesrgan import Compact
 from sr3eval import config as configs
 from sr3eval import methods
 from sr3eval.benchmark.config import MethodConfig
@@ -78,6 +79,7 @@ def baseline_cases(folder) -> dict[str, Case]:
     """Each adapter on a reduced network with random weights, in a layout of its release; all enlarge 4 times."""
     unquantized: dict[str, Any] = {"quantize": "none"}
     esrgan = [save(folder / f"esrgan_{seed}.pth", randomised(RRDBNet(8, 2, 32), seed)) for seed in (0, 1)]
+    compact = [save(folder / f"compact_{seed}.pth", randomised(Compact(8, 2), seed)) for seed in (0, 1)]
     structure = Structure(16, (16, 32), 1, (False, True), 16)
     janspiry = []
     for seed in (0, 1):
@@ -95,6 +97,7 @@ def baseline_cases(folder) -> dict[str, Case]:
             {"weights": esrgan[0]},
             [{"weights": esrgan[1]}, unquantized, {"psnr_weights": esrgan[1], "alpha": 0.5}, {"tile": 4, "overlap": 1}],
         ),
+        "realesrgan": Case({"weights": compact[0]}, [{"weights": compact[1]}, unquantized, {"tile": 4, "overlap": 1}]),
         "enhancenet": Case({"weights": enhancenet}, [unquantized, {"tile": 4, "overlap": 1}]),
         "sr3_janspiry": Case(
             {"weights": janspiry[0], **chain},

@@ -5,7 +5,7 @@ import torch
 
 from sr3eval.data import Folder, find_images
 from sr3eval.diffusion.crops import Crops, zooms
-from sr3eval.diffusion.train_config import DataConfig
+from sr3eval.diffusion.train_config import TrainingDataConfig
 from sr3eval.images import area_down, from_uint8, load, save, to_uint8
 from sr3eval.tasks import TASKS
 
@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def crops_of(folder, **options):
-    return Crops(folder, DataConfig("unused", crop=SIDE, in_memory=True, **options), 0, torch.device("cpu"))
+    return Crops(folder, TrainingDataConfig("unused", crop=SIDE, in_memory=True, **options), 0, torch.device("cpu"))
 
 
 def test_crops_are_windows_of_the_photographs_everywhere(folder):

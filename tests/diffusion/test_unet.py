@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sr3eval.diffusion.ema import EMA
 from sr3eval.diffusion.loss import sr3_loss
 from sr3eval.diffusion.presets import PRESETS
-from sr3eval.diffusion.sampler import NoisePerImage, refine
 from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.diffusion.solvers import NoisePerImage, refine
 from sr3eval.diffusion.unet import (
     NoiseLevelEmbedding,
     NormSiLU,

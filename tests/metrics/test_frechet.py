@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr3eval.benchmark.intervals import jackknife_error, t_interval
+from sr3eval.benchmark.significance import jackknife_error, t_interval
 from sr3eval.features.moments import Moments
 from sr3eval.metrics.fid import distance, frechet_distance, frechet_distance_of_factors
 

@@ -135,6 +135,7 @@ def edit(change):
         (rewrite("sr3/test_place/003.png", png(Image.new("RGBA", (SIZE, SIZE)))), "opaque pictures of 8 bit"),
         (rewrite("sr3/test_place/003.png", png(Image.new("I;16", (SIZE, SIZE)))), "opaque pictures of 8 bit"),
         (edit(lambda m: m["items"].pop(3)), "needs 8 test images, the pack has 7"),
+        (edit(lambda m: m["items"][3]["sha256"].pop("hr")), "has no real pictures, since its run had no HR"),
         (edit(lambda m: m["items"][3]["sha256"].pop("sr3")), "not the file that the manifest names"),
         (edit(lambda m: m["items"][3].update(image_id="../../etc")), "does not lie in the pack"),
         (edit(lambda m: m["items"][3].update(image_id=m["items"][4]["image_id"])), "an image is named twice"),

@@ -1,20 +1,43 @@
 """Intervals and tests against scipy and closed forms."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from sr3eval.benchmark.intervals import bootstrap_interval, holm, sign_flip_p
+from sr3eval.benchmark.significance import bootstrap_interval, holm, sign_flip_p
 
 RNG = np.random.default_rng(0)
 
 
-def test_ungrouped_interval_is_the_ordinary_bootstrap():
-    values = RNG.gamma(2.0, size=300)
-    low, high = bootstrap_interval(values, np.arange(300).astype(object))
-    expected = stats.bootstrap((values,), np.mean, n_resamples=9999, method="percentile", random_state=1)
-    assert low == pytest.approx(expected.confidence_interval.low, abs=0.015)
-    assert high == pytest.approx(expected.confidence_interval.high, abs=0.015)
+def test_interval_is_of_groups_drawn_again():
+    """Unequal groups, drawn in a loop: a resample's mean is over all images of the groups drawn, with other draws."""
+    rng = np.random.default_rng(3)
+    sizes = rng.integers(1, 9, size=60)
+    groups = np.repeat(np.arange(60), sizes)
+    values = rng.gamma(2.0, size=60)[groups] + rng.normal(size=len(groups))
+    parts = [values[groups == group] for group in range(60)]
+    means = [np.concatenate([parts[i] for i in rng.integers(60, size=60)]).mean() for _ in range(4000)]
+    expected = np.quantile(means, [0.025, 0.975])
+    assert bootstrap_interval(values, groups.astype(object)) == pytest.approx(tuple(expected), abs=0.03)
+
+
+def test_the_interval_of_three_groups_is_exact():
+    """Of all 27 draws of three groups, 1 in 27 is three times the lowest: more than 2.5 %."""
+    values, groups = np.array([1.0, 5.0, 9.0, 9.0]), np.array(["a", "b", "c", "c"], object)
+    assert bootstrap_interval(values, groups) == (1.0, 9.0)
+
+
+def test_the_interval_of_many_groups_is_small_and_follows_the_normal():
+    values = RNG.gamma(2.0, size=50_000)
+    tracemalloc.start()
+    low, high = bootstrap_interval(values, np.arange(50_000).astype(object))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    half = 1.96 * values.std() / np.sqrt(50_000)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+    assert peak < 2**27
 
 
 def test_grouped_interval_resamples_whole_groups():

@@ -5,13 +5,14 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 Array = NDArray[np.float64]
 
 RESAMPLES = 4000
 LEVEL = 0.95
 EXACT_UP_TO = 14  # groups: 2 ** 14 sign patterns are all tried, beyond that RESAMPLES random ones
-CHUNK = 200  # resamples in memory at a time
+CHUNK = 20  # resamples in memory at a time
 
 
 def group_sums(values: Array, groups: NDArray[np.object_]) -> tuple[Array, Array]:
@@ -24,17 +25,17 @@ def group_sums(values: Array, groups: NDArray[np.object_]) -> tuple[Array, Array
 def bootstrap_interval(values: Array, groups: NDArray[np.object_], seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval of the mean, resampling whole groups with replacement; nan for fewer than two groups."""
     sums, counts = group_sums(values, groups)
-    n = len(sums)
-    if n < 2:
+    if len(sums) < 2:
         return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    means = []
-    for _ in range(RESAMPLES // CHUNK):
-        times = rng.multinomial(n, np.full(n, 1 / n), size=CHUNK)  # how often each group was drawn
-        means.append(times @ sums / (times @ counts))
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    settings = {"n_resamples": RESAMPLES, "batch": CHUNK, "confidence_level": LEVEL, "method": "percentile"}
+    resampled = stats.bootstrap((sums, counts), _mean, paired=True, rng=np.random.default_rng(seed), **settings)
+    low, high = resampled.confidence_interval
     return float(low), float(high)
+
+
+def _mean(sums: Array, counts: Array, axis: int) -> Array:
+    """Over all images of the groups, from each group's sum and count."""
+    return sums.sum(axis=axis) / counts.sum(axis=axis)
 
 
 def sign_flip_p(differences: Array, groups: NDArray[np.object_], seed: int = 0) -> float:
@@ -89,8 +90,4 @@ def t_p(value: float, error: float, groups: int) -> float:
 
 def holm(p_values: list[float]) -> list[float]:
     """Holm's step-down adjustment, in the order given."""
-    adjusted, running = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = running
-    return adjusted
+    return multipletests(p_values, method="holm")[1].tolist() if p_values else []

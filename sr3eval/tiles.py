@@ -38,9 +38,9 @@ class Tiles:
         if self.tile is None or max(height, width) <= self.tile:
             return network(lr)
         tiles = [(row, column) for row in self._spans(height, scale) for column in self._spans(width, scale)]
-        out = lr.new_zeros(len(lr), 3, height * scale, width * scale)
+        out = lr.new_zeros(len(lr), 3, height * scale, width * scale, dtype=torch.float32)
         for done, (row, column) in enumerate(tiles, start=1):
-            weights = (row.weights[:, None] * column.weights).to(lr)
+            weights = (row.weights[:, None] * column.weights).to(lr.device)
             out[..., row.output, column.output] += network(lr[..., row.input, column.input]) * weights
             if progress:
                 progress(done / len(tiles))

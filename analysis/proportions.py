@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
@@ -31,7 +32,7 @@ class ClusteredRates:
     def interval(self, level: float = LEVEL) -> tuple[Array, Array]:
         """(low, high) within [0, 1]."""
         half = stats.t.ppf((1 + level) / 2, self.df) * self._se()
-        low, high = beta_interval(*self._beta(level), level)
+        low, high = stats.beta.interval(level, *self._beta(level))
         middle = self._middle()
         low = np.where(middle, self.rate - half, np.where(self.rate == 0, 0.0, low))
         high = np.where(middle, self.rate + half, np.where(self.rate == 1, 1.0, high))
@@ -69,17 +70,13 @@ class ClusteredRates:
 def wilson(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:
     """(low, high) of k of n by Wilson's score; arrays broadcast."""
     k, n = np.asarray(k, float), np.asarray(n, float)
-    z = stats.norm.ppf((1 + level) / 2)
-    center = (k + z**2 / 2) / (n + z**2)
-    half = z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
-    # At k = 0 and k = n the bound is 0 or 1 exactly; subtraction would miss it by a rounding error.
-    return np.where(k == 0, 0.0, center - half), np.where(k == n, 1.0, center + half)
+    low, high = proportion_confint(k, n, alpha=1 - level, method="wilson")
+    return np.where(k == 0, 0.0, low), np.where(k == n, 1.0, high)  # which statsmodels misses by a rounding error
 
 
 def clopper_pearson(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:
     """(low, high) of k of n, exact: covers at least `level`, whatever the rate."""
-    k, n = np.asarray(k, float), np.asarray(n, float)
-    return beta_interval(k, n - k + 1, level)[0], beta_interval(k + 1, n - k, level)[1]
+    return proportion_confint(np.asarray(k, float), np.asarray(n, float), alpha=1 - level, method="beta")
 
 
 def jeffreys(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:
@@ -88,17 +85,8 @@ def jeffreys(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, A
     Source of the exception: Brown, Cai and DasGupta 2001, "Interval estimation for a binomial proportion".
     """
     k, n = np.asarray(k, float), np.asarray(n, float)
-    low, high = beta_interval(k + 0.5, n - k + 0.5, level)
+    low, high = proportion_confint(k, n, alpha=1 - level, method="jeffreys")
     return np.where(k == 0, 0.0, low), np.where(k == n, 1.0, high)
-
-
-def beta_interval(a: ArrayLike, b: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:
-    """Equal-tailed (low, high) of Beta(a, b); low is 0 where a = 0, high is 1 where b = 0."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    tail = (1 - level) / 2
-    low = np.where(a > 0, stats.beta.ppf(tail, np.where(a > 0, a, 1), b), 0.0)
-    high = np.where(b > 0, stats.beta.ppf(1 - tail, a, np.where(b > 0, b, 1)), 1.0)
-    return low, high
 
 
 def binomial_p(k: ArrayLike, n: ArrayLike) -> Array:

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from sr3eval.config import check_call, from_dict
-from sr3eval.diffusion import regression, sr3
-from sr3eval.diffusion.sample import SampleConfig, sample_folder
-from sr3eval.diffusion.sampler import SamplerConfig
+from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
+from sr3eval.diffusion.solvers import SamplerConfig
 from sr3eval.diffusion.train import train
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up, load, save
+from sr3eval.methods import regression, sr3
 from sr3eval.tasks import TASKS
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sr3eval.diffusion.regression import build
-from sr3eval.diffusion.tiles import Tiles
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up
+from sr3eval.methods.regression import build
+from sr3eval.tiles import Tiles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

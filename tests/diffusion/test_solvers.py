@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from sr3eval.diffusion.sampler import NoisePerImage, SamplerConfig, refine
 from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.diffusion.solvers import NoisePerImage, SamplerConfig, refine
 from sr3eval.errors import UserError
 
 TRAINING = NoiseSchedule.linear(1e-6, 1e-2, 2000)

@@ -10,7 +10,7 @@ from sr3eval import config as configs
 from sr3eval.data import find_images, stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import regression, sr3
-from sr3eval.diffusion.sampler import SamplerConfig
+from sr3eval.diffusion.solvers import SamplerConfig
 from sr3eval.errors import UserError
 from sr3eval.files import claim_folder, digest_of
 from sr3eval.images import header_size, load, save

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from analysis.clusters import Cells, count, groups, numbered, why_not_estimable
 from analysis.errors import DataError
-from analysis.intervals import LEVEL
+from analysis.proportions import LEVEL
 from analysis.tables import judgements
 
 Array = NDArray[np.float64]
