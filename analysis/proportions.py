@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
@@ -69,14 +68,12 @@ class ClusteredRates:
 
 def wilson(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:
     """(low, high) of k of n by Wilson's score; arrays broadcast."""
-    k, n = np.asarray(k, float), np.asarray(n, float)
-    low, high = proportion_confint(k, n, alpha=1 - level, method="wilson")
-    return np.where(k == 0, 0.0, low), np.where(k == n, 1.0, high)  # which statsmodels misses by a rounding error
+    return _of_independent(k, n, level, "wilson")
 
 
 def clopper_pearson(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:
     """(low, high) of k of n, exact: covers at least `level`, whatever the rate."""
-    return proportion_confint(np.asarray(k, float), np.asarray(n, float), alpha=1 - level, method="beta")
+    return _of_independent(k, n, level, "beta")
 
 
 def jeffreys(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:
@@ -84,8 +81,16 @@ def jeffreys(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, A
 
     Source of the exception: Brown, Cai and DasGupta 2001, "Interval estimation for a binomial proportion".
     """
+    return _of_independent(k, n, level, "jeffreys")
+
+
+def _of_independent(k: ArrayLike, n: ArrayLike, level: float, method: str) -> tuple[Array, Array]:
+    # Here, since the fool rates of a running study and of a benchmark's table need no statsmodels.
+    from statsmodels.stats.proportion import proportion_confint
+
     k, n = np.asarray(k, float), np.asarray(n, float)
-    low, high = proportion_confint(k, n, alpha=1 - level, method="jeffreys")
+    low, high = proportion_confint(k, n, alpha=1 - level, method=method)
+    # Where all responses are the same, statsmodels' Wilson misses the end by a rounding error.
     return np.where(k == 0, 0.0, low), np.where(k == n, 1.0, high)
 
 

@@ -127,7 +127,7 @@ def load_results(paths: Paths) -> pd.DataFrame:
 
 def with_dataset(table: pd.DataFrame) -> pd.DataFrame:
     """Scores or results with the data set of every row, "" for the only, unnamed one of a run."""
-    return table.assign(dataset=table["dataset"].fillna("") if "dataset" in table else "")
+    return table.assign(dataset=table["dataset"].astype(object).fillna("") if "dataset" in table else "")
 
 
 def judgements(responses: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:

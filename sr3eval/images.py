@@ -84,10 +84,10 @@ def _is_8_bit_or_grey_16(image: ImageFile.ImageFile) -> bool:
     if isinstance(image, TiffImageFile):
         bits, black_is_zero = max(image.tag_v2.get(BITSPERSAMPLE, (1,))), image.tag_v2.get(PHOTOMETRIC_INTERPRETATION)
         return bits <= 8 or (bits == 16 and image.mode in GREY_16 and bool(black_is_zero))
-    stored = image.tile[0][3] if image.tile else ""
     if image.format == "PPM":
-        return image.mode != "I" and (isinstance(stored, str) or stored[1] == 255)  # the greatest value
-    return image.format != "PNG" or image.mode in GREY_16 or ";16" not in str(stored)
+        codec, *_, arguments = image.tile[0]
+        return image.mode == "1" or (image.mode in ("L", "RGB") and (codec == "raw" or arguments == (image.mode, 255)))
+    return image.format != "PNG" or image.mode in GREY_16 or ";16" not in str(image.tile)
 
 
 def _read_exif(image: ImageFile.ImageFile) -> Image.Exif:

@@ -118,11 +118,8 @@ def one_row_each(frame: pd.DataFrame, key: Sequence[str], name: str) -> None:
         return
     same = twice[(twice[list(key)] == twice.iloc[0][list(key)]).all(axis=1)]
     where = ", ".join(f"{column} {same.iloc[0][column]}" for column in key)
-    differ = [
-        column
-        for column in ("analysis", "exposure_ms", "study", "dataset")
-        if same.get(column, pd.Series()).nunique() > 1
-    ]
+    told_by = ("analysis", "exposure_ms", "study", "dataset")
+    differ = [column for column in told_by if same.get(column, pd.Series()).nunique() > 1]
     several = " (by_viewing_time draws several)" if "exposure_ms" in differ else ""
     of = f" of different {' and '.join(differ)}: choose one{several}" if differ else ": choose one"
     raise DataError(f"{name}: {len(same)} rows for {where}{of}")

@@ -298,8 +298,12 @@ def test_bootstrap_of_a_large_study_is_fast_and_small():
     assert result["sd"][0] > fool_rates(responses)["se"][0]  # conservative
 
 
-def test_live_rates_need_no_matplotlib():
-    code = (
-        "import sys, analysis.fool_rate, analysis.exclusions, analysis.summary; assert 'matplotlib' not in sys.modules"
-    )
+def test_live_rates_and_a_benchmarks_table_need_neither_matplotlib_nor_statsmodels():
+    code = """
+import sys
+sys.modules |= {"matplotlib": None, "statsmodels": None}
+from analysis import comparisons, simulation, summary
+responses = simulation.simulate({"a": 0.4, "b": 0.3}, subjects=4, images=8, trials=8)
+assert len(summary.study_results(responses)[0]) == 6 and len(comparisons.compare(responses)) == 1
+"""
     subprocess.run([sys.executable, "-c", code], check=True)

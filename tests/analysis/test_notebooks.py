@@ -25,7 +25,9 @@ METADATA = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     world = tmp_path_factory.mktemp("world")
-    score_run(RunConfig.parse(read_toml(write_config(world))), world / "run", world / "cache")
+    plain = read_toml(write_config(world))
+    plain["data"] = [plain["data"] | {"name": name, "limit": limit} for name, limit in (("Few", 24), ("More", 40))]
+    score_run(RunConfig.parse(plain), world / "run", world / "cache")
     return world / "run"
 
 
@@ -45,9 +47,9 @@ def test_nothing_but_the_source_is_in_git(path: Path):
 def test_01_results_tables(run, tmp_path):
     shown = execute("01_results_tables", tmp_path, "[finite.mean().to_dict(), groups['mean'].to_dict()]", run=run)
     results = pd.read_csv(run / "results.csv")
-    psnr = results[results["metric"] == "psnr"].set_index("method")["value"]
+    psnr = results[(results["metric"] == "psnr") & (results["dataset"] == "Few")].set_index("method")["value"]
     assert shown[0] == pytest.approx(psnr.to_dict())
-    scores = pd.read_csv(run / "per_image.csv").query("metric == 'psnr'")
+    scores = pd.read_csv(run / "per_image.csv").query("metric == 'psnr' and dataset == 'Few'")
     means = scores.pivot_table(index="group", columns="method", values="value")
     first, second = psnr.sort_values(ascending=False).index[:2]
     assert shown[1] == pytest.approx((means[first] - means[second]).to_dict())
@@ -85,11 +87,12 @@ def test_03_planning(tmp_path):
 def test_04_agreement(run, tmp_path):
     ask = "[points.to_dict('records'), by_method.to_dict('records'), by_image['p'].tolist()]"
     points, by_method, p_images = execute("04_agreement", tmp_path, ask, run=run)
-    means = pd.read_csv(run / "per_image.csv").groupby(["metric", "method"])["value"].mean()
+    means = pd.read_csv(run / "per_image.csv").groupby(["dataset", "metric", "method"])["value"].mean()
     rates = {point["method"]: point["fool_rate"] for point in points}
-    assert set(rates) == {*TRUTH, "bicubic"}
-    for row in by_method:
-        tau = stats.kendalltau(means[row["metric"]][list(rates)], list(rates.values())).statistic
+    assert set(rates) == {*TRUTH, "bicubic"} and {point["dataset"] for point in points} == {"Few"}
+    assert {(row["dataset"], row["metric"]) for row in by_method} == set(means.index.droplevel("method"))
+    for row in (row for row in by_method if row["dataset"] == "Few"):
+        tau = stats.kendalltau(means["Few"][row["metric"]][list(rates)], list(rates.values())).statistic
         assert row["kendall"] == pytest.approx(tau if row["higher_is_better"] else -tau)
-    assert len(p_images) == 3 * len(rates)
+    assert len(p_images) == 2 * 3 * len(rates)
     assert min(p_images) > 0.05 / len(p_images)  # answers that have nothing to do with the scores

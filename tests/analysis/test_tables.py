@@ -227,8 +227,8 @@ def test_data_sets_of_runs_with_and_without_a_name(tmp_path):
     (tmp_path / "c.csv").write_text(f"{header}\n{row}\n")
     scores = tables.load_scores([tmp_path / f"{name}.csv" for name in "abc"])
     assert scores["dataset"].tolist() == ["Set5", "", ""]
-    table = pd.DataFrame({"dataset": ["Set5", np.nan]})
-    assert tables.with_dataset(table)["dataset"].tolist() == ["Set5", ""]
+    for read, expected in ((["Set5", np.nan], ["Set5", ""]), ([np.nan, np.nan], ["", ""])):  # as pandas reads them
+        assert tables.with_dataset(pd.DataFrame({"dataset": read}))["dataset"].tolist() == expected
 
 
 def test_scores(tmp_path):
