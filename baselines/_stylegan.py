@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines._checkpoints import Foreign, load_state, read
+from sr3eval.weights import StateDict, load_state, read
 
 SYNTHESIS = "PULSE's StyleGAN (synthesis.pt)"
 MAPPING = "PULSE's StyleGAN (mapping.pt)"
@@ -161,18 +161,18 @@ class Mapping(nn.Sequential):
         return x
 
 
-def synthesis_network(path: str) -> tuple[Synthesis, Foreign]:
+def synthesis_network(path: str) -> tuple[Synthesis, StateDict]:
     """The network of a synthesis.pt, of whatever side and widths; UserError for a file that holds none."""
-    foreign = read(path, SYNTHESIS)
+    saved = read(path, SYNTHESIS)
     sides = (f"{4 << i}x{4 << i}" for i in itertools.count())
     amplitudes = (f"blocks.{side}.epi1.noise.weight" for side in sides)
-    widths = [foreign.weights[key].numel() for key in itertools.takewhile(foreign.weights.__contains__, amplitudes)]
-    style = foreign.weights.get("blocks.4x4.epi1.style_mod.lin.weight")
+    widths = [saved.weights[key].numel() for key in itertools.takewhile(saved.weights.__contains__, amplitudes)]
+    style = saved.weights.get("blocks.4x4.epi1.style_mod.lin.weight")
     if not widths or style is None or style.ndim != 2:
-        raise foreign.wrong(SYNTHESIS, "no layers of it")
+        raise saved.wrong(SYNTHESIS, "no layers of it")
     network = Synthesis(widths, style.shape[1])
-    load_state(network, {key: folded(key, value.float()) for key, value in foreign.weights.items()}, foreign, SYNTHESIS)
-    return network, foreign
+    load_state(network, {key: folded(key, value.float()) for key, value in saved.weights.items()}, saved, SYNTHESIS)
+    return network, saved
 
 
 def folded(key: str, value: Tensor) -> Tensor:
@@ -197,14 +197,14 @@ def enlarging(kernel: Tensor, mirrored: bool) -> Tensor:
     return 4 * F.avg_pool2d(kernel, 2, stride=1, padding=1).transpose(0, 1)
 
 
-def mapping_network(path: str) -> tuple[Mapping, Foreign]:
+def mapping_network(path: str) -> tuple[Mapping, StateDict]:
     """The network of a mapping.pt; UserError for a file that holds none."""
-    foreign = read(path, MAPPING)
-    bias = foreign.weights.get("dense0.bias")
+    saved = read(path, MAPPING)
+    bias = saved.weights.get("dense0.bias")
     if bias is None:
-        raise foreign.wrong(MAPPING, "no layers of it")
+        raise saved.wrong(MAPPING, "no layers of it")
     network = Mapping(bias.numel())
     scale = {"weight": MAPPING_RATE * GAIN / bias.numel() ** 0.5, "bias": MAPPING_RATE}
-    rates = {key: scale.get(key.rpartition(".")[2], 1.0) for key in foreign.weights}
-    load_state(network, {key: value.float() * rates[key] for key, value in foreign.weights.items()}, foreign, MAPPING)
-    return network, foreign
+    rates = {key: scale.get(key.rpartition(".")[2], 1.0) for key in saved.weights}
+    load_state(network, {key: value.float() * rates[key] for key, value in saved.weights.items()}, saved, MAPPING)
+    return network, saved

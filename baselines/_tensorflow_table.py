@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from baselines._checkpoints import ENHANCENET_MAGIC, Foreign, read, read_bytes
 from sr3eval.errors import UserError
+from sr3eval.weights import StateDict, read, read_bytes
 
 FOOTER_SIZE = 48
+MAGIC = bytes.fromhex("57fb808b247547db")  # of a LevelDB table, at the end of the file
 PYTORCH_STARTS = (b"PK", b"\x80")  # zip, pickle; a table starts with a zero
 FLOAT32 = 1  # in types.proto
 
@@ -82,7 +83,7 @@ class Message:
         return Message.parse(b"".join(self.parts[number]))  # repeated ones are merged, as the format says
 
 
-def read_table(path: str, method: str) -> Foreign:
+def read_table(path: str, method: str) -> StateDict:
     """The float32 tensors of a V1 checkpoint for `method`, by their names and in TensorFlow's layout.
 
     Tensors of other types are left out. Raises UserError for a missing, truncated, damaged or foreign file.
@@ -91,7 +92,7 @@ def read_table(path: str, method: str) -> Foreign:
     if content.startswith(PYTORCH_STARTS):
         raise read(path, method).wrong(method, "a PyTorch checkpoint, not a TensorFlow V1 table")
     try:
-        return Foreign(_tensors(content), file, sha256)
+        return StateDict(_tensors(content), file, sha256)
     except ValueError as error:
         raise UserError(f"{file}: not weights of {method} ({error}); sha256 {sha256}") from None
 
@@ -120,7 +121,7 @@ def _tensor(saved_slice: Message, shape: tuple[int, ...]) -> Tensor:
 
 def _entries(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of a table: blocks found through the index block, found through the footer."""
-    if not content.endswith(ENHANCENET_MAGIC) or len(content) < FOOTER_SIZE:
+    if not content.endswith(MAGIC) or len(content) < FOOTER_SIZE:
         raise ValueError("not a TensorFlow V1 table, or truncated")
     footer = Cursor(content[-FOOTER_SIZE:])
     footer.handle()  # of the metaindex, which is empty

@@ -11,13 +11,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines._checkpoints import Foreign, load_state, options_text
+from baselines._fingerprints import options_text
 from baselines._pixels import Quantize, half_up, on_official_grid
-from baselines._tensorflow_table import read_table
+from baselines._tensorflow_table import MAGIC, read_table
 from sr3eval.device import default_device
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 from sr3eval.tiles import Tiles
+from sr3eval.weights import Format, Release, StateDict, load_state
 
+RELEASES = (
+    Release(
+        "EnhanceNet",
+        "weights",
+        "github.com/msmsajjadi/EnhanceNet-Code",
+        "CC BY-NC-ND 4.0, non-commercial",
+        3418142,
+        "4250b3dc5e69c5bd625e90543fd588ce2fff88510f874f9e9394c48c44b96434",
+    ),
+)
+FORMATS = (Format("a TensorFlow V1 table; it looks like EnhanceNet's `weights` (kind enhancenet)", ends=(MAGIC,)),)
 SCALE = 4
 RGB_MEANS = (0.47614917, 0.45001204, 0.40904046)
 VARIABLE = re.compile(r"generator/Conv(?:_([1-9]\d*))?/(weights|biases)")
@@ -126,24 +138,24 @@ def build(*, weights: str, quantize: Quantize = "official", tile: int | None = N
     that does not hold such a network, and for options out of range.
     """
     tiles = Tiles(tile, overlap)
-    foreign = read_table(weights, "enhancenet")
-    state = convolutions(foreign)
+    saved = read_table(weights, "enhancenet")
+    state = convolutions(saved)
     network = ENet(state["convs.0.bias"].numel(), (len(state) // 2 - UNPAIRED) // 2)
-    load_state(network, state, foreign, "enhancenet")
-    return EnhanceNet(network, foreign.sha256, quantize, tiles)
+    load_state(network, state, saved, "enhancenet")
+    return EnhanceNet(network, saved.sha256, quantize, tiles)
 
 
-def convolutions(foreign: Foreign) -> dict[str, Tensor]:
+def convolutions(saved: StateDict) -> dict[str, Tensor]:
     """State dict of an ENet from TensorFlow's variables, whose kernels are [height, width, in, out].
 
     Variables of other names, such as an optimiser's, are left out, as TensorFlow does. UserError without the first.
     """
     state = {}
-    for name, value in foreign.weights.items():
+    for name, value in saved.weights.items():
         if found := VARIABLE.fullmatch(name):
             kernel = found[2] == "weights"
             key = f"convs.{int(found[1] or 0)}.{'weight' if kernel else 'bias'}"
             state[key] = value.permute(3, 2, 0, 1) if kernel and value.ndim == 4 else value
     if "convs.0.bias" not in state or len(state) < 2 * UNPAIRED:
-        raise foreign.wrong("enhancenet", "its variables are not generator/Conv/weights and on")
+        raise saved.wrong("enhancenet", "its variables are not generator/Conv/weights and on")
     return state

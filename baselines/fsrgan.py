@@ -1,7 +1,7 @@
 """FSRGAN, the FSRNet (Chen et al. 2018, arXiv:1711.10703) with adversarial training: 16x16 faces to 128x128.
 
 Reads what two ports to PyTorch save of either network, see `_fsrnet`. The authors' own CelebA_GAN_8x.t7 and others
-(github.com/tyshiwo/FSRNet) are Torch7's and not run, see `_torch7`; what they make comes in by kind `precomputed`.
+(github.com/tyshiwo/FSRNet) are Torch7's and not run; what they make comes in by kind `precomputed`.
 
 What the ports publish are FSRNets; neither says that it reproduces the paper's numbers, or has an FSRGAN. Of
 cydiachen's two networks, whose files look the same, the one that has the coarse network in it (networks.py) is run.
@@ -16,15 +16,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines._checkpoints import Foreign, PickledCodeError, load_state, looks_like, options_text, read
+from baselines._fingerprints import options_text
 from baselines._fsrnet import FSRNet, state_dict, unequal_alias
 from baselines._pixels import Quantize, half_up, on_official_grid, pillow_bicubic, truncate_to_8bit
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
 from sr3eval.images import from_signed, to_signed, to_uint8
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
+from sr3eval.weights import Format, PickledCodeError, Release, StateDict, load_state, looks_like, read
 
 NAME = "fsrgan"
+GIUNG, CYDIACHEN = "FSRNet (cs-giung's port), kind fsrgan", "FSRNet (cydiachen's port), kind fsrgan"
+AUTHORS = "github.com/tyshiwo/FSRNet"
+LICENCE = "none stated"
+RELEASES = (
+    Release("FSRNet", "CelebA_8x.t7", AUTHORS, LICENCE),
+    Release("FSRGAN", "CelebA_GAN_8x.t7", AUTHORS, LICENCE),
+    Release("FSRNet", "Helen_8x.t7", AUTHORS, LICENCE),
+    Release("FSRGAN", "Helen_GAN_8x.t7", AUTHORS, LICENCE),
+    Release("FSRNet (cs-giung's port)", "e099_psnr22.53.pth", "github.com/cs-giung/FSRNet-pytorch", LICENCE),
+    Release("FSRNet (cydiachen's port)", "(a netdisk)", "github.com/cydiachen/FSRNET_pytorch", LICENCE),
+)
+KEYS = {GIUNG: r"csr_net\.", CYDIACHEN: r"coarse_SR_Encoder\."}
+FORMATS = (
+    Format(
+        "a file of Torch7, e.g. FSRNet's or FSRGAN's, whose networks are not run: make the outputs with its authors' "
+        "Lua code and give them to kind precomputed (`pip install torchfile`: torchfile.load reads its tensors)",
+        starts=(bytes.fromhex("0400000001000000"), bytes.fromhex("0300000001000000")),  # an object, or a table, first
+        suffix=".t7",
+    ),
+)
 SCALE, LR_SIZE = 8, 16
 Statistics = Literal["image", "running"]
 
@@ -60,13 +81,11 @@ class Port:
     shared: bool
 
 
-# By the names that _checkpoints has for their files.
+# By whose weights they are, as KEYS has it.
 PORTS = {
-    "FSRNet (cs-giung's port), kind fsrgan": Port(
-        "Pillow bicubic", pillow_enlarged, from_signed, truncate_to_8bit, "image", shared=True
-    ),
+    GIUNG: Port("Pillow bicubic", pillow_enlarged, from_signed, truncate_to_8bit, "image", shared=True),
     # Trained from and towards [0, 1], though it ends in a tanh; written by SciPy's toimage.
-    "FSRNet (cydiachen's port), kind fsrgan": Port(
+    CYDIACHEN: Port(
         "OpenCV bicubic, not antialiased", opencv_enlarged, lambda y: y.clamp(0, 1), half_up, "running", shared=False
     ),
 }
@@ -117,18 +136,18 @@ def build(*, weights: str, quantize: Quantize = "official", statistics: Statisti
     the places at which one block stands. It is "running" for cydiachen's, which has no code for tests.
     Raises UserError for a file that holds no such network, with the remedy for a pickled module and a .t7 file.
     """
-    foreign = released(weights)
-    architecture = looks_like(foreign.weights)
+    saved = released(weights)
+    architecture = looks_like(saved.weights, KEYS)
     if architecture not in PORTS:
-        raise foreign.wrong(NAME, "no layers of an FSRNet")
-    if alias := unequal_alias(foreign.weights):
-        raise foreign.wrong(architecture, f"{alias} differs from the first block, with which it should be one")
+        raise saved.wrong(NAME, "no layers of an FSRNet")
+    if alias := unequal_alias(saved.weights):
+        raise saved.wrong(architecture, f"{alias} differs from the first block, with which it should be one")
     statistics = statistics or PORTS[architecture].statistics
-    network = loaded(foreign, architecture, statistics)
-    return FSRGAN(network, architecture, statistics, foreign.sha256, quantize)
+    network = loaded(saved, architecture, statistics)
+    return FSRGAN(network, architecture, statistics, saved.sha256, quantize)
 
 
-def released(weights: str) -> Foreign:
+def released(weights: str) -> StateDict:
     """The tensors in a file; UserError says how to re-save the module that cydiachen's port pickles."""
     try:
         return read(weights, NAME)
@@ -139,12 +158,12 @@ def released(weights: str) -> Foreign:
         raise UserError(f"{error}; for a file of cydiachen's port, in a python run in its repository: {line}") from None
 
 
-def loaded(foreign: Foreign, architecture: str, statistics: Statistics) -> FSRNet:
+def loaded(saved: StateDict, architecture: str, statistics: Statistics) -> FSRNet:
     """The network with these weights."""
-    state = state_dict(foreign.weights)
+    state = state_dict(saved.weights)
     first = state.get("coarse.1.weight")
     if first is None or first.ndim != 4:
-        raise foreign.wrong(architecture, "its first layer is missing")
+        raise saved.wrong(architecture, "its first layer is missing")
     network = FSRNet(len(first), per_image=statistics == "image", shared=PORTS[architecture].shared)
-    load_state(network, state, foreign, architecture)
+    load_state(network, state, saved, architecture)
     return network

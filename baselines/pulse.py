@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines._checkpoints import options_text, read
+from baselines._fingerprints import options_text
 from baselines._pixels import Quantize, on_official_grid, truncate_to_8bit
 from baselines._pulse_search import (
     Draw,
@@ -26,12 +26,29 @@ from baselines._pulse_search import (
     Search,
     Settings,
 )
-from baselines._stylegan import MAPPING, SLOPE, Mapping, Synthesis, mapping_network, synthesis_network
+from baselines._stylegan import MAPPING, SLOPE, SYNTHESIS, Mapping, Synthesis, mapping_network, synthesis_network
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
+from sr3eval.weights import Release, read
 
 FIT = "PULSE's gaussian_fit.pt"
+SOURCE = "github.com/adamian98/pulse"
+LICENCE = "none stated; StyleGAN's own: CC BY-NC 4.0"
+RELEASES = (
+    Release("PULSE", "synthesis.pt", SOURCE, LICENCE),
+    Release("PULSE", "mapping.pt", SOURCE, LICENCE),
+    Release(
+        "PULSE",
+        "gaussian_fit.pt",
+        SOURCE,
+        "none stated",
+        4566,
+        "6c638855d24ea56d40512cc6d8e7a6cac4c3db6fec232a0bf58e0f78d6336d16",
+    ),
+)
+KEYS = {SYNTHESIS: r"blocks\.4x4\.const$", MAPPING: r"dense7\.weight$", FIT: r"std$"}
+REMARKS = ("PULSE turns many faces, those of people of colour above all, into white ones (its authors' model card).",)
 LR_KERNEL = "none to be trained on; its search shrinks by antialiased bicubic, a = -0.5, and reflects at edges"
 SAMPLES, AT_ONCE = 1_000_000, 10_000  # vectors that the fit is of; a multiple of 16, which PyTorch draws at once
 
@@ -102,19 +119,19 @@ def drawing(seed: int, device: torch.device) -> Draw:
 
 def read_fit(path: str, latent: int) -> tuple[Fit, str]:
     """The fit in a gaussian_fit.pt, and the file's sha256; UserError for a file that holds none of such a generator."""
-    foreign = read(path, FIT)
-    shapes = {key: tuple(value.shape) for key, value in foreign.weights.items()}
+    saved = read(path, FIT)
+    shapes = {key: tuple(value.shape) for key, value in saved.weights.items()}
     if shapes != {"mean": (latent,), "std": (latent,)}:
-        raise foreign.wrong(FIT, f"not a mean and a std of {latent} numbers each")
-    return (foreign.weights["mean"].float(), foreign.weights["std"].float()), foreign.sha256
+        raise saved.wrong(FIT, f"not a mean and a std of {latent} numbers each")
+    return (saved.weights["mean"].float(), saved.weights["std"].float()), saved.sha256
 
 
 def made_fit(path: str, latent: int) -> tuple[Fit, str]:
     """The fit of a mapping.pt's network, and the file's sha256; UserError for a file that holds no such network."""
-    network, foreign = mapping_network(path)
+    network, saved = mapping_network(path)
     if network.latent != latent:
-        raise foreign.wrong(MAPPING, f"latent vectors of {network.latent} numbers, where the generator takes {latent}")
-    return fitted(network, default_device()), foreign.sha256
+        raise saved.wrong(MAPPING, f"latent vectors of {network.latent} numbers, where the generator takes {latent}")
+    return fitted(network, default_device()), saved.sha256
 
 
 @torch.no_grad()
@@ -188,9 +205,9 @@ def build(
     origins = [(name, path) for name, path in fits.items() if path is not None]
     if len(origins) != 1:
         raise UserError("pulse needs gaussian_fit (gaussian_fit.pt of the release), or else mapping (mapping.pt)")
-    network, foreign = synthesis_network(synthesis)
+    network, saved = synthesis_network(synthesis)
     if scale < 2 or scale & (scale - 1) or scale > network.side // 2:
         raise UserError(f"scale = {scale}: must be a power of 2, of 2 to {network.side // 2} for this generator")
     origin, path = origins[0]
     fit, sha256 = (read_fit if origin == "gaussian_fit" else made_fit)(path, network.latent)
-    return PULSE(network, fit, settings, scale, returned, quantize, {"synthesis": foreign.sha256, origin: sha256})
+    return PULSE(network, fit, settings, scale, returned, quantize, {"synthesis": saved.sha256, origin: sha256})

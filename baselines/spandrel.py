@@ -8,12 +8,10 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from baselines._checkpoints import Foreign, options_text, read, read_bytes, without_prefixes
+from baselines._fingerprints import options_text
 from baselines._one_pass import precision
 from baselines._pixels import Quantize, on_official_grid
 from sr3eval.device import default_device
@@ -21,7 +19,17 @@ from sr3eval.errors import UserError
 from sr3eval.images import round_to_8bit
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 from sr3eval.tiles import Tiles
+from sr3eval.weights import Release, StateDict, read
 
+RCAN = "RCAN (kind spandrel)"
+RELEASES = (
+    *(
+        Release(RCAN, f"RCAN_{task}.pt", "github.com/yulunzhang/RCAN", "none stated")
+        for task in ("BIX2", "BIX3", "BIX4", "BIX8", "BDX3")
+    ),
+    Release(RCAN, "RCAN_BIX4-official.pth", "github.com/XPixelGroup/BasicSR", "Apache-2.0"),
+)
+KEYS = {RCAN: r"body\.\d+\.body\.\d+\.body\.3\.conv_du\.|body\.\d+\.residual_group\."}
 DRAW_NOISE = frozenset({"AuraSR"})  # from torch's global generator
 
 
@@ -30,11 +38,11 @@ class Spandrel(Method):
 
     name = "spandrel"
 
-    def __init__(self, descriptor: Any, foreign: Foreign, quantize: Quantize, tiles: Tiles, half: bool) -> None:
+    def __init__(self, descriptor: Any, saved: StateDict, quantize: Quantize, tiles: Tiles, half: bool) -> None:
         self.scale: int | None = descriptor.scale
         options = options_text(quantize=quantize, tiles=tiles, half=half)
-        self.fingerprint = fingerprint(self.name, version("spandrel"), foreign.sha256, options)
-        self.facts = Facts({"weights": foreign.sha256}, architecture=descriptor.architecture.name)
+        self.fingerprint = fingerprint(self.name, version("spandrel"), saved.sha256, options)
+        self.facts = Facts({"weights": saved.sha256}, architecture=descriptor.architecture.name)
         self.quantize, self.tiles = quantize, tiles
         self.device = default_device()
         self.dtype = precision(half, self.device)
@@ -79,29 +87,18 @@ def package() -> ModuleType:
     return spandrel
 
 
-def released(weights: str) -> Foreign:
-    """The state dict in a PyTorch or safetensors file."""
-    if not weights.endswith(".safetensors"):
-        return read(weights, "spandrel")
-    path, content, sha256 = read_bytes(weights)
-    try:
-        return Foreign(without_prefixes(safetensors.torch.load(content)), path, sha256)
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path}: not a safetensors file, or truncated ({error}); sha256 {sha256}") from None
-
-
-def describe(foreign: Foreign) -> Any:
+def describe(saved: StateDict) -> Any:
     """spandrel's descriptor of the network that has these weights; UserError unless it enlarges RGB images."""
     spandrel = package()
     try:
-        descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(foreign.weights))
+        descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(saved.weights))
     except spandrel.UnsupportedModelError:
         known = f"no architecture that spandrel {version('spandrel')} knows"
-        raise foreign.wrong("spandrel", known) from None
+        raise saved.wrong("spandrel", known) from None
     except Exception as error:  # its loaders raise nearly anything for weights that only resemble theirs
         reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise foreign.wrong("spandrel", f"it cannot build the network: {reason}") from None
-    where, architecture = foreign.path, descriptor.architecture.name
+        raise saved.wrong("spandrel", f"it cannot build the network: {reason}") from None
+    where, architecture = saved.path, descriptor.architecture.name
     if descriptor.purpose != "SR":
         raise UserError(f"{where}: {architecture}, a model for {descriptor.purpose}, not for super-resolution")
     channels = (descriptor.input_channels, descriptor.output_channels)
@@ -126,5 +123,5 @@ def build(
     for anything else and for networks of grey images, of masks, or of the input's own size.
     """
     tiles = Tiles(tile, overlap)
-    foreign = released(weights)
-    return Spandrel(describe(foreign), foreign, quantize, tiles, half)
+    saved = read(weights, "spandrel")
+    return Spandrel(describe(saved), saved, quantize, tiles, half)

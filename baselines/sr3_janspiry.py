@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from baselines import _checkpoints as checkpoints
+from baselines._fingerprints import options_text
 from baselines._janspiry_unet import UNet, structure
 from baselines._pixels import Quantize, on_official_grid, pillow_bicubic
 from sr3eval.device import default_device
@@ -20,27 +20,38 @@ from sr3eval.diffusion.schedule import NoiseSchedule
 from sr3eval.errors import UserError
 from sr3eval.images import from_signed, round_to_8bit, to_signed
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
+from sr3eval.weights import Release, StateDict, load_state, read
 
 NAME = "sr3_janspiry"
 PREFIX = "denoise_fn."  # of the network's keys; the others are its training schedule
+RELEASES = tuple(
+    Release(
+        f"Janspiry's SR3 {sizes}",
+        file,
+        "github.com/Janspiry/Image-Super-Resolution-via-Iterative-Refinement",
+        "Apache-2.0",
+    )
+    for sizes, file in (("16 to 128", "I640000_E37_gen.pth"), ("64 to 512", "I830000_E32_gen.pth"))
+)
+KEYS = {NAME: r"denoise_fn\."}
 
 
-def network(foreign: checkpoints.Foreign, groups: int | None) -> UNet:
+def network(saved: StateDict, groups: int | None) -> UNet:
     """The U-Net of a *_gen.pth, its structure read off the keys; UserError where they are not of its `sr3` kind."""
-    weights = {key.removeprefix(PREFIX): value for key, value in foreign.weights.items() if key.startswith(PREFIX)}
+    weights = {key.removeprefix(PREFIX): value for key, value in saved.weights.items() if key.startswith(PREFIX)}
     if "time_mlp.1.weight" in weights:
-        raise foreign.wrong(NAME, "its which_model_G is ddpm, not sr3")
+        raise saved.wrong(NAME, "its which_model_G is ddpm, not sr3")
     try:
         found = structure(weights, groups)
         inputs = weights["downs.0.weight"].shape[1]
     except (KeyError, IndexError, ValueError):
-        raise foreign.wrong(NAME, "no layers of its U-Net") from None
+        raise saved.wrong(NAME, "no layers of its U-Net") from None
     if inputs == 3:
-        raise foreign.wrong(NAME, "it generates images without an input")
+        raise saved.wrong(NAME, "it generates images without an input")
     if any(width % found.groups for width in (found.channels, *found.widths)):
-        raise UserError(f"{foreign.path}: norm_groups {found.groups} does not divide the widths {found.widths}")
+        raise UserError(f"{saved.path}: norm_groups {found.groups} does not divide the widths {found.widths}")
     unet = UNet(found)
-    checkpoints.load_state(unet, weights, foreign, NAME)
+    load_state(unet, weights, saved, NAME)
     return unet
 
 
@@ -102,9 +113,9 @@ def build(
     if norm_groups is not None and norm_groups < 1:
         raise UserError(f"norm_groups = {norm_groups}: must be at least 1")
     schedule = NoiseSchedule.linear(linear_start, linear_end, steps)
-    foreign = checkpoints.read(weights, NAME)
-    unet = network(foreign, norm_groups)
-    settings = checkpoints.options_text(
+    saved = read(weights, NAME)
+    unet = network(saved, norm_groups)
+    settings = options_text(
         scale=scale,
         steps=steps,
         linear_start=linear_start,
@@ -112,4 +123,4 @@ def build(
         norm_groups=unet.structure.groups,
         quantize=quantize,
     )
-    return JanspirySR3(unet, schedule, scale, quantize, settings, foreign.sha256)
+    return JanspirySR3(unet, schedule, scale, quantize, settings, saved.sha256)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines._checkpoints import Foreign, load_state, options_text, read
+from baselines._fingerprints import options_text
 from baselines._pixels import Quantize, on_official_grid, truncate_to_8bit
 from baselines._rrdb import renamed
 from baselines._srflow_network import STACKED, SRFlowNet, Structure
@@ -21,8 +21,15 @@ from sr3eval.device import default_device
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
+from sr3eval.weights import Release, StateDict, load_state, read
 
 NAME = "srflow"
+LICENCE = "CC BY-NC-SA 4.0, non-commercial"
+RELEASES = tuple(
+    Release("SRFlow", file, "github.com/andreas128/SRFlow", LICENCE)
+    for file in ("SRFlow_DF2K_4X.pth", "SRFlow_DF2K_8X.pth", "SRFlow_CelebA_8X.pth")
+)
+KEYS = {NAME: r"flowUpsamplerNet\."}
 FLOW = "flowUpsamplerNet."
 # In every file, but nowhere on the way to the image: the encoder's own output, and a convolution that nothing calls.
 UNUSED = r"RRDB\.(HRconv|conv_last)\.|flowUpsamplerNet\.f\.0\."
@@ -43,15 +50,15 @@ State = dict[str, Tensor]
 class Tensors:
     """The tensors of a file's flow, in float64; each is taken out of it once, so that its memory is free again."""
 
-    def __init__(self, foreign: Foreign) -> None:
-        self.foreign = foreign
+    def __init__(self, saved: StateDict) -> None:
+        self.saved = saved
 
     def take(self, key: str, *shape: int) -> Tensor:
         """A tensor of this shape; UserError where it is missing or has another."""
-        value = self.foreign.weights.pop(FLOW + key, None)
+        value = self.saved.weights.pop(FLOW + key, None)
         found = None if value is None else tuple(value.shape)
         if value is None or found != shape:
-            raise self.foreign.wrong(NAME, f"{FLOW}{key}: {found}, not {shape}")
+            raise self.saved.wrong(NAME, f"{FLOW}{key}: {found}, not {shape}")
         return value.double()
 
     def norm(self, key: str, channels: int) -> tuple[Tensor, Tensor]:
@@ -77,9 +84,9 @@ def numbers(keys: Iterable[str], pattern: str) -> set[int]:
     return {int(match[1]) for key in keys if (match := re.match(pattern, key))}
 
 
-def structure(foreign: Foreign) -> Structure:
+def structure(saved: StateDict) -> Structure:
     """The sizes of the network that has these weights; UserError where it is no SRFlow, or of a scale that none has."""
-    weights = foreign.weights
+    weights = saved.weights
     layers, couplings, splits = (
         numbers(weights, rf"flowUpsamplerNet\.layers\.(\d+)\.{part}") for part in ("", r"affine\.", r"conv\.")
     )
@@ -88,14 +95,14 @@ def structure(foreign: Foreign) -> Structure:
     blocks = len(numbers(weights, r"RRDB\.RRDB_trunk\.(\d+)\."))
     if not couplings or scale not in STACKED or not 0 < levels <= scale.bit_length() or blocks <= max(STACKED[scale]):
         found = f"it has {len(couplings)} couplings on {levels} levels, and {blocks} RRDBs for {scale}x"
-        raise foreign.wrong(NAME, found if layers else "no flow in it")
+        raise saved.wrong(NAME, found if layers else "no flow in it")
     sized = (
         "RRDB.conv_first.weight",
         "RRDB.RRDB_trunk.0.RDB1.conv1.weight",
         f"{FLOW}layers.{min(couplings)}.affine.fAffine.0.weight",
     )
     if unfit := [key for key in sized if key not in weights or not weights[key].ndim]:
-        raise foreign.wrong(NAME, f"no {unfit[0]}" if unfit[0] not in weights else f"{unfit[0]} is a number")
+        raise saved.wrong(NAME, f"no {unfit[0]}" if unfit[0] not in weights else f"{unfit[0]} is a number")
     features, growth, hidden = (weights[key].shape[0] for key in sized)
     steps, unconditional = len(couplings) // levels, len(layers - couplings - splits) // levels
     return Structure(scale, features, growth, blocks, hidden, levels, steps, unconditional)
@@ -125,7 +132,7 @@ def mixing(tensors: Tensors, key: str, channels: int) -> State:
     try:
         inverse = torch.linalg.inv(matrix)
     except torch.linalg.LinAlgError:
-        raise tensors.foreign.wrong(NAME, f"{FLOW}{key}.invconv.weight has no inverse") from None
+        raise tensors.saved.wrong(NAME, f"{FLOW}{key}.invconv.weight has no inverse") from None
     mix, unmix = layer(matrix[..., None, None], matrix @ bias), layer(inverse[..., None, None], -bias)
     return under("mix", mix) | under("unmix", unmix)
 
@@ -179,16 +186,16 @@ def encoder_key(key: str) -> str:
     return key if name == key else f"encoder.{renamed(re.sub(r'^upconv', 'conv_up.', name))}"
 
 
-def network(foreign: Foreign) -> SRFlowNet:
+def network(saved: StateDict) -> SRFlowNet:
     """The network of a file, whose tensors are used up; UserError names the first one that is wrong or missing."""
-    sizes = structure(foreign)
+    sizes = structure(saved)
     unused = rf"{UNUSED}|RRDB\.upconv{sizes.scale.bit_length() - 1}\."  # the last one enlarges for that output alone
-    flow = folded(Tensors(foreign), sizes)
-    rest = {key: value.float() for key, value in foreign.weights.items() if not re.match(unused, key)}
+    flow = folded(Tensors(saved), sizes)
+    rest = {key: value.float() for key, value in saved.weights.items() if not re.match(unused, key)}
     encoder = {encoder_key(key): value for key, value in rest.items()}
     with torch.device("meta"):
         flownet = SRFlowNet(sizes)
-    load_state(flownet, flow | encoder, foreign, NAME)
+    load_state(flownet, flow | encoder, saved, NAME)
     return flownet
 
 
@@ -265,5 +272,5 @@ def build(*, weights: str, heat: float = 0.9, quantize: Quantize = "official") -
     """
     if not 0 <= heat < math.inf:
         raise UserError(f"heat = {heat}: must not be negative (the release samples at 0.9)")
-    foreign = read(weights, NAME)
-    return SRFlow(network(foreign), heat, quantize, foreign.sha256)
+    saved = read(weights, NAME)
+    return SRFlow(network(saved), heat, quantize, saved.sha256)

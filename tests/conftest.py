@@ -9,8 +9,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from sr3eval import device
-from sr3eval.features import networks, weights
+from sr3eval import device, weights
+from sr3eval.features import networks
 from sr3eval.metrics import dists, lpips, ntire_2025_score
 
 
@@ -49,7 +49,7 @@ def random_weights(tmp_path_factory):
         lpips.BACKBONES["vgg"]: lambda: nn.ModuleDict({"features": make.vgg.make_layers(make.vgg.cfgs["D"])}),
     }
     for release, build in builders.items():
-        torch.save(randomised(build()), folder / release.filename)
+        torch.save(randomised(build()), folder / release.file)
     return folder
 
 

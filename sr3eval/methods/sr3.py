@@ -8,6 +8,11 @@ from sr3eval.diffusion.solvers import SamplerConfig
 from sr3eval.diffusion.sr3 import SR3
 from sr3eval.tasks import Task
 
+REMARKS = (
+    "SR3 gives nearly the same output each time, and skin without its moles, pimples and piercings "
+    "(its authors' paper).",
+)
+
 
 def build(*, checkpoint: str, task: Task | None = None, sampler: Annotated[SamplerConfig, SPREAD]) -> SR3:
     """Load an SR3 checkpoint, one trained for `task` where that is one of the paper's.

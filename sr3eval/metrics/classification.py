@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
-from sr3eval.features.networks import Network, efficientnet_lite0, resnet50
+from sr3eval.features.networks import EFFICIENTNET_LITE0, RESNET50, Network, efficientnet_lite0, resnet50
 from sr3eval.metrics import Batch, Convention, PerImage
+
+RELEASES = (RESNET50, EFFICIENTNET_LITE0)
 
 
 def top_k_error(logits: Tensor, labels: Tensor, k: int) -> Tensor:

@@ -1,11 +1,8 @@
 """DISTS, deep image structure and texture similarity (Ding et al. 2020)."""
 
 import functools
-import importlib.util
-import pickle
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,13 +10,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sr3eval.device import all_threads, default_device
-from sr3eval.errors import UserError
-from sr3eval.features.weights import find, read
 from sr3eval.metrics import Batch, Convention, PerImage
 from sr3eval.metrics.lpips import BACKBONES
+from sr3eval.weights import Release, load, load_state
 
 PACKAGE = "DISTS_pytorch"
 VGG = BACKBONES["vgg"]
+TRAINED = Release(
+    "DISTS",
+    "weights.pt",
+    f"pip install {PACKAGE}",
+    "MIT",
+    12288,
+    "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
+    PACKAGE,
+)
+RELEASES = (VGG, TRAINED)
 STAGES = (4, 9, 16, 23, 30)  # ends, in torchvision's `features`, of relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
 CHANNELS = (3, 64, 128, 256, 512, 512)  # of the image and of those layers
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -87,37 +93,30 @@ def _l2_pool(x: Tensor) -> Tensor:
 
 @functools.cache
 def network(weights: str | None) -> tuple[Dists, str]:
-    """The network, and the sha256 of VGG-16's weights. UserError without them or without the package's alpha, beta."""
+    """The network, and what VGG-16's weights are. UserError without them or without the package's alpha, beta."""
     import torchvision
 
-    path, sha256 = find(VGG, weights)
-    state = read(VGG, path, sha256)
+    saved = load(VGG, weights)
     with torch.device("meta"):  # whose random weights would take seconds
         features = torchvision.models.vgg16(weights=None).features
-    try:
-        features.load_state_dict({name: state[f"features.{name}"] for name in features.state_dict()}, assign=True)
-    except (KeyError, RuntimeError) as error:
-        raise VGG.misfit(path, sha256, error) from None
-    return Dists(features, *trained()).eval().requires_grad_(False).to(default_device()), sha256
+    state = {
+        key.removeprefix("features."): value for key, value in saved.weights.items() if key.startswith("features.")
+    }
+    load_state(features, state, saved, VGG.method)
+    return Dists(features, *trained()).eval().requires_grad_(False).to(default_device()), saved.described
 
 
 def trained() -> tuple[Tensor, Tensor]:
     """The authors' alpha and beta, [1475] each, from the package DISTS_pytorch."""
-    package = importlib.util.find_spec(PACKAGE)
-    if package is None or not package.submodule_search_locations:
-        raise UserError("dists needs the package that holds its weights: pip install DISTS_pytorch")
-    path = Path(package.submodule_search_locations[0]) / "weights.pt"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        alpha, beta = (state[name].reshape(sum(CHANNELS)) for name in ("alpha", "beta"))
-    except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not DISTS's weights ({error}): pip install --force-reinstall DISTS_pytorch") from None
-    return alpha, beta
+    saved = load(TRAINED)
+    if saved.weights.keys() != {"alpha", "beta"} or any(w.numel() != sum(CHANNELS) for w in saved.weights.values()):
+        raise saved.wrong(TRAINED.method, f"not an alpha and a beta of {sum(CHANNELS)} numbers each")
+    return saved.weights["alpha"].flatten(), saved.weights["beta"].flatten()
 
 
 def build(*, weights: str | None = None) -> PerImage:
     """DISTS of whole images; weights: VGG-16's file, the same as for lpips with backbone = "vgg"."""
-    module, sha256 = network(weights)
+    module, described = network(weights)
 
     @torch.inference_mode()
     def score(batch: Batch) -> Tensor:
@@ -127,7 +126,7 @@ def build(*, weights: str | None = None) -> PerImage:
 
     package = f"{PACKAGE} {version(PACKAGE)}"
     settings = (
-        f"VGG-16, {VGG.described(sha256)}, alpha and beta of {package} (MIT), images at their size (the authors' "
+        f"VGG-16, {described}, alpha and beta of {package} (MIT), images at their size (the authors' "
         "script shrinks the short side to 256), mean over images"
     )
     return PerImage(Convention("dists", "DISTS", False, settings, decimals=4, version=f"1, {package}"), score)

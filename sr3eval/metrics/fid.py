@@ -11,10 +11,12 @@ import torch
 
 from sr3eval.errors import UserError
 from sr3eval.features.moments import Array, Moments
-from sr3eval.features.networks import Network, Resize, efficientnet_lite0, inception
+from sr3eval.features.networks import EFFICIENTNET_LITE0, INCEPTION, Network, Resize, efficientnet_lite0, inception
 from sr3eval.features.statistics import Statistics, load_statistics
 from sr3eval.metrics import Convention, SetMetric, leave_one_out
 from sr3eval.metrics._sets import cut_as, of_patches
+
+RELEASES = (INCEPTION, EFFICIENTNET_LITE0)
 
 ROOT_ERROR = 1e-7  # relative: where rounding may do more to a sum of roots of eigenvalues, singular values are taken
 

@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sr3eval.features.moments import Array
-from sr3eval.features.networks import Resize, inception
+from sr3eval.features.networks import INCEPTION, Resize, inception
 from sr3eval.features.rows import LIMIT, Rows
 from sr3eval.metrics import Convention, SetMetric
 from sr3eval.metrics._sets import Value, cut_as, of_patches
+
+RELEASES = (INCEPTION,)
 
 
 def kernel_sums(x: Sequence[Array], y: Sequence[Array]) -> Array:

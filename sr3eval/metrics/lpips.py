@@ -9,39 +9,46 @@ import torch
 from torch import Tensor
 
 from sr3eval.device import all_threads, default_device
-from sr3eval.features.weights import Weights, find, read
 from sr3eval.images import to_signed
 from sr3eval.metrics import Batch, Convention, PerImage
+from sr3eval.weights import Release, load, load_state
 
 Backbone = Literal["alex", "vgg"]
+TORCHVISION = "BSD-3-Clause (torchvision)"
 BACKBONES = {
-    "alex": Weights("AlexNet", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"),
-    "vgg": Weights("VGG-16", "https://download.pytorch.org/models/vgg16-397923af.pth"),
+    "alex": Release.download("AlexNet", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", TORCHVISION),
+    "vgg": Release.download("VGG-16", "https://download.pytorch.org/models/vgg16-397923af.pth", TORCHVISION),
 }
+# The weights of their layers, which the package reads itself.
+LAYERS = tuple(
+    Release(f"LPIPS of {backbone}", file, "pip install lpips", "BSD-2-Clause", size, sha256, "lpips/weights/v0.1")
+    for backbone, file, size, sha256 in (
+        ("AlexNet", "alex.pth", 6009, "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"),
+        ("VGG-16", "vgg.pth", 7289, "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"),
+    )
+)
+RELEASES = (*BACKBONES.values(), *LAYERS)
 
 
 @functools.cache
 def network(backbone: Backbone, weights: str | None) -> tuple[Any, str]:
-    """The package's module, version 0.1, and the sha256 of its backbone's weights."""
+    """The package's module, version 0.1, and what its backbone's weights are."""
     import lpips
 
-    path, sha256 = find(BACKBONES[backbone], weights)
-    state = read(BACKBONES[backbone], path, sha256)
+    saved = load(BACKBONES[backbone], weights)
     with warnings.catch_warnings():  # of torchvision, about how the package calls it
         warnings.simplefilter("ignore", UserWarning)
         module = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
     # The package cuts torchvision's `features` into slices and keeps the layers' numbers.
-    own = {name: name.split(".", 1)[1] for name in module.net.state_dict()}
-    try:
-        module.net.load_state_dict({name: state[f"features.{layer}"] for name, layer in own.items()})
-    except (KeyError, RuntimeError) as error:
-        raise BACKBONES[backbone].misfit(path, sha256, error) from None
-    return module.eval().requires_grad_(False).to(default_device()), sha256
+    own = {name: f"features.{name.split('.', 1)[1]}" for name in module.net.state_dict()}
+    state = {name: saved.weights[key] for name, key in own.items() if key in saved.weights}
+    load_state(module.net, state, saved, BACKBONES[backbone].method)
+    return module.eval().requires_grad_(False).to(default_device()), saved.described
 
 
 def build(*, backbone: Backbone = "alex", weights: str | None = None) -> PerImage:
     """LPIPS v0.1 with AlexNet ("alex", the usual one for evaluation) or VGG-16; weights: the backbone's file."""
-    module, sha256 = network(backbone, weights)
+    module, described = network(backbone, weights)
 
     @torch.inference_mode()
     def score(batch: Batch) -> Tensor:
@@ -55,7 +62,7 @@ def build(*, backbone: Backbone = "alex", weights: str | None = None) -> PerImag
             name="lpips" if usual else f"lpips_{backbone}",
             label="LPIPS" if usual else f"LPIPS ({backbone.upper()})",
             higher_is_better=False,
-            settings=f"LPIPS v0.1, {backbone}, {BACKBONES[backbone].described(sha256)}, mean over images",
+            settings=f"LPIPS v0.1, {backbone}, {described}, mean over images",
             version=f"lpips {version('lpips')}",
         ),
         score,

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sr3eval.features.networks import Network, Resize, inception
+from sr3eval.features.networks import INCEPTION, Network, Resize, inception
 from sr3eval.features.rows import LIMIT, Rows
 from sr3eval.metrics import Convention, SetMetric
 from sr3eval.metrics._sets import Value
+
+RELEASES = (INCEPTION,)
 
 NEIGHBOURS = 3
 

@@ -2,7 +2,6 @@
 
 import functools
 import math
-from importlib import resources
 from typing import Literal
 
 import numpy as np
@@ -14,7 +13,18 @@ from sr3eval.errors import UserError
 from sr3eval.features import natural_scenes
 from sr3eval.metrics import Batch, Convention, PerImage
 from sr3eval.metrics._plane import identity, plane
+from sr3eval.weights import Release, locate
 
+NATURAL = Release(
+    "NIQE",
+    "natural_scenes.npz",
+    "github.com/XPixelGroup/BasicSR (niqe_pris_params.npz)",
+    "free, with its notice (sr3eval/assets/niqe/NOTICE.md)",
+    7249,
+    "14b52d86fdfd9d9fde7234fbf29b18d8fac52d2a4d67e53e03e07c424ccd4ad2",
+    "sr3eval/assets/niqe",
+)
+RELEASES = (NATURAL,)
 BLOCK = 96  # pixels, side of the blocks whose features are compared
 
 
@@ -72,8 +82,7 @@ LUMAS = {"ycbcr": (_ycbcr, "BT.601 16-235 Y"), "yiq": (_yiq, "YIQ 0-255 Y")}
 @functools.cache
 def _natural() -> tuple[Tensor, Tensor]:
     """Mean [36] and covariance [36, 36] of the features of the authors' 125 natural images."""
-    with resources.files("sr3eval").joinpath("assets/niqe/natural_scenes.npz").open("rb") as file:
-        parameters = np.load(file, allow_pickle=False)
+    with np.load(locate(NATURAL), allow_pickle=False) as parameters:
         return torch.from_numpy(parameters["mean"]), torch.from_numpy(parameters["covariance"])
 
 

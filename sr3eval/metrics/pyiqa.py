@@ -19,10 +19,42 @@ from torch import Tensor
 
 from sr3eval.device import all_threads, default_device
 from sr3eval.errors import UserError, nearest
-from sr3eval.features.weights import FOLDER, folders
 from sr3eval.metrics import Batch, Convention, PerImage, available
+from sr3eval.weights import FOLDER, Release, folders
 
 INSTALL = 'pip install "sr3eval[pyiqa]"'
+LICENCE = "pyiqa's is PolyForm-Noncommercial-1.0.0; see the authors'"
+DIGITS = re.compile(r"-([0-9a-f]{8})\.pth$")  # of the sha256
+# Files that pyiqa 0.1.16 downloads, of the metrics that papers on super-resolution report. Some load a backbone, too.
+RELEASES = (
+    *(
+        Release(
+            f"{metric} (pyiqa)", file, "github.com/chaofengc/IQA-PyTorch", LICENCE, sha256="".join(DIGITS.findall(file))
+        )
+        for metric, file in (
+            ("NIQE", "niqe_modelparameters.mat"),
+            ("BRISQUE", "brisque_svm_weights.pth"),
+            ("MUSIQ", "musiq_koniq_ckpt-e95806b9.pth"),
+            ("MANIQA", "ckpt_koniq10k.pt"),
+            ("CLIPIQA+", "CLIP-IQA+_learned_prompts-603f3273.pth"),
+            ("TOPIQ-NR", "cfanet_nr_koniq_res50-9a73138b.pth"),
+            ("TOPIQ-FR", "cfanet_fr_kadid_res50-2c4cc61d.pth"),
+            ("NIMA", "NIMA_InceptionV2_ava-b0c77c00.pth"),
+            ("DBCNN", "DBCNN_KonIQ10k-2de81c0a.pth"),
+            ("HyperIQA", "HyperIQA-resnet50-koniq10k-c96c41b1.pth"),
+            ("CNNIQA", "CNNIQA_koniq10k-e6f14c91.pth"),
+            ("PieAPP", "PieAPPv0.1-0937b014.pth"),
+            ("LIQE", "liqe_koniq.pt"),
+        )
+    ),
+    Release(
+        "CLIPIQA (pyiqa): CLIP",
+        "RN50.pt",
+        "github.com/openai/CLIP",
+        "MIT",
+        sha256="afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",
+    ),
+)
 SETS = {"FID": "fid", "InceptionScore": "inception_score"}  # by architecture, ours of whole sets
 WEIGHTS = "pretrained_model_path"  # pyiqa's name for it
 # What decides on the number whether or not it is set, and what pyiqa hides from its signatures.

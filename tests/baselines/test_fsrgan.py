@@ -16,6 +16,7 @@ from baselines._fsrnet import SECTIONS, FSRNet
 from sr3eval.errors import UserError
 from sr3eval.method import Method
 from sr3eval.methods.precomputed import Precomputed
+from sr3eval.weights import identify
 
 FOLDER = Path(__file__).parent / "goldens"
 recipe = SimpleNamespace(**runpy.run_path(str(FOLDER / "fsrgan.py")))
@@ -226,10 +227,24 @@ def test_refuses_other_files(tmp_path, wrong):
     assert message in str(error.value)
 
 
-def test_a_file_of_torch7_is_referred_to_the_inspector(tmp_path):
-    (tmp_path / "CelebA_GAN_8x.t7").write_bytes(bytes.fromhex("040000000100000003000000") + b"V 1")
-    with pytest.raises(UserError, match=r"`python benchmark.py weights FILE` lists what is in it"):
-        baselines.load("fsrgan", weights=str(tmp_path / "CelebA_GAN_8x.t7"))
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("CelebA_GAN_8x.t7", bytes.fromhex("040000000100000003000000") + b"V 1"),
+        ("renamed.pth", bytes.fromhex("0300000001000000") + bytes(20)),
+        ("text.t7", b"4\n1\n3\nV 1\n"),
+    ],
+)
+def test_a_file_of_torch7_is_one_line_that_says_how_to_go_on(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        baselines.load("fsrgan", weights=str(tmp_path / name))
+    line = str(error.value)
+    for part in (f"{tmp_path / name}: a file of Torch7", "not run", "kind precomputed", "torchfile.load"):
+        assert part in line
+    assert "\n" not in line
+    said = line.removeprefix(f"{tmp_path / name}: ").partition("; sha256 ")[0]
+    assert f"\n  looks like: {said}\n" in identify(tmp_path / name)
 
 
 def test_outputs_of_the_authors_scripts_are_found(tmp_path):

@@ -7,6 +7,7 @@ import baselines
 from baselines import _one_pass, spandrel
 from baselines._rrdb import RRDBNet
 from sr3eval.errors import UserError
+from sr3eval.weights import read
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,7 +63,7 @@ def test_is_part_of_the_fingerprint(weights, monkeypatch):
 
 def test_networks_that_do_not_work_in_it_are_refused(weights, monkeypatch):
     monkeypatch.setattr(spandrel, "precision", lambda half, _: torch.float16)
-    descriptor = spandrel.describe(spandrel.released(weights))
+    descriptor = spandrel.describe(read(weights, "spandrel"))
     descriptor.supports_half = False
     monkeypatch.setattr(spandrel, "describe", lambda _: descriptor)
     with pytest.raises(UserError, match="half = true: ESRGAN does not work in half precision; leave it out"):

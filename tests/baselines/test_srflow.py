@@ -11,10 +11,10 @@ import torch
 
 import baselines
 from baselines import srflow
-from baselines._checkpoints import Foreign, read
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up
 from sr3eval.method import Method
+from sr3eval.weights import StateDict, read
 
 FOLDER = Path(__file__).parent / "goldens"
 recipe = SimpleNamespace(**runpy.run_path(str(FOLDER / "srflow.py")))
@@ -200,16 +200,16 @@ def test_knows_the_released_files(name):
         without = any(layer - squeeze in (1, 2) for squeeze in squeezes)
         kind = "conv" if layer in splits else "actnorm" if without else "affine.fAffine.0"
         shapes[f"flowUpsamplerNet.layers.{layer}.{kind}.weight"] = (64,)
-    foreign = Foreign({key: torch.empty(shape) for key, shape in shapes.items()}, Path(f"{name}.pth"), "")
-    assert srflow.RELEASED[srflow.structure(foreign)] == name
+    saved = StateDict({key: torch.empty(shape) for key, shape in shapes.items()}, Path(f"{name}.pth"), "")
+    assert srflow.RELEASED[srflow.structure(saved)] == name
 
 
 def test_loading_takes_tensors_and_leaves_none_behind(files):
-    foreign = read(files["8X"], "srflow")
-    first = foreign.weights["RRDB.conv_first.weight"]
-    network = srflow.network(foreign)
+    saved = read(files["8X"], "srflow")
+    first = saved.weights["RRDB.conv_first.weight"]
+    network = srflow.network(saved)
     assert network.encoder.conv_first.weight.data_ptr() == first.data_ptr()
-    assert not any(key.startswith("flowUpsamplerNet.layers.") for key in foreign.weights)
+    assert not any(key.startswith("flowUpsamplerNet.layers.") for key in saved.weights)
     assert not any(tensor.is_meta for tensor in network.state_dict().values())
 
 

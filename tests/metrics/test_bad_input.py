@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sr3eval import metrics
+from sr3eval import metrics, weights
 from sr3eval.errors import UserError
-from sr3eval.features import networks, weights
+from sr3eval.features import networks
 from sr3eval.metrics import Batch, lpips
 
 WEIGHTS = {
@@ -78,21 +78,21 @@ def test_weights_are_found_by_option_then_folder_then_hub_then_download(tmp_path
         Path(path).write_bytes(b"downloaded")
 
     unplugged.setattr(torch.hub, "download_url_to_file", download)
-    path, sha256 = weights.find(release, None)
-    assert path == tmp_path / "checkpoints" / release.filename
-    assert sha256 == hashlib.sha256(b"downloaded").hexdigest()
+    path = weights.locate(release)
+    assert path == tmp_path / "checkpoints" / release.file
+    assert path.read_bytes() == b"downloaded"
     unplugged.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("downloaded twice"))
-    assert weights.find(release, None)[0] == path
+    assert weights.locate(release) == path
     folder = tmp_path / "folder"
     folder.mkdir()
     unplugged.setenv(weights.FOLDER, str(folder))
-    assert weights.find(release, None)[0] == path  # the folder does not hold them
-    (folder / release.filename).write_bytes(b"in the folder")
-    assert weights.find(release, None)[0] == folder / release.filename
+    assert weights.locate(release) == path  # the folder does not hold them
+    (folder / release.file).write_bytes(b"in the folder")
+    assert weights.locate(release) == folder / release.file
     (tmp_path / "given.pth").write_bytes(b"given")
-    assert weights.find(release, str(tmp_path / "given.pth"))[0] == tmp_path / "given.pth"
-    with pytest.raises(UserError, match="nowhere.pth: ResNet-50 .* cannot be read"):
-        weights.find(release, str(tmp_path / "nowhere.pth"))
+    assert weights.locate(release, str(tmp_path / "given.pth")) == tmp_path / "given.pth"
+    with pytest.raises(UserError, match="nowhere.pth: weights cannot be read"):
+        weights.load(release, str(tmp_path / "nowhere.pth"))
 
 
 class Canary:
@@ -104,11 +104,11 @@ class Canary:
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_wrong_weights_are_refused_with_their_checksum(name, tmp_path, random_weights):
-    own = (random_weights / WEIGHTS[name].filename).read_bytes()
+    own = (random_weights / WEIGHTS[name].file).read_bytes()
     path = tmp_path / "weights.pth"
     faults = {
         "truncated": own[: len(own) // 2],
-        "another network's": (random_weights / WEIGHTS["lpips" if name != "lpips" else "fid"].filename).read_bytes(),
+        "another network's": (random_weights / WEIGHTS["lpips" if name != "lpips" else "fid"].file).read_bytes(),
         "empty": b"",
         "a web page": b"<!DOCTYPE html><html>rate limited</html>",
     }
@@ -120,9 +120,9 @@ def test_wrong_weights_are_refused_with_their_checksum(name, tmp_path, random_we
         with pytest.raises(UserError) as error:
             metrics.load(name, weights=str(path))
         message = str(error.value)
-        assert f"{path}: not the weights of {WEIGHTS[name].name}" in message, fault
+        assert message.startswith(f"{path}: "), fault
         assert hashlib.sha256(content).hexdigest() in message
-        assert f"wanted {WEIGHTS[name].sha256_start}… from {WEIGHTS[name].url}" in message
+        assert f"wanted {WEIGHTS[name].method}'s {WEIGHTS[name].sha256}… from {WEIGHTS[name].url}" in message
         assert "\n" not in message
 
 

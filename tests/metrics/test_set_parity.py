@@ -46,7 +46,7 @@ def images():
 @pytest.fixture(scope="module")
 def peer_features(images, random_weights, one_thread):
     """torch-fidelity's own (pooled, logits) of the outputs and of HR."""
-    path = random_weights / networks.INCEPTION.filename
+    path = random_weights / networks.INCEPTION.file
     network = FeatureExtractorInceptionV3("peer", ["2048", "logits_unbiased"], feature_extractor_weights_path=path)
     return [network(to_uint8(part)) for part in (images.sr, images.hr)]
 
@@ -91,7 +91,7 @@ def test_fid_and_kid_equal_torch_fidelity_s(images, peer_features, offline):
 
 def test_fid_equals_pytorch_fid_s(images, offline, monkeypatch):
     """Its network with its resize. Its distance needs a `scipy.linalg.sqrtm` that SciPy 1.18 no longer has."""
-    weights = torch.load(offline / networks.INCEPTION.filename, weights_only=True)
+    weights = torch.load(offline / networks.INCEPTION.file, weights_only=True)
     monkeypatch.setattr(pytorch_fid.inception, "load_state_dict_from_url", lambda *_, **__: weights)
     network = pytorch_fid.inception.InceptionV3().eval()
     theirs = [network(part)[0].flatten(1).double().numpy() for part in (images.sr, images.hr)]
@@ -180,7 +180,7 @@ def test_top_k_errors_equal_plain_timm(offline):
     """Labels are each image's k-th guess, k = 1, 2, 3 ...: right at the top once, within five five times."""
     batch = crops(224, 224)
     model = timm.create_model("resnet50.tv_in1k", pretrained=False).eval()
-    model.load_state_dict(torch.load(offline / networks.RESNET50.filename, weights_only=True))
+    model.load_state_dict(torch.load(offline / networks.RESNET50.file, weights_only=True))
     wanted = timm.data.resolve_model_data_config(model)
     normalise = torchvision.transforms.Normalize(wanted["mean"], wanted["std"])
     with torch.inference_mode():
@@ -204,7 +204,7 @@ def test_top_k_errors_equal_plain_timm(offline):
 def test_lpips_equals_the_package(images, offline, monkeypatch):
     """Its own constructor, with the random AlexNet where it would load torchvision's."""
     alexnet = torchvision.models.alexnet()
-    alexnet.load_state_dict(torch.load(offline / BACKBONES["alex"].filename, weights_only=True), strict=False)
+    alexnet.load_state_dict(torch.load(offline / BACKBONES["alex"].file, weights_only=True), strict=False)
     monkeypatch.setattr(lpips.pretrained_networks.tv, "alexnet", lambda **_: alexnet)
     theirs = lpips.LPIPS(net="alex", verbose=False)(images.sr, images.hr, normalize=True).flatten()
     metric = metrics.load("lpips")

@@ -3,6 +3,7 @@
 import math
 import pickletools
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,7 @@ from sr3eval.errors import UserError
 from sr3eval.features import natural_scenes
 from sr3eval.images import from_uint8
 from sr3eval.metrics import Batch, brisque, dists, niqe
+from sr3eval.weights import locate
 from tests.conftest import randomised
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -138,7 +140,7 @@ def test_brisque_equals_the_package(image, expected):
 
 def test_the_regression_equals_libsvm_s():
     regression, _ = brisque.trained()
-    model = svmutil.svm_load_model(str(brisque.file()))
+    model = svmutil.svm_load_model(str(locate(brisque.REGRESSION)))
     features = np.random.default_rng(0).uniform(-1, 1, (5, 36))
     expected, _, _ = svmutil.svm_predict([0] * 5, features.tolist(), model, "-q")
     assert regression(torch.from_numpy(features)).tolist() == pytest.approx(expected, abs=1e-6)
@@ -146,7 +148,7 @@ def test_the_regression_equals_libsvm_s():
 
 def test_the_ranges_are_the_package_s():
     """Read from its pickle without running it."""
-    pickle = (brisque.file().parent / "normalize.pickle").read_bytes()
+    pickle = (locate(brisque.REGRESSION).parent / "normalize.pickle").read_bytes()
     numbers = [argument for opcode, argument, _ in pickletools.genops(pickle) if opcode.name == "BINFLOAT"]
     assert numbers == [*brisque.LEAST, *brisque.GREATEST]
 
@@ -161,9 +163,10 @@ def test_halving_is_opencv_s(size):
 def test_brisque_says_what_is_missing(monkeypatch):
     with pytest.raises(UserError, match="brisque: 15x40 images are smaller than 16x16"):
         score(metrics.load("brisque"), torch.rand(1, 3, 40, 15))
-    monkeypatch.setattr(brisque, "PACKAGE", "no_such_package")
-    with pytest.raises(UserError, match="pip install brisque"):
-        brisque.file()
+    brisque.trained.cache_clear()
+    monkeypatch.setattr(brisque, "REGRESSION", replace(brisque.REGRESSION, package="no_such_package"))
+    with pytest.raises(UserError, match="svm.txt is not installed: pip install brisque"):
+        metrics.load("brisque")
 
 
 # DISTS
@@ -172,7 +175,7 @@ def test_brisque_says_what_is_missing(monkeypatch):
 @pytest.fixture
 def vgg(offline, monkeypatch):
     """VGG-16 of random weights for the authors' implementations too."""
-    state = torch.load(offline / dists.VGG.filename, weights_only=True)
+    state = torch.load(offline / dists.VGG.file, weights_only=True)
 
     def vgg16(**_):
         features = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
@@ -198,10 +201,10 @@ def test_dists_equals_the_authors(offline, pair, request):
 
 
 def test_dists_says_what_is_missing(offline, monkeypatch):
-    with pytest.raises(UserError, match="not the weights of VGG-16"):
+    with pytest.raises(UserError, match="not weights of VGG-16"):
         metrics.load("dists", weights=str(offline / "alexnet-owt-7be5be79.pth"))
-    monkeypatch.setattr(dists, "PACKAGE", "no_such_package")
-    with pytest.raises(UserError, match="pip install DISTS_pytorch"):
+    monkeypatch.setattr(dists, "TRAINED", replace(dists.TRAINED, package="no_such_package"))
+    with pytest.raises(UserError, match="weights.pt is not installed: pip install DISTS_pytorch"):
         dists.trained()
 
 
