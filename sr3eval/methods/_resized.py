@@ -7,8 +7,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from sr3eval.errors import UserError
-from sr3eval.images import resize
-from sr3eval.method import Method, Progress, Size, Upscaled, fingerprint
+from sr3eval.images import Size, resize
+from sr3eval.method import Method, Progress, Upscaled, fingerprint
 from sr3eval.tasks import Task
 
 STEP = re.compile(r"bicubic(?: ([1-9][0-9]*))?")

@@ -158,6 +158,15 @@ def test_imports_are_followed_and_installed_packages_count_by_version(tmp_path, 
     assert code.digest != before
 
 
+def test_what_only_type_checkers_import_does_not_count(tmp_path):
+    """Nor does a change of the benchmark make outputs anew, whose package `sr3eval` names it for editors."""
+    guarded = "if TYPE_CHECKING:\n    import seen\nelse:\n    import taken"
+    write(tmp_path, model=f"import typing\n{guarded}\n{guarded.replace('TYPE', 'typing.TYPE')}", seen="", taken="")
+    assert sorted(code_of(tmp_path / "model.py", tmp_path).files) == ["model.py", "taken.py"]
+    files = code_behind(Bicubic).files
+    assert "sr3eval/__init__.py" in files and not any(name.startswith("sr3eval/benchmark") for name in files)
+
+
 def test_options_name_files_and_folders_however_deep(tmp_path):
     (tmp_path / "a.pt").write_text("a")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
