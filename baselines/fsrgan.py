@@ -130,11 +130,17 @@ class FSRGAN(Method):
 def build(*, weights: str, quantize: Quantize = "official", statistics: Statistics | None = None) -> FSRGAN:
     """Load a checkpoint of either port.
 
-    quantize: "official" is each port's way to 8 bit: cs-giung's truncates, cydiachen's rounds half up. statistics: what
-    batch norms take mean and variance from, "image" (each image) or "running" (training). None is "image" for
-    cs-giung's, whose scripts never leave training mode, not for its published PSNR either; its running statistics mix
-    the places at which one block stands. It is "running" for cydiachen's, which has no code for tests.
-    Raises UserError for a file that holds no such network, with the remedy for a pickled module and a .t7 file.
+    Args:
+        weights: the file.
+        quantize: "official" is each port's way to 8 bit: cs-giung's truncates, cydiachen's rounds half up. "none"
+            keeps floats.
+        statistics: what batch norms take mean and variance from, "image" (each image) or "running" (training). None
+            is "image" for cs-giung's, whose scripts never leave training mode, not for its published PSNR either; its
+            running statistics mix the places at which one block stands. It is "running" for cydiachen's, which has no
+            code for tests.
+
+    Raises:
+        UserError: a file that holds no such network, with the remedy for a pickled module and a .t7 file.
     """
     saved = released(weights)
     architecture = looks_like(saved.weights, KEYS)

@@ -57,8 +57,13 @@ class LeftOut:
 class Plan:
     """A run whose config, images, methods and metrics fit together, and whose folder is its own.
 
-    left_out: images that no method gets. sums: sha256 of the images by data set. methods: by name. identities: of all
-    that their outputs depend on. remarks: what the user must hear before the run begins, a line each.
+    Attributes:
+        images: all of the run, data set by data set.
+        left_out: images that no method gets.
+        sums: sha256 of the images, by data set.
+        methods: by name.
+        identities: hashes of all that their outputs depend on, by method.
+        remarks: what the user must hear before the run begins, a line each.
     """
 
     config: RunConfig
@@ -99,7 +104,13 @@ class Plan:
 def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
     """Check everything that can be checked, and take the folder `out`.
 
-    Raises UserError for a bad config, data, method or metric, and for a folder that holds something else.
+    Args:
+        config: of the run, its defaults not yet written out.
+        out: the run's folder.
+        cache: folder of outputs shared by runs.
+
+    Raises:
+        UserError: a bad config, data, method or metric, or a folder that holds something else.
     """
     config, folder = resolved(config), RunFolder(out)
     if not config.has_hr and any(method.kind == REFERENCE for method in config.method):

@@ -112,5 +112,10 @@ def _size(path: Picture) -> Size:
 
 
 def build(*, folder: str, pattern: str | None = None) -> Precomputed:
-    """folder: its path, or that of a zip file; pattern: see `Precomputed`."""
+    """Outputs that were made elsewhere.
+
+    Args:
+        folder: its path, or that of a zip file.
+        pattern: a regular expression with a group `id`, see `Precomputed`.
+    """
     return Precomputed(resolve_path(folder), pattern)

@@ -73,7 +73,13 @@ class UserMethod(Method):
 
 
 def build(*, python: str, deterministic: bool | None = None, **options: Any) -> UserMethod:
-    """python: "file.py:build". deterministic: whether a batch made twice must be the same, by default true."""
+    """Call somebody's own builder.
+
+    Args:
+        python: "file.py:build".
+        deterministic: whether a batch made twice must be the same; by default what the method says, or else true.
+        **options: of that builder.
+    """
     path, builder = function_of(python)
     called = check_call(builder, options, builder.__name__)
     with one_line(path):

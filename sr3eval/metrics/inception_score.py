@@ -53,7 +53,11 @@ def inception_score(sums: ClassSums) -> float:
 
 
 def build(*, resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
-    """Inception Score of the outputs; resize, weights: as for FID."""
+    """Inception Score of the outputs.
+
+    Args:
+        resize, weights: see `networks.inception`.
+    """
     network = inception(weights, resize)
     settings = f"{network.identity}; 1008 classes without bias, {SPLITS} splits by hash of the image id"
     convention = Convention(name="is", label="IS", higher_is_better=True, settings=settings, decimals=2, needs_hr=False)

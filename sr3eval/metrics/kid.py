@@ -58,7 +58,12 @@ def evaluate(own: Mapping[str, Rows], reference: Mapping[str, Rows]) -> Value:
 
 
 def build(*, patches: int | None = None, resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
-    """KID x 1e3 against the HR images of the run, over all pairs of images; patches, resize, weights: as for FID."""
+    """KID x 1e3 against the HR images of the run, over all pairs of images.
+
+    Args:
+        patches: as for `fid.build`.
+        resize, weights: see `networks.inception`.
+    """
     network = inception(weights, resize)
     samples = "images" if patches is None else "patches"
     settings = (

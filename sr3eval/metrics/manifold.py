@@ -48,7 +48,8 @@ def evaluate(points: Mapping[str, Rows], manifold: Mapping[str, Rows]) -> Value:
 def build_precision(*, resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
     """Improved precision against the HR images of the run, the share of outputs that look like some HR image.
 
-    resize, weights: as for FID.
+    Args:
+        resize, weights: see `networks.inception`.
     """
     return _metric("precision", "outputs within HR's manifold", evaluate, inception(weights, resize))
 
@@ -56,7 +57,8 @@ def build_precision(*, resize: Resize = "tf1", weights: str | None = None) -> Se
 def build_recall(*, resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
     """Improved recall against the HR images of the run, the share of HR images that look like some output.
 
-    resize, weights: as for FID.
+    Args:
+        resize, weights: see `networks.inception`.
     """
 
     def swapped(own: Mapping[str, Rows], reference: Mapping[str, Rows]) -> Value:

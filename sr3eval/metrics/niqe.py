@@ -87,7 +87,12 @@ def _natural() -> tuple[Tensor, Tensor]:
 
 
 def build(*, luma: Luma = "ycbcr", border: int = 0) -> PerImage:
-    """NIQE of outputs with `border` pixels cut on each side. luma: "ycbcr" as BasicSR, "yiq" as pyiqa's default."""
+    """NIQE of the outputs.
+
+    Args:
+        luma: "ycbcr" as BasicSR, "yiq" as pyiqa's default, which papers since 2023 report.
+        border: pixels cut on each side.
+    """
     other = "" if luma == "ycbcr" else luma
     name, variant, _ = identity("_".join(filter(None, ["niqe", other])), "rgb", border)
     variant = ", ".join(filter(None, [other.upper(), variant]))

@@ -68,8 +68,10 @@ SEED = 123  # some metrics look at random crops
 def build(*, metric: str, weights: str | None = None, **options: Any) -> PerImage:
     """A metric of pyiqa (non-commercial licence), such as `metric = "musiq"`; other options are pyiqa's own.
 
-    weights: a file in place of the one that pyiqa downloads. pyiqa unpickles its files: use those of its authors only.
-    options: such as crop_border and color_space; they are in the metric's id.
+    Args:
+        metric: its name in pyiqa.
+        weights: a file in place of the one that pyiqa downloads. pyiqa unpickles its files: use its authors' only.
+        **options: pyiqa's, such as crop_border and color_space; they are in the metric's id.
     """
     registry = _imported("pyiqa.default_model_configs").DEFAULT_CONFIGS
     if metric not in registry:

@@ -30,10 +30,13 @@ class Declared:
 
 
 def build(*, python: str, name: str, **options: Any) -> Metric:
-    """python: "file.py:build"; build(**options) returns score(batch), one number for each image of a `Batch`.
+    """Call somebody's own builder, which returns score(batch), one number for each image of a `Batch`, or a `Metric`.
 
-    The metric table says higher_is_better, and as need be label, unit, decimals, needs_hr, needs_lr and needs_labels;
-    or else build returns a `Metric` (say a `PerImage`) that declares all this itself.
+    Args:
+        python: "file.py:build".
+        name: the metric's id.
+        **options: of that builder; beside a plain function higher_is_better, and as need be label, unit, decimals,
+            needs_hr, needs_lr and needs_labels, which a `Metric` declares itself.
     """
     path, builder = function_of(python)
     check_modules(path)
