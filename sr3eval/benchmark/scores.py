@@ -31,6 +31,7 @@ TEXTS = (
     "variant",
     "sample",
 )
+MEANING = ("higher_is_better", "settings", "version")  # of a metric: where these are equal, numbers compare
 WRITTEN = [
     "label",
     "variant",
@@ -158,14 +159,13 @@ def read_conventions(folder: Path) -> Conventions:
 
 def refuse_other(folder: Path, before: Convention, convention: Convention) -> None:
     """UserError for a metric whose numbers mean something else than those of the runs before."""
-    if before == convention:
-        return
-    what = [
-        f'{field.name} "{ours}", not "{theirs}"'
-        for field in fields(Convention)
-        if (ours := getattr(convention, field.name)) != (theirs := getattr(before, field.name))
-    ]
-    raise UserError(f'{folder}: its "{convention.name}" follows other settings than the runs before it: {what[0]}')
+    for name in MEANING:
+        ours, theirs = getattr(convention, name), getattr(before, name)
+        if ours != theirs:
+            changed = f'{name} "{ours}", not "{theirs}"'
+            raise UserError(
+                f'{folder}: its "{convention.name}" follows other settings than the runs before it: {changed}'
+            )
 
 
 def _short_names(folders: Sequence[Path]) -> list[str]:

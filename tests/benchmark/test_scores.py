@@ -1,10 +1,14 @@
 """The scores of several runs as one: which images are one data set, and which methods one row."""
 
+import shutil
+
+import pandas as pd
 import pytest
 import torch
 
 from sr3eval.benchmark import summary
 from sr3eval.benchmark.scores import read_runs
+from sr3eval.errors import UserError
 from sr3eval.images import save
 
 
@@ -34,3 +38,18 @@ def test_runs_of_the_same_images_are_one_data_set_beside_others(runs):
         ("other", "theirs"),
     }
     assert results["n"].eq(3).all()
+
+
+def test_how_a_metric_is_printed_does_not_keep_runs_apart(runs, tmp_path):
+    """A run of release 0.1.0 says of its metrics what they are, and not what they are called."""
+    before = tmp_path / "before"
+    shutil.copytree(runs["first"], before)
+    results = pd.read_csv(before / "results.csv")
+    results.drop(columns=["label", "unit", "decimals", "version", "ceiling"]).to_csv(
+        before / "results.csv", index=False
+    )
+    scores, conventions = read_runs([runs["again"], before])
+    assert set(scores.methods["method"]) == {"matlab", "bicubic", "theirs"} and conventions["psnr"].label == "PSNR"
+    results.assign(version="2").to_csv(before / "results.csv", index=False)
+    with pytest.raises(UserError, match='its "psnr" follows other settings .*: version "2", not "1"'):
+        read_runs([runs["again"], before])
