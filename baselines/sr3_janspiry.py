@@ -15,8 +15,8 @@ from baselines._janspiry_unet import UNet, structure
 from baselines._pixels import Quantize, on_official_grid, pillow_bicubic
 from sr3eval.device import default_device
 from sr3eval.diffusion.padding import pad
-from sr3eval.diffusion.sampler import NoisePerImage, refine
 from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.diffusion.solvers import NoisePerImage, refine
 from sr3eval.errors import UserError
 from sr3eval.images import from_signed, round_to_8bit, to_signed
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
@@ -86,7 +86,7 @@ class JanspirySR3(Method):
         return Upscaled(on_official_grid(sr, self.quantize, round_to_8bit))
 
     def refine(self, x: Tensor, noise: Callable[[], Tensor]) -> Iterator[Tensor]:
-        """The steps to one sample for each condition x [N, 3, H, W] in [-1, 1]; see `sampler.refine`."""
+        """The steps to one sample for each condition x [N, 3, H, W] in [-1, 1]; see `solvers.refine`."""
         return refine(self.network, x, self.schedule, noise, variance="posterior", clip=True)
 
 
