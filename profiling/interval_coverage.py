@@ -78,7 +78,7 @@ def misses(rows: pd.DataFrame, truth: float) -> tuple[float, float]:
     return float((truth < rows["ci_low"]).mean()), float((truth > rows["ci_high"]).mean())
 
 
-def said(rows: pd.DataFrame, truth: float) -> str:
+def coverage_text(rows: pd.DataFrame, truth: float) -> str:
     below, above = misses(rows, truth)
     return f"covers {100 * (1 - below - above):5.1f} %, truth below {100 * below:4.1f} %, above {100 * above:4.1f} %"
 
@@ -166,7 +166,7 @@ def print_rates(studies: int) -> None:
     ]
     for design in designs:
         for rate in (0.02, 0.05, 0.3, 0.5, 0.98):
-            click.echo(f"rates  {rate:.2f} {design}: {said(rate_studies(rate, studies, **design), rate)}")
+            click.echo(f"rates  {rate:.2f} {design}: {coverage_text(rate_studies(rate, studies, **design), rate)}")
 
 
 def print_differences(studies: int) -> None:
@@ -174,7 +174,7 @@ def print_differences(studies: int) -> None:
         design = {"subjects": 50, "images": 64, "trials": 32, "groups": groups, "within": within}
         plan = simulate({"a": 0.5, "b": 0.5}, **design, **QUIET)
         rows = differences_of(plan, {"a": 0.45, "b": 0.35}, studies, correlation)
-        click.echo(f"differences  {design}, correlation {correlation}: {said(rows, 0.1)}")
+        click.echo(f"differences  {design}, correlation {correlation}: {coverage_text(rows, 0.1)}")
 
 
 def print_power(studies: int) -> None:

@@ -1,5 +1,6 @@
 """The images of a data set as a run sees them: HR alone, HR with given LR, or LR alone."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,14 @@ class Pair:
     def files(self) -> list[Path]:
         return [path for path in (self.hr, self.lr) if path is not None]
 
+    @functools.cached_property
+    def sizes(self) -> dict[str, Size]:
+        """(height, width) of the files, by "hr" and "lr", from their headers."""
+        return {side: header_size(path) for side, path in (("hr", self.hr), ("lr", self.lr)) if path is not None}
+
     def is_large_enough(self, task: Task) -> bool:
         """Whether HR has what the task takes; LR alone always has."""
-        return self.hr is None or min(header_size(self.hr)) >= task.smallest
+        return self.hr is None or min(self.sizes["hr"]) >= task.smallest
 
     def size(self, task: Task, crop: Crop = "exact") -> Size:
         """(H, W) of the outputs, from the headers of the files.
@@ -37,14 +43,12 @@ class Pair:
         Raises UserError for an unreadable file, for an image below the task's smallest size, and for a pair whose LR is
         not HR / scale: one that is off by a pixel is cut to what both have where `crop` is "common".
         """
-        if self.hr is None:
-            assert self.lr is not None
-            height, width = header_size(self.lr)
-            return task.scale * height, task.scale * width
-        full = task.target(header_size(self.hr))
         if self.lr is None:
-            return full
-        height, width = (task.scale * side for side in header_size(self.lr))
+            return task.target(self.sizes["hr"])
+        height, width = (task.scale * side for side in self.sizes["lr"])
+        if self.hr is None:
+            return height, width
+        full = task.target(self.sizes["hr"])
         if (height, width) == full:
             return full
         self._check(full, (height, width), task.scale, crop)
@@ -55,7 +59,7 @@ class Pair:
         assert self.hr is not None and self.lr is not None
         off = max(abs(own - other) for own, other in zip(hr, wanted, strict=True))
         if off > scale or crop == "exact":
-            sizes = [f"{width}x{height}" for height, width in map(header_size, (self.lr, self.hr))]
+            sizes = [f"{width}x{height}" for height, width in (self.sizes["lr"], self.sizes["hr"])]
             hint = '; data.crop = "common" cuts both to what they have in common' if off <= scale else ""
             raise UserError(f"{self.lr}: {sizes[0]} is not 1/{scale} of {sizes[1]}, {self.hr.name}{hint}")
 

@@ -67,7 +67,7 @@ def add_fool_rates(
         label = f"Fool rate, Task-{task}" + (f", {exposure / 1000:g} s" if several else "")
         rows += _rows(metric, label, part, pairs, left_out.get((task, exposure), ""))
     methods = results.drop_duplicates("method").set_index("method")
-    kept = ["method_settings", "method_notes", "method_warning", "n_too_small", "n_unreadable"]
+    kept = ["method_settings", "method_notes", "method_warning", "n_too_small", "n_unreadable", "inputs"]
     added = pd.DataFrame(rows).assign(**sets.iloc[0]).join(methods[kept], on="method")
     return pd.concat([results, added[[column for column in results if column in added]]], ignore_index=True)
 

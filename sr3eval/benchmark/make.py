@@ -163,13 +163,13 @@ class _Outputs:
                 self._write(image, png, note)
 
     def _write(self, image: RunImage, png: bytes, note: Mapping[str, Any]) -> None:
-        path, said = (at(self.slug, image.image_id) for at in (self.plan.folder.image, self.plan.folder.note))
+        path, note_path = (at(self.slug, image.image_id) for at in (self.plan.folder.image, self.plan.folder.note))
         if not path.exists() or path.read_bytes() != png:
             atomic_write(path, png)
         if note:
-            atomic_write(said, json.dumps(dict(note), sort_keys=True).encode())
+            atomic_write(note_path, json.dumps(dict(note), sort_keys=True).encode())
         else:
-            said.unlink(missing_ok=True)
+            note_path.unlink(missing_ok=True)
 
 
 @contextmanager

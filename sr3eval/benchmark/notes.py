@@ -119,7 +119,13 @@ def _tests(means: pd.DataFrame, sets: pd.DataFrame, fool_rates: pd.DataFrame) ->
 def notes(results: pd.DataFrame) -> list[str]:
     """How one task's numbers were made: what was counted, settings of the metrics, a line for each method."""
     own = results[results["source"] == ""]
-    return [*_identical(own), *_without_score(own), *_settings(own), *_methods(own)]
+    return [*_inputs(own), *_identical(own), *_without_score(own), *_settings(own), *_methods(own)]
+
+
+def _inputs(results: pd.DataFrame) -> list[str]:
+    """What made the low-resolution images, where the run's files say so."""
+    made = [str(text) for text in dict.fromkeys(results["inputs"]) if isinstance(text, str) and text]
+    return [f"Inputs: {'; '.join(made)}."] if made else []
 
 
 def _identical(results: pd.DataFrame) -> list[str]:

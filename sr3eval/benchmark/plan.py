@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 import torch
 
-from sr3eval import methods, metrics
+from sr3eval import methods, metrics, tasks
 from sr3eval.benchmark import resume
 from sr3eval.benchmark.cache import Cache, identity
 from sr3eval.benchmark.config import DatasetConfig, MethodConfig, RunConfig
@@ -116,7 +116,7 @@ def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
         method.check([image.image_id for image in images], sizes)
     identities = {name: identity(method) for name, method in built.items()}
     kept = Cache(cache)
-    sums = {data.name or "": sha256_of(part.images) for data, part in zip(config.data, found, strict=True)}
+    sums = {data.name or "": sha256_of(part.images, config.task) for data, part in zip(config.data, found, strict=True)}
     remarks = _claim(config, folder, _all_sums(sums), built, identities)
     remarks += _sizes(images, config.task)
     if left_out.unreadable:
@@ -134,14 +134,12 @@ def _sizes(images: Sequence[RunImage], task: Task) -> list[str]:
     return [f"outputs of {len(sizes)} sizes; the largest input, {width}x{height} pixels, is made first"]
 
 
-def sha256_of(images: Sequence[RunImage]) -> str:
-    """Of the ids and files of images."""
-    files = {
-        f"{side}/{image.image_id}": path
-        for image in images
-        for side, path in (("hr", image.pair.hr), ("lr", image.pair.lr))
-    }
-    return digest_of({name: path for name, path in files.items() if path is not None})
+def sha256_of(images: Sequence[RunImage], task: Task) -> str:
+    """Of the ids and files of images, and of what a config's own task makes of them: equal sums, equal pictures."""
+    files = {image.image_id: image.pair.hr for image in images}
+    files |= {f"lr/{image.image_id}": image.pair.lr for image in images}
+    digest = digest_of({name: path for name, path in files.items() if path is not None})
+    return digest if tasks.TASKS.get(task.name) == task else fingerprint(task.fingerprint, digest)
 
 
 def _all_sums(sums: Mapping[str, str]) -> str:

@@ -170,21 +170,19 @@ def _environment(plan: Plan) -> dict[str, object]:
         "unreadable": dict(plan.left_out.unreadable),
         "warnings": {name: of.warning for name, of in facts.items() if of.warning},
         "sha256": {name: dict(of.checksums) for name, of in facts.items() if of.checksums},
-        "methods": {
-            name: said for method in plan.config.method if (said := _said(plan, method)) for name in [method.name]
-        },
+        "methods": {method.name: known for method in plan.config.method if (known := _known(plan, method))},
     }
 
 
-def _said(plan: Plan, config: MethodConfig) -> dict[str, str]:
+def _known(plan: Plan, config: MethodConfig) -> dict[str, str]:
     """What is known of a method, and what made the inputs that it was trained on beside those it was given."""
     facts = plan.methods[config.name].facts
-    known = {"architecture": facts.architecture, "lr_kernel": facts.lr_kernel, "licence": facts.licence}
-    said = {name: text for name, text in known.items() if text}
+    texts = {"architecture": facts.architecture, "lr_kernel": facts.lr_kernel, "licence": facts.licence}
+    known = {name: text for name, text in texts.items() if text}
     if facts.lr_kernel:
         before = config.path[: config.path.index("method")] if config.path else ()
-        said["lr_kernel_given"] = ", then ".join([plan.task.inputs, *before])
-    return said
+        known["lr_kernel_given"] = ", then ".join([plan.task.inputs, *before])
+    return known
 
 
 def prefetched(function: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:

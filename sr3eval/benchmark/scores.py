@@ -47,7 +47,7 @@ class Scores:
     """per_image.csv, set_scores.csv and seed_scores.csv of one or several runs; seeds is empty where no method has any.
 
     methods: task, dataset, method, method_settings, method_notes (what the method said of its images, counted),
-    method_warning, n_too_small and n_unreadable (images that the run left out), images (their sha256).
+    method_warning, n_too_small and n_unreadable (images that the run left out), inputs (what made LR), images (sha256).
     """
 
     per_image: pd.DataFrame
@@ -86,6 +86,7 @@ def _described(run: RunFolder, method: MethodConfig, environment: Mapping[str, A
         "method_warning": environment.get("warnings", {}).get(method.name, ""),
         "n_too_small": environment["left_out_too_small"],
         "n_unreadable": environment.get("left_out_unreadable", 0),
+        "inputs": environment.get("inputs", ""),
     }
 
 

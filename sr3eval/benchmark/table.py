@@ -27,7 +27,7 @@ def labelled(results: pd.DataFrame) -> pd.DataFrame:
     Where several metrics have one label, it says which is which.
     """
     defaults: dict[str, Any] = {"label": results["metric"], "decimals": 3, "ceiling": math.inf}
-    defaults |= dict.fromkeys(("variant", "unit", "dataset", "source"), "")
+    defaults |= dict.fromkeys(("variant", "unit", "dataset", "source", "inputs"), "")
     values = {
         column: results[column].where(results[column].notna(), default) if column in results else default
         for column, default in defaults.items()

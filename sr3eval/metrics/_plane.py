@@ -24,7 +24,7 @@ def identity(name: str, channel: Channel, border: int) -> tuple[str, str, str]:
     if border < 0:
         raise UserError(f"{name}: border {border} is negative")
     suffix = ("_y" if channel == "y" else "") + (f"_b{border}" if border else "")
-    said = ", ".join((["Y"] if channel == "y" else []) + ([f"border {border}"] if border else []))
+    variant = ", ".join((["Y"] if channel == "y" else []) + ([f"border {border}"] if border else []))
     channels = "BT.601 16-235 Y" if channel == "y" else "RGB"
     settings = f"{channels}, 8-bit outputs, border {border} px cut, mean over images"
-    return name + suffix, said, settings
+    return name + suffix, variant, settings

@@ -81,7 +81,7 @@ def build(*, metric: str, weights: str | None = None, **options: Any) -> PerImag
     _check(metric, defaults, options)
     chosen = {**{name: defaults[name] for name in SHOWN if name in defaults}, **given, **options}
     network = _network(metric, {**options, **_replacement(metric, defaults, weights)})
-    convention = _convention(metric, declared, options, [*_said(architecture, chosen), *_digest(weights)])
+    convention = _convention(metric, declared, options, [*_form(architecture, chosen), *_digest(weights)])
     return PerImage(convention, lambda batch: _scores(network, batch, convention))
 
 
@@ -183,7 +183,7 @@ def _read(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _convention(metric: str, declared: Mapping[str, Any], options: Mapping[str, Any], said: list[str]) -> Convention:
+def _convention(metric: str, declared: Mapping[str, Any], options: Mapping[str, Any], form: list[str]) -> Convention:
     about = metadata.metadata("pyiqa")
     extent = declared.get("score_range") or "unknown"
     numbers = [float(number) for number in re.findall(r"[\d.]+", extent)]
@@ -194,7 +194,7 @@ def _convention(metric: str, declared: Mapping[str, Any], options: Mapping[str, 
         name="_".join(["pyiqa", metric, *(f"{key}_{options[key]}" for key in sorted(options))]),
         label=metric.upper() + (f" ({', '.join(remarks)})" if remarks else ""),
         higher_is_better=not declared.get("lower_better", False),
-        settings=f"{package} ({licence}), {metric}: {', '.join(said)}, range {extent}, whole images, mean over images",
+        settings=f"{package} ({licence}), {metric}: {', '.join(form)}, range {extent}, whole images, mean over images",
         unit="dB" if metric.startswith("psnr") else "",
         decimals=2 if max(numbers, default=0) >= 10 else 4,
         version=package,
@@ -202,7 +202,7 @@ def _convention(metric: str, declared: Mapping[str, Any], options: Mapping[str, 
     )
 
 
-def _said(architecture: str, chosen: Mapping[str, Any]) -> list[str]:
+def _form(architecture: str, chosen: Mapping[str, Any]) -> list[str]:
     """The architecture, its colours, and its options, in words."""
     colour = [] if chosen.get("test_y_channel") else ["RGB"]
     return [architecture, *colour, *(f"{name} {value}" for name, value in chosen.items())]

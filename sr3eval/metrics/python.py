@@ -37,15 +37,15 @@ def build(*, python: str, name: str, **options: Any) -> Metric:
     """
     path, builder = function_of(python)
     check_modules(path)
-    said = {field.name: options.pop(field.name) for field in fields(Declared) if field.name in options}
+    given = {field.name: options.pop(field.name) for field in fields(Declared) if field.name in options}
     called = check_call(builder, options, name)
     with one_line(path):
         made = builder(**called)
     everything = defaults(builder) | options
     version = _version(path, everything)
     if isinstance(made, Metric):
-        if said:
-            raise UserError(f'metric "{name}": {python} declares {next(iter(said))} itself: leave it out')
+        if given:
+            raise UserError(f'metric "{name}": {python} declares {next(iter(given))} itself: leave it out')
         made.convention = replace(made.convention, name=name, version=f"{made.convention.version}, {version}")
         if isinstance(made, PerImage):
             made.score = _watched(made.score, path)
@@ -53,7 +53,7 @@ def build(*, python: str, name: str, **options: Any) -> Metric:
     if not callable(made):
         what = f"returns {type(made).__name__}; wanted a function of a Batch, or a Metric"
         raise UserError(f"{path}: {builder.__name__}() {what}")
-    declared = from_dict(Declared, said, f'metric "{name}"')
+    declared = from_dict(Declared, given, f'metric "{name}"')
     settings = ", ".join([f"{path.name}:{builder.__name__}", *(f"{key} = {everything[key]}" for key in everything)])
     about = asdict(declared) | {"name": name, "label": declared.label or name, "settings": settings, "version": version}
     return PerImage(Convention(**about), _watched(made, path))

@@ -14,6 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sr3eval.benchmark import RunConfig, finish, plan, run
 from sr3eval.benchmark.make import make, prepare
 from sr3eval.benchmark.progress import silent
+from sr3eval.benchmark.scores import read_runs
 from sr3eval.errors import UserError
 from sr3eval.images import load, save, to_uint8
 from sr3eval.methods.bicubic import Bicubic
@@ -245,6 +246,17 @@ def test_grey_images_of_8_and_16_bit_are_rgb(world):
     written(world, data={"images": str(world / "Set5")})
     hr = to_uint8(load(world / "run" / "images" / "_hr" / "grey16.png"))
     assert (hr[0] == hr[2]).all() and (hr[0].numpy() == np.round(levels * 28 / 257)).all()
+
+
+def test_runs_of_other_inputs_are_not_rows_of_one_table(world):
+    """Equal HR images, shrunk by MATLAB's kernel or by another."""
+    data = {"images": str(world / "Set5")}
+    written(world, data=data)
+    written(world, data=data, task={"scale": 4}, out="other")
+    scores, _ = read_runs([world / "run", world / "other"])
+    assert set(scores.methods["dataset"]) == {"run", "other"}
+    text = (world / "run" / "results.md").read_text()
+    assert "- Inputs: MATLAB's imresize of 8-bit images (bicubic, antialiased, mirrored border).\n" in text
 
 
 def test_a_stopped_run_resumes_to_the_same_bytes(world):

@@ -1,0 +1,134 @@
+"""The commands of `benchmark.py` that need no other package. torch is imported inside them: --help is instant."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sr3eval import console
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group(cls=console.Group)
+def main() -> None:
+    """Run super-resolution methods on images, score them, and write tables and a report."""
+
+
+@main.command()
+@click.argument("config", type=FOLDER)
+@click.option("--out", required=True, type=FOLDER, help="Folder of the run; a started one is resumed.")
+@click.option("--cache", type=FOLDER, help="Folder of outputs shared by runs; OUT/../.cache by default.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
+def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...]) -> None:
+    """Make and score the images that CONFIG describes; the same command resumes after an interruption.
+
+    Metrics and methods may be added to the config of a run: only what is missing is computed.
+    """
+    from sr3eval import benchmark
+    from sr3eval.benchmark.table import markdown
+    from sr3eval.config import read_toml
+
+    settings = benchmark.RunConfig.parse(read_toml(config, overrides))
+    planned = benchmark.plan(settings, out, cache or out.parent / ".cache")
+    for remark in planned.remarks:
+        click.echo(remark, err=True)
+    with console.stages() as tell:
+        results = benchmark.finish(planned, tell)
+    click.echo(markdown(results, settings.table))
+    click.echo(f"{out / 'report.html'}")
+
+
+@main.command()
+@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.option("--image", required=True, help="Id of the image.")
+@click.option("--window", required=True, metavar="X,Y,WIDTH[,HEIGHT]", help="Of HR, in pixels.")
+@click.option("--out", required=True, type=FOLDER, help="The .png or .pdf to write.")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="A method to show; all by default.")
+@click.option("--columns", type=click.IntRange(1), help="Of windows; by default in two rows.")
+@click.option("--lr", "enlarge_lr", type=click.Choice(["nearest", "bicubic"]), default="nearest", show_default=True)
+def figure(folder: Path, image: str, window: str, out: Path, methods: tuple[str, ...], **options: Any) -> None:
+    """Draw a paper's figure: the image, and the same window of every method, enlarged."""
+    from sr3eval.benchmark.figure import Window
+    from sr3eval.benchmark.figure import write as draw
+
+    click.echo(draw(folder, image, Window.parse(window), out, methods, **options))
+
+
+@main.command()
+@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.option("--out", required=True, type=FOLDER, help="The new folder of the pack.")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="A method to show; all by default.")
+@click.option("--test", default=100, show_default=True, type=click.IntRange(1), help="Images to judge, at most.")
+@click.option("--practice", default=4, show_default=True, type=click.IntRange(0))
+@click.option("--catch", default=8, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, help="Chooses the images.")
+def stimuli(folder: Path, out: Path, methods: tuple[str, ...], test: int, practice: int, catch: int, seed: int) -> None:
+    """Pack pictures of a finished RUN for a human study (`flask --app study_app study create PACK`)."""
+    from sr3eval.benchmark.stimuli import stimuli as pack
+
+    with console.stages() as tell:
+        pack(folder, out, methods, test, practice, catch, seed, tell)
+    click.echo(out)
+
+
+@main.command()
+@click.argument("images", type=FOLDER)
+@click.option("--task", required=True, help="Task whose HR preparation the images get.")
+@click.option("--out", required=True, type=FOLDER, help="The .npz file to write.")
+@click.option("--network", type=click.Choice(["inception", "efficientnet_lite0"]), default="inception")
+@click.option("--resize", type=click.Choice(["tf1", "pytorch_fid", "clean"]), default="tf1", help="Of inception.")
+@click.option("--weights", help="File of inception's weights; downloaded by default.")
+@click.option("--batch-size", default=32, show_default=True)
+def statistics(images: Path, task: str, out: Path, batch_size: int, **network: Any) -> None:
+    """Write feature statistics of the folder IMAGES, for `fid` with reference = "FILE.npz"; resumes if stopped."""
+    from sr3eval.benchmark.statistics import load_network
+    from sr3eval.benchmark.statistics import statistics as write
+
+    with console.stages() as tell:
+        write(images, task, load_network(**network), out, batch_size, tell)
+    click.echo(out)
+
+
+@main.command()
+@click.argument("name", metavar="SET")
+@click.argument("folder", type=FOLDER)
+@click.option("--lr", "lr_folder", type=FOLDER, help="The set's LR images, to be checked as well.")
+def check(name: str, folder: Path, lr_folder: Path | None) -> None:
+    """Say whether FOLDER has the published images of SET (set5, set14, b100, urban100, manga109).
+
+    Bicubic is scored on them as papers do and compared with what they print, so that a wrong set or installation shows.
+    """
+    from sr3eval.benchmark.check import check as compare
+
+    click.echo("\n".join(compare(name, folder, lr_folder)))
+
+
+@main.command("list")
+@click.argument("what", type=click.Choice(["metrics", "methods", "tasks", "protocols"]))
+def list_(what: str) -> None:
+    """Print the names that a config may use, each with what it is."""
+    from sr3eval import methods, metrics, protocols, tasks
+
+    found = {
+        "metrics": lambda: metrics.described(),
+        "methods": lambda: methods.described(),
+        "tasks": lambda: {name: task.described for name, task in tasks.TASKS.items()},
+        "protocols": lambda: {name: protocol.described for name, protocol in protocols.PROTOCOLS.items()},
+    }[what]()
+    width = max(map(len, found))
+    for name, text in sorted(found.items()):
+        click.echo(f"{name:{width}}  {text}")
+
+
+@main.command()
+@click.argument("files", nargs=-1)
+def weights(files: tuple[str, ...]) -> None:
+    """List the weights that authors released, and which of them are here; or say what the given FILES are.
+
+    Nothing is downloaded. Here means: in the folder SR3EVAL_WEIGHTS, in torch.hub's cache or in an installed package.
+    """
+    from sr3eval.weights import identify, table
+
+    for text in map(identify, files) if files else [table()]:
+        click.echo(text)
