@@ -86,7 +86,7 @@ class JanspirySR3(Method):
         return Upscaled(on_official_grid(sr, self.quantize, round_to_8bit))
 
     def refine(self, x: Tensor, noise: Callable[[], Tensor]) -> Iterator[Tensor]:
-        """The steps to one sample for each condition x [N, 3, H, W] in [-1, 1]; see `sampler.refine`."""
+        """The steps to one sample for each condition x [N, 3, H, W] in [-1, 1]; see `solvers.refine`."""
         return refine(self.network, x, self.schedule, noise, variance="posterior", clip=True)
 
 

@@ -21,7 +21,7 @@ import types
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -47,7 +47,7 @@ from sr3eval.features.moments import Moments
 from sr3eval.features.networks import inception
 from sr3eval.images import bicubic_up, from_uint8, save, to_uint8
 from sr3eval.images import load as load_image
-from sr3eval.metrics import Batch, fid, load
+from sr3eval.metrics import Batch, Metric, fid, load
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "retina", "stereo_motorcycle")
 BATCH = 16  # what a run's config has by default
@@ -136,13 +136,14 @@ def upscaled(hr: Tensor) -> Tensor:
     return to_uint8(bicubic_up(TASK.degrade(from_uint8(hr)), (TASK.hr_size, TASK.hr_size)))
 
 
-def scored(batches: Iterable[Batch]) -> np.ndarray:
+def scored(batches: Iterable[Batch], metrics: Sequence[Metric] = ()) -> np.ndarray:
     """[N, 2]: PSNR and SSIM as a run gets them."""
-    metrics = [load("psnr"), load("ssim")]
+    metrics = metrics or [load("psnr"), load("ssim")]
     with threads(1):
         for batch in batches:
+            anew = replace(batch)  # a batch remembers its scores
             for metric in metrics:
-                metric.update(batch)
+                metric.update(anew)
     return np.array([list(metric.compute().per_image.values()) for metric in metrics]).T
 
 
@@ -212,25 +213,43 @@ def psnr_ssim(rounds: int) -> None:
 
 
 def folder_to_folder(rounds: int) -> None:
-    """PSNR and SSIM of a run's PNG files, beside decoding alone and computing alone."""
+    """PSNR and SSIM of a run's PNG files of 256x256 pixels, beside decoding alone and computing alone."""
+    title = "Folder to folder, an image: three 256x256 (or 64x64) PNG read, PSNR + SSIM"
+    scored_from_disk(title, {"task": TASK.name, "metrics": ["psnr", "ssim"]}, photographs(480), BATCH, rounds)
+
+
+def whole_images(rounds: int) -> None:
+    """The same of images of DIV2K's size, on Y within a border of 4."""
+    crops = photographs(480)
+    images = [
+        torch.cat([torch.cat([crops[(i + 5 * r + c) % 480] for c in range(8)], 2) for r in range(6)], 1)[
+            :, :1356, :2040
+        ]
+        for i in range(20)
+    ]
+    title = "Folder to folder, an image: three 2040x1356 (or 510x339) PNG read, PSNR + SSIM of Y"
+    scored_from_disk(title, {"task": {"scale": 4}, "protocol": "classic"}, images, 1, rounds)
+
+
+def scored_from_disk(title: str, config: dict[str, Any], images: Sequence[Tensor], batch: int, rounds: int) -> None:
+    """Score a run of these images by a config, beside decoding alone and computing alone, in batches of that size."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        for index, crop in enumerate(photographs(480)):
-            save(root / "photographs" / f"{index:03d}.png", crop)
-        config = {"task": TASK.name, "metrics": ["psnr", "ssim"], "method": [{"kind": "bicubic"}]}
-        settings = RunConfig.parse({**config, "batch_size": BATCH, "data": {"images": str(root / "photographs")}})
+        for index, image in enumerate(images):
+            save(root / "photographs" / f"{index:03d}.png", image)
+        data = {"images": str(root / "photographs")}
+        settings = RunConfig.parse({**config, "method": [{"kind": "bicubic"}], "batch_size": batch, "data": data})
         run = benchmark.plan(settings, root / "run", root / "cache")
         make(run, silent)
-        parts, decode = list(chunks(run.images, BATCH)), functools.partial(decoded, run)
+        parts, decode = list(chunks(run.images, batch)), functools.partial(decoded, run)
         batches = [decode(part) for part in parts]
         contenders = [
             Contender("sr3eval: scores of a run", len(run.images), lambda: scored_anew(run)),
             Contender("decoding alone", len(run.images), lambda: exhaust(prefetched(decode, parts))),
-            Contender("computing alone", len(run.images), lambda: scored(batches)),
+            Contender("computing alone", len(run.images), lambda: scored(batches, run.metrics())),
         ]
         interleaved(contenders, rounds)
     max(contenders[1:], key=lambda part: part.times()[0]).target = 0.85
-    title = "Folder to folder, an image: three 256x256 (or 64x64) PNG read, PSNR + SSIM"
     table(title, contenders, lambda *_: "", by_cpu=False)
 
 
@@ -345,7 +364,13 @@ def inception_features(rounds: int) -> None:
     table("Inception features, 256x256 images in a batch of 32, an image", contenders, difference)
 
 
-SECTIONS = {"pairs": psnr_ssim, "folder": folder_to_folder, "frechet": frechet, "inception": inception_features}
+SECTIONS = {
+    "pairs": psnr_ssim,
+    "folder": folder_to_folder,
+    "whole": whole_images,
+    "frechet": frechet,
+    "inception": inception_features,
+}
 
 
 @click.command()
