@@ -220,12 +220,12 @@ class RunConfig:
         tables = from_dict(_Tables, data)
         sets = tables.data if isinstance(tables.data, tuple) else (tables.data,)
         methods = tuple(_method(row) for table in tables.method for row in _rows(table))
-        metrics = tuple(map(_metric, tables.metrics))
+        metrics: protocols.Metrics = [_metric(entry) for entry in tables.metrics]
         task = _task(tables.task, sets)
         if tables.protocol is not None:
-            metrics = tuple(protocols.resolve(protocols.get(tables.protocol).apply(metrics), task.scale))
+            metrics = protocols.get(tables.protocol).apply(metrics)
         rest = (tables.seed, tables.batch_size, tables.on_error, tables.table, tables.protocol)
-        return cls(task, sets, methods, metrics, *rest)
+        return cls(task, sets, methods, tuple(protocols.resolve(metrics, task.scale)), *rest)
 
     def plain(self) -> dict[str, Any]:
         """The resolved config as TOML values; `parse` reads it back."""

@@ -213,6 +213,11 @@ def test_degradations_stand_in_the_config_and_the_environment(world):
     assert not torch.equal(lr, load(world / "other" / "images" / "_lr" / "Set5" / "bird.png"))
 
 
+def test_borders_of_the_scale_need_no_protocol(world):
+    metrics = [{"name": "psnr", "border": "scale"}, "ssim"]
+    assert config(world, protocol=None, metrics=metrics).metrics == (("psnr", {"border": 4}), ("ssim", {}))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
