@@ -185,5 +185,6 @@ _NO_COMPARISON = {"delta_to_best": math.nan, "delta_ci_low": math.nan, "delta_ci
     "p_value": 1.0,
     "smallest_p": 1.0,
 }
+# Scores of images are resampled, sets are computed again without each block: the two kinds of metrics there are.
 MEAN = Kind("bootstrap", _comparable, _summary, _paired)
 SET = Kind("jackknife", lambda scores, _: scores, _set_summary, _set_paired)

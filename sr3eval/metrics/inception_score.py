@@ -47,7 +47,8 @@ def inception_score(sums: ClassSums) -> float:
     """exp(mean KL(p(class | image) || p(class))) in each split that has images, and the mean of those."""
     has = sums.counts > 0
     n = sums.counts[has]
-    marginal = sums.p[has] / n[:, None]
+    marginal = sums.p[has] / n[:, None]  # p(class)
+    # The mean over images of sum_c p(c | image) log(p(c | image) / p(c)) needs only the sums of p and of p log p.
     log_marginal = np.log(marginal, where=marginal > 0, out=np.zeros_like(marginal))
     return float(np.exp(sums.p_log_p[has] / n - (marginal * log_marginal).sum(axis=1)).mean())
 

@@ -35,6 +35,7 @@ def _evaluate_blocks(own: Mapping[str, Array], reference: Mapping[str, Array]) -
         np.fill_diagonal(sums, [block - _self_pairs(rows) for block, rows in zip(sums.diagonal(), part, strict=True)])
 
     def distance(kept: NDArray[np.bool_]) -> float:
+        # Gretton et al. 2012, eq. 3: sum_{i != j} k(x_i, x_j) / (m (m - 1)) + the same of y - 2 sum k(x_i, y_j) / (m n)
         m, n = counts[:, kept].sum(axis=1)
         inside = np.ix_(kept, kept)
         return float(

@@ -14,11 +14,14 @@ from sr3eval.metrics._sets import Value
 
 RELEASES = (INCEPTION,)
 
-NEIGHBOURS = 3
+NEIGHBOURS = 3  # the paper's k
 
 
 def coverage(points: Tensor, manifold: Tensor) -> float:
-    """Share of `points` [N, d] within the distance of the third neighbour of at least one row of `manifold` [M, d]."""
+    """Share of `points` [N, d] within the distance of the third neighbour of at least one row of `manifold` [M, d].
+
+    Eq. 1 of the paper; precision and recall (eq. 2 and 3) are this with outputs and HR in either role.
+    """
     return _share(torch.cdist(points, manifold), torch.cdist(manifold, manifold))
 
 
