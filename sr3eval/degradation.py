@@ -13,7 +13,7 @@
 The classic "BD" x3 (of RCAN's test data, after SRMD) is a blur of sigma 1.6, size 7 and border "replicate", then a
 resize of kernel "nearest".
 
-The general recipe, blur, resize, noise, JPEG, is eq. 1 of Real-ESRGAN (Wang et al. 2021), whose second order is the same
+The usual order, blur, resize, noise, JPEG, is eq. 1 of Real-ESRGAN (Wang et al. 2021), whose second order is the same
 steps once more.
 
 A step is called with an image, [3, H, W] float32 in [0, 1] on the CPU, and the generator that all its chance comes

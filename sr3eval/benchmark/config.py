@@ -53,6 +53,9 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         if self.images is None and self.lr_images is None:
             raise UserError('data: missing key "images" (a folder of HR images) or "lr_images"')
+        if self.images == self.lr_images and not (self.pattern and self.lr_pattern):
+            hint = 'pattern and lr_pattern tell HR from LR, e.g. "(?P<id>.+)_HR" and "(?P<id>.+)_LR4"'
+            raise UserError(f"data: images and lr_images are one folder: {hint}")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"data.limit: {self.limit} leaves no image")
         if self.name is not None and not DATASET_NAME.fullmatch(self.name):

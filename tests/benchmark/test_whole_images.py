@@ -224,6 +224,7 @@ def test_borders_of_the_scale_need_no_protocol(world):
         ({"protocol": "clasic"}, 'unknown protocol "clasic": did you mean "classic"?'),
         ({"data": [{"images": "Set5"}, {"images": "Set14"}]}, "each of several sets needs a name of its own"),
         ({"data": [{"name": "a/b", "images": "Set5"}]}, 'data.name: "a/b"'),
+        ({"data": {"images": "RealSR", "lr_images": "RealSR", "pattern": "(?P<id>.+)_HR"}}, "are one folder: pattern"),
         ({"data": {"images": "Set5", "lr_images": "LR"}, "task": "photos_16_64"}, "makes its inputs of HR images"),
         ({"task": {"scale": 4, "lr": "files"}}, "data.lr_images is missing"),
         ({"task": {"scale": 4, "name": "faces_16_128"}}, "is another task's"),
