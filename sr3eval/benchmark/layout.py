@@ -10,6 +10,7 @@ SET_COLUMNS = ["task", "method", "metric", "left_out", "value", "n", "dataset"]
 # Of methods with several seeds, whose rows in the other two tables are means over these.
 SEED_COLUMNS = ["task", "method", "metric", "seed", "value", "dataset"]
 REFERENCE = "reference"  # the method's name, and kind, that stands for the HR images: no other may have it
+PRECOMPUTED = "precomputed"  # the kind of outputs that were made elsewhere
 HR, LR = "_hr", "_lr"  # folders below images/ that are no method's: slugs do not start with "_"
 
 

@@ -16,7 +16,7 @@ Rows = list[tuple[object, ...]]
 
 
 def config_before(run: RunFolder, config: str) -> str | None:
-    """The config that the folder holds, where `config` is the same or adds metrics or methods to it."""
+    """The config that the folder holds, where `config` is the same, adds metrics or methods, or looks otherwise."""
     try:
         before = run.config.read_text(encoding="utf-8")
         extends = before == config or _extends(tomllib.loads(config), tomllib.loads(before))
@@ -27,7 +27,7 @@ def config_before(run: RunFolder, config: str) -> str | None:
 
 def _extends(config: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     lists = ("metrics", "method")
-    rest, rest_before = ({k: v for k, v in c.items() if k not in lists} for c in (config, before))
+    rest, rest_before = ({k: v for k, v in c.items() if k not in (*lists, "table")} for c in (config, before))
     return rest == rest_before and all(entry in config[key] for key in lists for entry in before.get(key, []))
 
 

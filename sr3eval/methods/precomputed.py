@@ -13,8 +13,8 @@ from sr3eval.config import resolve_path
 from sr3eval.data import by_id, matching, pictures, zipped_pictures
 from sr3eval.errors import UserError, number
 from sr3eval.files import digest_of
-from sr3eval.images import SUFFIXES, header_size, load
-from sr3eval.method import Facts, Method, Progress, Size, Upscaled, fingerprint
+from sr3eval.images import SUFFIXES, Size, header_size, load
+from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 Picture = Path | zipfile.Path
 
@@ -112,5 +112,10 @@ def _size(path: Picture) -> Size:
 
 
 def build(*, folder: str, pattern: str | None = None) -> Precomputed:
-    """folder: its path, or that of a zip file; pattern: see `Precomputed`."""
+    """Outputs that were made elsewhere.
+
+    Args:
+        folder: its path, or that of a zip file.
+        pattern: a regular expression with a group `id`, see `Precomputed`.
+    """
     return Precomputed(resolve_path(folder), pattern)

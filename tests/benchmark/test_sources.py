@@ -13,6 +13,7 @@ from sr3eval.benchmark import run
 from sr3eval.benchmark.cache import identity
 from sr3eval.benchmark.config import MethodConfig, RunConfig
 from sr3eval.benchmark.plan import build
+from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError
 from sr3eval.images import save
 from sr3eval.methods.bicubic import Bicubic
@@ -58,6 +59,12 @@ def psnr(world, out, *method, **options):
     """Run into the folder `out`; the mean PSNR."""
     results = run(RunConfig.parse(config(world, *method, **options)), world / out, world / "cache")
     return results["value"].item()
+
+
+def test_what_reads_configs_is_no_part_of_a_method():
+    """Nor are the other packages that sr3eval is built on: their releases make no other pictures."""
+    code = code_behind(TrainConfig)
+    assert code is not None and "sr3eval/config.py" in code.files and not code.packages
 
 
 def of_bias(levels):

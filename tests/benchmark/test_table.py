@@ -30,7 +30,8 @@ def summarise(metric="psnr", **methods):
         for i, value in enumerate(v)
     ]
     per_image = pd.DataFrame(rows, columns=["task", "method", "image_id", "metric", "value", "group"])
-    described = pd.DataFrame({"task": "photos_16_64", "method": list(methods), "images": "", "method_notes": ""})
+    described = pd.DataFrame({"task": "photos_16_64", "method": list(methods), "images": "", "made_by": ""})
+    described = described.assign(method_notes="")
     described = described.assign(method_settings="", method_warning="", n_too_small=0, n_unreadable=0)
     sets = pd.DataFrame(columns=["task", "method", "metric", "left_out", "value", "n"])
     seeds = pd.DataFrame(columns=["task", "method", "metric", "seed", "value"])
@@ -162,6 +163,16 @@ def test_the_config_chooses_the_look_of_the_latex(sets):
     assert table.markdown(sets, config).startswith("### Both: photos_16_64\n")
     other = pd.concat([sets, sets.assign(task="faces_16_128")])
     assert re.findall(r"label{(.+)}", table.latex(other, config)) == ["tab:ours-photos_16_64", "tab:ours-faces_16_128"]
+
+
+def test_what_tells_metrics_of_one_label_apart_is_printed_where_they_meet(sets):
+    """PSNR with a border of 2 pixels at x2 and of 4 at x4: two tables, in each of which it is the only PSNR."""
+    x2, x4 = (
+        sets.assign(task=f"x{border}", metric=f"psnr_y_b{border}", variant=f"Y, border {border}") for border in (2, 4)
+    )
+    assert "border" not in table.markdown(pd.concat([x2, x4]))
+    both = table.markdown(pd.concat([x2, x4.assign(task="x2")]))
+    assert "Set5 PSNR (Y, border 2) ↑" in both and "Set5 PSNR (Y, border 4) ↑" in both
 
 
 @pytest.mark.parametrize(("count", "environment"), [(3, "table"), (8, "table*")])
