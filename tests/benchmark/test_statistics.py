@@ -82,10 +82,10 @@ def test_nothing_is_overwritten_or_mixed(images, tmp_path, monkeypatch):
 def test_serve_as_a_reference_for_their_own_network_alone(images, tmp_path, monkeypatch):
     write(images, tmp_path / "train.npz")
     fd = "fd_efficientnet_lite0"
-    monkeypatch.setattr(f"sr3eval.metrics.{fd}.efficientnet_lite0", network)
+    monkeypatch.setattr("sr3eval.metrics.fid.efficientnet_lite0", network)
     metric = metrics.load(fd, reference=str(tmp_path / "train.npz"))
     assert metric.name == f"{fd}_train"
-    assert "images as photos_16_64, N = 23, file list sha256" in metric.settings
+    assert "images as photos_16_64, N = 23, file list sha256" in metric.convention.settings
     hr = torch.stack([load(path)[..., 3:67] for path in sorted(images.glob("??.png"))])
     ids = [f"{i:02d}" for i in range(23)]
     metric.update(Batch(ids, hr[..., ::4, ::4], hr, hr))
@@ -100,7 +100,7 @@ def test_serve_as_a_reference_for_their_own_network_alone(images, tmp_path, monk
 
     expected = frechet_distance(*moments[0].statistics(), *moments[1].statistics())
     assert twin.compute().value == pytest.approx(expected, rel=1e-6)
-    monkeypatch.setattr(f"sr3eval.metrics.{fd}.efficientnet_lite0", lambda: network("other"))
+    monkeypatch.setattr("sr3eval.metrics.fid.efficientnet_lite0", lambda: network("other"))
     with pytest.raises(UserError, match="statistics of another network: halves, not other"):
         metrics.load(fd, reference=str(tmp_path / "train.npz"))
     with pytest.raises(UserError, match=r"benchmark\.py statistics FOLDER"):
