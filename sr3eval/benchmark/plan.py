@@ -224,17 +224,23 @@ def _run_images(
 def check_scorable(config: RunConfig, images: Sequence[RunImage]) -> None:
     """Raise UserError for a metric that cannot score the run: by its own word, and tried on a grey image.
 
-    That is of the smallest size, so that a metric whose window does not fit says so before any work.
+    That is of the smallest size, so that a metric whose window does not fit says so before any work; and so does a
+    degradation that ends in another size.
     """
     labelled = all(image.label is not None for image in images)
     for dataset in dict.fromkeys(image.dataset for image in images):
         sizes = [image.size for image in images if image.dataset == dataset]
         for metric in load_metrics(config):
             metric.check(len(sizes), labelled, config.has_hr, set(sizes))
-    smallest = min((image.size for image in images), key=lambda size: (min(size), size))
-    hr, lr = (torch.full((1, 3, *(side // by for side in smallest)), 0.5) for by in (1, config.task.scale))
+    smallest, task = min(images, key=lambda image: (min(image.size), image.size)), config.task
+    hr = torch.full((1, 3, *smallest.size), 0.5)
+    lr = hr[..., :: task.scale, :: task.scale] if task.lr == "files" else task.degrade(hr)
+    batch = Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None)
     for metric in load_metrics(config):
-        metric.update(Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None))
+        try:
+            metric.update(batch)
+        except UserError as error:
+            raise UserError(f"{error}; tried on a grey image as large as {smallest.image_id}, the smallest") from None
 
 
 def _builder(config: MethodConfig) -> Builder:
@@ -305,11 +311,14 @@ def _claim(
         name: {"identity": identities[name], "sha256": dict(method.facts.checksums)} for name, method in built.items()
     }
     changed = resume.changed_methods(folder, made_by)
+    made = {method.name for method in config.method if folder.has_pictures(method.slugs)}
     if resume.config_before(folder, text) is not None:
-        resume.refuse_changed(folder, sha256, {n: what for n, what in changed.items() if not built[n].copied})
+        resume.refuse_changed(
+            folder, sha256, {n: what for n, what in changed.items() if n in made and not built[n].copied}
+        )
     resume.claim(folder, text)
     resume.refuse_changed(folder, sha256, {})
     if changed:
         folder.results.unlink(missing_ok=True)
     atomic_write(folder.fingerprints, json.dumps(made_by, indent=2, sort_keys=True).encode())
-    return [f'method "{name}": its outputs have changed; it is scored anew' for name in changed]
+    return [f'method "{name}": its outputs have changed; it is scored anew' for name in changed if name in made]
