@@ -24,7 +24,7 @@ LATEX_CHARACTER, LATEX_GAP = 5.0, 4  # points: mean width in 10 pt roman, and \t
 def labelled(results: pd.DataFrame) -> pd.DataFrame:
     """Results with all the columns that typesetting reads: dataset and source too, and what older runs do not have.
 
-    Where several metrics have one label, it says which is which.
+    Where several metrics of a task have one label, it says which is which.
     """
     defaults: dict[str, Any] = {"label": results["metric"], "decimals": 3, "ceiling": math.inf}
     defaults |= dict.fromkeys(("variant", "unit", "dataset", "source"), "")
@@ -33,7 +33,7 @@ def labelled(results: pd.DataFrame) -> pd.DataFrame:
         for column, default in defaults.items()
     }
     filled = results.assign(**values).astype({"decimals": int})
-    shared = filled.groupby("label")["metric"].transform("nunique") > 1
+    shared = filled.groupby(["task", "label"])["metric"].transform("nunique") > 1
     told = filled["label"] + " (" + filled["variant"] + ")"
     return filled.assign(label=told.where(shared & (filled["variant"] != ""), filled["label"]))
 
