@@ -47,6 +47,11 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         if self.images is None and self.lr_images is None:
             raise UserError('data: missing key "images" (a folder of HR images) or "lr_images"')
+        for key, folder in (("pattern", self.images), ("lr_pattern", self.lr_images)):
+            if getattr(self, key) is not None and folder is None:
+                raise UserError(
+                    f"data.{key}: it reads names of data.{key.replace('pattern', 'images')}, which is missing"
+                )
         if self.limit is not None and self.limit < 1:
             raise UserError(f"data.limit: {self.limit} leaves no image")
         if self.name is not None and not DATASET_NAME.fullmatch(self.name):
