@@ -76,7 +76,7 @@ def stimuli(folder: Path, out: Path, methods: tuple[str, ...], test: int, practi
 @click.argument("images", type=FOLDER)
 @click.option("--task", required=True, help="Task whose HR preparation the images get.")
 @click.option("--out", required=True, type=FOLDER, help="The .npz file to write.")
-@click.option("--network", type=click.Choice(["inception", "efficientnet_lite0"]), default="inception")
+@click.option("--network", "name", type=click.Choice(["inception", "efficientnet_lite0"]), default="inception")
 @click.option("--resize", type=click.Choice(["tf1", "pytorch_fid", "clean"]), default="tf1", help="Of inception.")
 @click.option("--weights", help="File of inception's weights; downloaded by default.")
 @click.option("--batch-size", default=32, show_default=True)

@@ -35,7 +35,7 @@ def find_images(folder: Path) -> dict[str, Path]:
 def pictures(folder: Path, suffixes: Set[str] = SUFFIXES) -> Iterator[tuple[str, Path]]:
     """(path below `folder` without suffix, with `/`; file) of every file of these suffixes, as `find_images` does."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+        raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
     for path in sorted(_files(folder, frozenset({folder.resolve()}))):
         if path.suffix.lower() in suffixes:
             yield _image_id(path.relative_to(folder), folder), path

@@ -211,6 +211,8 @@ KINDS: dict[str, type[Step]] = {"blur": Blur, "noise": Noise, "jpeg": Jpeg, "res
 
 def parse(tables: Sequence[Mapping[str, Any]], where: str = "degradation") -> tuple[Step, ...]:
     """Read [[degradation]] tables: `kind` names the step, the other keys are its fields. Raises UserError."""
+    if isinstance(tables, Mapping):
+        raise UserError(f"[{where}]: write [[{where}]], in double brackets: it is one of a list")
     return tuple(_step(table, f"{where}[{i}]") for i, table in enumerate(tables))
 
 

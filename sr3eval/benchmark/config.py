@@ -56,6 +56,11 @@ class DatasetConfig:
         if self.images == self.lr_images and not (self.pattern and self.lr_pattern):
             hint = 'pattern and lr_pattern tell HR from LR, e.g. "(?P<id>.+)_HR" and "(?P<id>.+)_LR4"'
             raise UserError(f"data: images and lr_images are one folder: {hint}")
+        for key, folder in (("pattern", self.images), ("lr_pattern", self.lr_images)):
+            if getattr(self, key) is not None and folder is None:
+                raise UserError(
+                    f"data.{key}: it reads names of data.{key.replace('pattern', 'images')}, which is missing"
+                )
         if self.limit is not None and self.limit < 1:
             raise UserError(f"data.limit: {self.limit} leaves no image")
         if self.name is not None and not DATASET_NAME.fullmatch(self.name):

@@ -1,5 +1,6 @@
 """Where things lie in a run's folder. The file formats are a contract with `analysis` and `study_app`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,10 @@ class RunFolder:
     def note(self, folder: str, image_id: str) -> Path:
         """What a method says of one of its pictures, as JSON; there only where it says something."""
         return self.images / folder / f"{image_id}.json"
+
+    def has_pictures(self, folders: Iterable[str]) -> bool:
+        """Whether any is there of a method, by its slugs."""
+        return any(any((self.images / folder).rglob("*.png")) for folder in folders)
 
     @property
     def images(self) -> Path:

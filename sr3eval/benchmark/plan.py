@@ -235,7 +235,7 @@ def check_scorable(config: RunConfig, images: Sequence[RunImage]) -> None:
     """Raise UserError for a metric that cannot score the run: by its own word, and tried on a grey image.
 
     That is of the shortest side, and of the fewest pixels, so that a metric whose window or blocks do not fit says so
-    before any work.
+    before any work; and so does a degradation that ends in another size.
     """
     labelled = all(image.label is not None for image in images)
     loaded = load_metrics(config)
@@ -243,11 +243,21 @@ def check_scorable(config: RunConfig, images: Sequence[RunImage]) -> None:
         sizes = [image.size for image in images if image.dataset == dataset]
         for metric in loaded:
             metric.check(len(sizes), labelled, config.has_hr, set(sizes))
-    for size in {min((image.size for image in images), key=key) for key in (min, math.prod)}:
-        hr, lr = (torch.full((1, 3, *(side // by for side in size)), 0.5) for by in (1, config.task.scale))
-        probe = Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None)
+    for image in {min(images, key=lambda image: key(image.size)) for key in (min, math.prod)}:
+        probe = _probe(config, image.size, labelled)
         for metric in loaded:
-            metric.fresh().update(probe)
+            try:
+                metric.fresh().update(probe)
+            except UserError as error:
+                where = f"tried on a grey image as large as {image.image_id}, the smallest"
+                raise UserError(f"{error}; {where}") from None
+
+
+def _probe(config: RunConfig, size: Size, labelled: bool) -> Batch:
+    """A grey image of that size, as a batch."""
+    hr, task = torch.full((1, 3, *size), 0.5), config.task
+    lr = hr[..., :: task.scale, :: task.scale] if task.lr == "files" else task.degrade(hr)
+    return Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None)
 
 
 def _builder(config: MethodConfig) -> Builder:
@@ -318,11 +328,14 @@ def _claim(
         name: {"identity": identities[name], "sha256": dict(method.facts.checksums)} for name, method in built.items()
     }
     changed = resume.changed_methods(folder, made_by)
+    made = {method.name for method in config.method if folder.has_pictures(method.slugs)}
     if resume.config_before(folder, text) is not None:
-        resume.refuse_changed(folder, sha256, {n: what for n, what in changed.items() if not built[n].copied})
+        resume.refuse_changed(
+            folder, sha256, {n: what for n, what in changed.items() if n in made and not built[n].copied}
+        )
     resume.claim(folder, text)
     resume.refuse_changed(folder, sha256, {})
     if changed:
         folder.results.unlink(missing_ok=True)
     atomic_write(folder.fingerprints, json.dumps(made_by, indent=2, sort_keys=True).encode())
-    return [f'method "{name}": its outputs have changed; it is scored anew' for name in changed]
+    return [f'method "{name}": its outputs have changed; it is scored anew' for name in changed if name in made]

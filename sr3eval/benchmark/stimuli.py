@@ -74,6 +74,7 @@ def _kinds(ids: Sequence[str], test: int, practice: int, catch: int, seed: int) 
     if len(ids) <= practice + catch:
         raise UserError(
             f"{number(len(ids), 'image')} would leave none to test beside {practice} for practice and {catch} for catch"
+            "; lower --practice and --catch"
         )
     order = sorted(ids, key=lambda image_id: stable_hash("stimuli", seed, image_id))
     kinds = ["practice"] * practice + ["catch"] * catch + ["test"] * test

@@ -52,12 +52,15 @@ class Precomputed(Method):
         """
         if self.pattern is not None:
             self.paths = by_id(self.folder, self._placed(set(sizes)))
-        wrong = [i for i in ids if i in self.paths and _size(self.paths[i]) != sizes[i]]
-        wanted = "x".join(map(str, sizes[wrong[0]])) if wrong else ""
+        present = {i: _size(self.paths[i]) for i in ids if i in self.paths}
+        wrong = [i for i, size in present.items() if size != sizes[i]]
+        wanted = _text(sizes[wrong[0]]) if wrong else ""
         problems = {
             "missing": [i for i in ids if i not in self.paths],
             "unknown": sorted(self.paths.keys() - sizes.keys()),
-            f"not {wanted}" if len({sizes[i] for i in wrong}) == 1 else f"not the size of their HR, {wanted}": wrong,
+            f"not {wanted}" if len({sizes[i] for i in wrong}) == 1 else f"not the size of their HR, {wanted}": [
+                f"{i}, {_text(present[i])}" for i in wrong
+            ],
         }
         found = [f"{len(names)} {what} (first: {names[0]})" for what, names in problems.items() if names]
         if found:
@@ -93,6 +96,11 @@ class Precomputed(Method):
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """Refused: there are the outputs of `lookup`, and no others."""
         raise UserError(f"{self.folder}: holds outputs and no method that could upscale other images")
+
+
+def _text(size: Size) -> str:
+    """Width x height, as other messages have it."""
+    return f"{size[1]}x{size[0]}"
 
 
 def _is_array(path: Picture) -> bool:

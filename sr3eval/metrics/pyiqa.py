@@ -190,7 +190,7 @@ def _read(path: Path) -> Any:
 
 def _convention(metric: str, declared: Mapping[str, Any], options: Mapping[str, Any], form: list[str]) -> Convention:
     about = metadata.metadata("pyiqa")
-    extent = declared.get("score_range") or "unknown"
+    extent = (declared.get("score_range") or "unknown").replace(", ", " to ")
     numbers = [float(number) for number in re.findall(r"[\d.]+", extent)]
     remarks = [*(["pyiqa"] if metric in available() else []), *(f"{key} {options[key]}" for key in sorted(options))]
     package = f"pyiqa {about['Version']}"

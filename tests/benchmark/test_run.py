@@ -550,7 +550,7 @@ def test_precomputed_folder_is_checked_as_a_whole(world, finished, tmp_path):
     (outputs / "a" / "3.png").rename(outputs / "a" / "third.png")
     save(outputs / "b" / "1.png", torch.rand(3, 60, 64))
     result = benchmark(tmp_path, config(world, method=[{"kind": "precomputed", "folder": str(outputs)}]))
-    assert "2 missing (first: a/0), 1 unknown (first: a/third), 1 not 64x64 (first: b/1)" in result.stderr
+    assert "2 missing (first: a/0), 1 unknown (first: a/third), 1 not 64x64 (first: b/1, 64x60)" in result.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -289,3 +289,15 @@ def test_scale_of_a_method_that_has_none_is_named():
         build(MethodConfig("bicubic", "bicubic", {"scale": 4}), TASK)
     with pytest.raises(UserError, match=r'unknown key "method "bicubic".steps": valid: kernel'):
         build(MethodConfig("bicubic", "bicubic", {"steps": 4}), TASK)
+
+
+def test_a_method_that_failed_before_its_first_picture_may_be_mended(world):
+    write(world, my_model=MODEL.replace("return (", "return undefined + ("))
+    torch.save({"bias": 51 / 255}, world / "m.pt")
+    with pytest.raises(UserError, match="NameError"):
+        psnr(world, "run", weights=str(world / "m.pt"))
+    write(world, my_model=MODEL)
+    assert psnr(world, "run", weights=str(world / "m.pt")) == pytest.approx(of_bias(51), abs=1e-4)
+    write(world, my_model=MODEL + "# edited")
+    with pytest.raises(UserError, match=r"has changed since this run began \(my_model.py\)"):
+        psnr(world, "run", weights=str(world / "m.pt"))

@@ -5,7 +5,9 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from benchmark import main
 from sr3eval import metrics
 from sr3eval.benchmark import statistics as stats
 from sr3eval.errors import UserError
@@ -105,3 +107,21 @@ def test_serve_as_a_reference_for_their_own_network_alone(images, tmp_path, monk
         metrics.load(fd, reference=str(tmp_path / "train.npz"))
     with pytest.raises(UserError, match=r"benchmark\.py statistics FOLDER"):
         metrics.load(fd, reference=str(images))
+
+
+@pytest.mark.parametrize(
+    ("options", "resize"),
+    [(["--network", "efficientnet_lite0"], None), (["--resize", "clean", "--weights", "w.pth"], ("w.pth", "clean"))],
+)
+def test_the_command_takes_the_network_that_it_names(images, tmp_path, monkeypatch, options, resize):
+    given = []
+    monkeypatch.setattr(stats, "efficientnet_lite0", lambda: given.append(None) or network())
+    monkeypatch.setattr(stats, "inception", lambda *how: given.append(how) or network())
+    out = tmp_path / "command.npz"
+    result = CliRunner().invoke(
+        main, ["statistics", str(images), "--task", "photos_16_64", "--out", str(out), *options]
+    )
+    assert (result.exit_code, given) == (0, [resize]), result.output
+    write(images, tmp_path / "called.npz")
+    with np.load(out) as found, np.load(tmp_path / "called.npz") as wanted:
+        np.testing.assert_allclose(found["mu"], wanted["mu"], rtol=1e-12)

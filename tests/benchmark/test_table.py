@@ -226,3 +226,10 @@ def test_what_there_is_can_be_listed(what, expected):
     assert result.exit_code == 0, result.stderr
     assert re.search(expected, result.stdout, re.MULTILINE)
     assert all(len(line.split(maxsplit=1)) == 2 for line in result.stdout.strip().splitlines())
+
+
+def test_a_label_tells_metrics_of_one_task_apart_and_no_others():
+    """PSNR within a border of 2 at x2, and of 4 and none at x4."""
+    rows = [("x2", "psnr_b2", "border 2"), ("x4", "psnr_b4", "border 4"), ("x4", "psnr", "RGB")]
+    results = pd.DataFrame(rows, columns=["task", "metric", "variant"]).assign(label="PSNR", decimals=2)
+    assert table.labelled(results)["label"].tolist() == ["PSNR", "PSNR (border 4)", "PSNR (RGB)"]

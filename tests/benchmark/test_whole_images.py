@@ -229,6 +229,10 @@ def test_borders_of_the_scale_need_no_protocol(world):
         ({"task": {"scale": 4, "lr": "files"}}, "data.lr_images is missing"),
         ({"task": {"scale": 4, "name": "faces_16_128"}}, "is another task's"),
         ({"task": {"scale": 4, "degradation": [{"kind": "blurr"}]}}, 'did you mean "blur"'),
+        ({"task": {"scale": 4, "degradation": {"kind": "blur"}}}, "write [[task.degradation]], in double brackets"),
+        ({"data": {"images": "Set5", "lr_pattern": "(?P<id>.+)x4"}}, "names of data.lr_images, which is missing"),
+        ({"data": {"lr_images": "Set5", "pattern": "(?P<id>.+)x4"}}, "names of data.images, which is missing"),
+        ({"deterministic": False}, 'unknown key "deterministic": valid: batch_size, data'),  # no name is near
         ({"protocol": None, "metrics": None}, "at least one [[method]] and one metric are needed"),
     ],
 )
@@ -240,8 +244,12 @@ def test_configs_that_cannot_be_run(world, changes, message):
 
 def test_what_no_metric_can_score_is_said_before_work(world):
     save(world / "Set5" / "tiny.png", photograph(18, 40))
-    with pytest.raises(UserError, match="ssim: 32x8 images are smaller than its 11x11 window"):
+    with pytest.raises(
+        UserError, match="ssim: 32x8 images are smaller than its 11x11 window; .* as Set5/tiny, the small"
+    ):
         written(world)
+    with pytest.raises(UserError, match='ends in 40x16 and not 10x4 pixels; add a step of kind "resize"'):
+        written(world, task={"scale": 4, "degradation": [{"kind": "blur", "sigma": 1.0}]})
     assert not (world / "run").exists()
     with pytest.raises(UserError, match="images of 3 sizes"):
         written(world, protocol=None, metrics=["fd_efficientnet_lite0"], data={"images": str(world / "Set5")})

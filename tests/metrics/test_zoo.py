@@ -307,7 +307,13 @@ def test_conventions_are_those_of_pyiqa_s_registry():
     convention = metrics.load("pyiqa", metric="psnry").convention
     assert (convention.name, convention.label, convention.unit) == ("pyiqa_psnry", "PSNRY", "dB")
     assert convention.version == f"pyiqa {version('pyiqa')}"
-    for fact in ("PolyForm-Noncommercial", "test_y_channel True", "color_space yiq", "crop_border 0", "range ~0, ~60"):
+    for fact in (
+        "PolyForm-Noncommercial",
+        "test_y_channel True",
+        "color_space yiq",
+        "crop_border 0",
+        "range ~0 to ~60",
+    ):
         assert fact in convention.settings
     assert (convention.needs_hr, convention.higher_is_better, convention.decimals) == (True, True, 2)
     piqe = metrics.load("pyiqa", metric="piqe").convention
