@@ -165,16 +165,6 @@ def test_the_config_chooses_the_look_of_the_latex(sets):
     assert re.findall(r"label{(.+)}", table.latex(other, config)) == ["tab:ours-photos_16_64", "tab:ours-faces_16_128"]
 
 
-def test_what_tells_metrics_of_one_label_apart_is_printed_where_they_meet(sets):
-    """PSNR with a border of 2 pixels at x2 and of 4 at x4: two tables, in each of which it is the only PSNR."""
-    x2, x4 = (
-        sets.assign(task=f"x{border}", metric=f"psnr_y_b{border}", variant=f"Y, border {border}") for border in (2, 4)
-    )
-    assert "border" not in table.markdown(pd.concat([x2, x4]))
-    both = table.markdown(pd.concat([x2, x4.assign(task="x2")]))
-    assert "Set5 PSNR (Y, border 2) ↑" in both and "Set5 PSNR (Y, border 4) ↑" in both
-
-
 @pytest.mark.parametrize(("count", "environment"), [(3, "table"), (8, "table*")])
 def test_a_table_that_does_not_fit_a_column_takes_both(sets, count, environment):
     """At 10 pt a column of 237 pt holds about 40 characters and gaps."""
