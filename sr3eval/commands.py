@@ -106,10 +106,18 @@ def check(name: str, folder: Path, lr_folder: Path | None) -> None:
 
 @main.command("list")
 @click.argument("what", type=click.Choice(["metrics", "methods", "tasks", "protocols"]))
-def list_(what: str) -> None:
-    """Print the names that a config may use, each with what it is."""
+@click.argument("name", required=False)
+def list_(what: str, name: str | None) -> None:
+    """Print the names that a config may use, each with what it is; of one metric or method NAME, its options."""
     from sr3eval import methods, metrics, protocols, tasks
+    from sr3eval.discovery import options_of
 
+    if name is not None:
+        builders = {"metrics": metrics.builder, "methods": methods.builder}
+        if what not in builders:
+            raise click.UsageError(f"{what} have no options")
+        click.echo(options_of(builders[what](name)))
+        return
     found = {
         "metrics": lambda: metrics.described(),
         "methods": lambda: methods.described(),

@@ -31,12 +31,23 @@ def _extends(config: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     return rest == rest_before and all(entry in config[key] for key in lists for entry in before.get(key, []))
 
 
+def _difference(run: RunFolder, config: str) -> str:
+    """The first key by which the folder's config differs; nothing where it cannot be read."""
+    try:
+        before, now = tomllib.loads(run.config.read_text(encoding="utf-8")), tomllib.loads(config)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return ""
+    return next((f'"{key}"' for key in {**before, **now} if before.get(key) != now.get(key)), "")
+
+
 def claim(run: RunFolder, config: str) -> None:
     """Make the folder that of `config`. A config that this one adds to is kept as history/config_N.toml.
 
     Raises UserError for a folder that holds a run of any other config, or anything else.
     """
     before = config_before(run, config)
+    if before is None and (key := _difference(run, config)):
+        raise UserError(f"{run.path}: holds a run of another config ({key} differs); give another folder")
     if before is not None and before != config:
         number = 1 + sum(1 for _ in run.history.glob("config_*.toml"))
         atomic_write(run.history / f"config_{number}.toml", before.encode())

@@ -32,6 +32,12 @@ TEXTS = (
     "sample",
 )
 MEANING = ("higher_is_better", "settings", "version")  # of a metric: where these are equal, numbers compare
+METHOD = ["task", "dataset", "method"]  # what a method's scores are told apart by
+KEYS = {
+    "per_image": [*METHOD, "image_id", "metric"],
+    "sets": [*METHOD, "metric", "left_out"],
+    "seeds": [*METHOD, "metric", "seed"],
+}
 WRITTEN = [
     "label",
     "variant",
@@ -59,7 +65,9 @@ class Scores:
 
 
 def read_config(folder: Path) -> RunConfig:
-    """The resolved config of a run."""
+    """The resolved config of a run; UserError where the folder is none."""
+    if not RunFolder(folder).config.exists():
+        raise UserError(f"{folder}: not the folder of a run: it has no config.toml")
     return RunConfig.parse(read_toml(RunFolder(folder).config))
 
 
@@ -176,19 +184,24 @@ def _short_names(folders: Sequence[Path]) -> list[str]:
 def _joined(runs: Sequence[Scores], names: Sequence[str]) -> Scores:
     """The runs as one."""
     named = _with_datasets(runs, names)
-    methods = pd.concat([run.methods for run in named])
-    twice = set(methods["method"][methods.duplicated(["task", "dataset", "method"], keep=False)])
-    settings = methods.groupby("method")["made_by"].nunique()
-    ambiguous = twice | set(settings.index[settings > 1])
+    made_by = pd.concat([run.methods for run in named]).groupby("method")["made_by"].nunique()
+    ambiguous = set(made_by.index[made_by > 1]).union(*(_contradicted(named, part, key) for part, key in KEYS.items()))
 
     def label(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         return frame.assign(method=[f"{name}/{m}" if m in ambiguous else m for m in frame["method"]])
 
     def joined(part: str) -> pd.DataFrame:
         frames = [label(getattr(run, part), name) for run, name in zip(named, names, strict=True)]
-        return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+        both = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+        return both.drop_duplicates(KEYS.get(part, METHOD), ignore_index=True)
 
     return Scores(joined("per_image"), joined("sets"), joined("seeds"), joined("methods"))
+
+
+def _contradicted(runs: Sequence[Scores], part: str, key: list[str]) -> set[str]:
+    """The methods of which two runs have other scores of the same thing."""
+    rows = pd.concat([getattr(run, part) for run in runs]).drop_duplicates()
+    return set(rows["method"][rows.duplicated(key, keep=False)])
 
 
 def _with_datasets(runs: Sequence[Scores], names: Sequence[str]) -> list[Scores]:

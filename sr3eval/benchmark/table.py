@@ -158,6 +158,11 @@ def rows(results: pd.DataFrame, columns: Sequence[Column], style: Style) -> list
     return sorted(made, key=lambda row: row.published)
 
 
+def has_second_best(results: pd.DataFrame) -> bool:
+    """Whether there is a second best anywhere, which HTML and LaTeX underline."""
+    return bool(_second_best(results))
+
+
 def _second_best(results: pd.DataFrame) -> set[Hashable]:
     """The index of the second-best values, where there are enough methods to speak of them."""
     own = results[(results["source"] == "") & ~results["method"].map(is_reference) & results["value"].notna()]

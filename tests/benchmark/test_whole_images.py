@@ -15,6 +15,7 @@ from sr3eval.benchmark import RunConfig, finish, plan, run
 from sr3eval.benchmark.make import make, prepare
 from sr3eval.benchmark.progress import silent
 from sr3eval.benchmark.scores import read_runs
+from sr3eval.benchmark.summary import summarise
 from sr3eval.errors import UserError
 from sr3eval.images import load, save, to_uint8
 from sr3eval.methods._resized import Resized
@@ -293,6 +294,19 @@ def test_runs_of_other_inputs_are_not_rows_of_one_table(world):
     assert set(scores.methods["dataset"]) == {"run", "other"}
     text = (world / "run" / "results.md").read_text()
     assert "- Inputs: MATLAB's imresize of 8-bit images (bicubic, antialiased, mirrored border).\n" in text
+
+
+def test_runs_that_share_a_method_are_rows_of_one_table(world):
+    """Equal scores of an equal method are one row; a method of the same name with other options is two."""
+    data = {"images": str(world / "Set5")}
+    written(world, data=data)
+    written(world, {"kind": "bicubic", "kernel": "matlab"}, {"kind": "bicubic", "name": "other"}, data=data, out="more")
+    scores, conventions = read_runs([world / "run", world / "more"])
+    results = summarise(scores, conventions)
+    assert list(dict.fromkeys(results["method"])) == ["bicubic", "other"] and (results["n"] == 2).all()
+    written(world, {"kind": "bicubic"}, data=data, out="third")
+    scores, _ = read_runs([world / "run", world / "third"])
+    assert set(scores.methods["method"]) == {"run/bicubic", "third/bicubic"}
 
 
 def test_a_stopped_run_resumes_to_the_same_bytes(world):
