@@ -55,7 +55,8 @@ ALLOWED = {
     "sr3eval/methods": IMAGES | rooms("methods", "diffusion"),
     "sr3eval/benchmark": IMAGES | rooms("benchmark", "methods", "metrics", "features", "diffusion", "protocols"),
     "sr3eval/cli.py": FILES | rooms("benchmark", "diffusion", "metrics", "console"),
-    "sr3eval/commands.py": FILES | rooms("benchmark", "console", "methods", "metrics", "protocols", "tasks", "weights"),
+    "sr3eval/commands.py": FILES
+    | rooms("benchmark", "console", "discovery", "methods", "metrics", "protocols", "tasks", "weights"),
     "baselines": {"baselines"}
     | rooms("config", "device", "diffusion", "discovery", "errors", "images", "method", "tiles", "weights"),
     "analysis": {"analysis"},

@@ -184,8 +184,11 @@ def _short_names(folders: Sequence[Path]) -> list[str]:
 def _joined(runs: Sequence[Scores], names: Sequence[str]) -> Scores:
     """The runs as one."""
     named = _with_datasets(runs, names)
-    made_by = pd.concat([run.methods for run in named]).groupby("method")["made_by"].nunique()
-    ambiguous = set(made_by.index[made_by > 1]).union(*(_contradicted(named, part, key) for part, key in KEYS.items()))
+    methods = pd.concat([run.methods for run in named])
+    made_by = methods.groupby("method")["made_by"].nunique()
+    settings = methods.groupby(METHOD)["method_settings"].nunique()  # of outputs for one data set, in two folders
+    ambiguous = set(made_by.index[made_by > 1]) | {name for *_, name in settings.index[settings > 1]}
+    ambiguous = ambiguous.union(*(_contradicted(named, part, key) for part, key in KEYS.items()))
 
     def label(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         return frame.assign(method=[f"{name}/{m}" if m in ambiguous else m for m in frame["method"]])

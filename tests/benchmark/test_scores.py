@@ -1,5 +1,6 @@
 """The scores of several runs as one: which images are one data set, and which methods one row."""
 
+import re
 import shutil
 
 import pandas as pd
@@ -38,6 +39,16 @@ def test_runs_of_the_same_images_are_one_data_set_beside_others(runs):
         ("other", "theirs"),
     }
     assert results["n"].eq(3).all()
+
+
+def test_outputs_in_two_folders_for_one_data_set_are_two_methods(runs, tmp_path):
+    """Even where no score contradicts another, as of runs with different metrics."""
+    other = tmp_path / "moved"
+    shutil.copytree(runs["first"], other)
+    config = (other / "config.toml").read_text()
+    (other / "config.toml").write_text(re.sub(r'folder = ".*"', 'folder = "elsewhere"', config))
+    scores, _ = read_runs([runs["first"], other])
+    assert set(scores.methods["method"]) == {"bicubic", "first/theirs", "moved/theirs"}
 
 
 def test_how_a_metric_is_printed_does_not_keep_runs_apart(runs, tmp_path):
