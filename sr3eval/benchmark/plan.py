@@ -142,8 +142,13 @@ def _sizes(images: Sequence[RunImage], task: Task) -> list[str]:
     sizes = {image.size for image in images}
     if len(sizes) == 1:
         return []
-    height, width = (side // task.scale for side in max(sizes, key=math.prod))
-    return [f"outputs of {len(sizes)} sizes; the largest input, {width}x{height} pixels, is made first"]
+    largest = max(sizes, key=math.prod)
+    height, width = (side // task.scale for side in largest)
+    megabytes = 3 * 4 * math.prod(largest) / 1e6  # float32 RGB
+    return [
+        f"outputs of {len(sizes)} sizes; the largest input, {width}x{height} pixels, is made first: its output takes "
+        f"{megabytes:,.0f} MB of memory, and a network's own features many times that where it has no tile"
+    ]
 
 
 def sha256_of(images: Sequence[RunImage], task: Task) -> str:

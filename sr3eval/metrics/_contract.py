@@ -36,6 +36,7 @@ class Convention:
         version: changes when the numbers change, by our code or by the package behind it.
         ceiling: what a score counts for at most in means and tests.
         needs_hr, needs_lr, needs_labels: what of a batch it cannot do without.
+        side: of the only outputs that it takes, in pixels; None for any.
         sample: what a result's n counts.
     """
 
@@ -51,6 +52,7 @@ class Convention:
     needs_hr: bool = True
     needs_lr: bool = False
     needs_labels: bool = False
+    side: int | None = None
     sample: str = "image"
 
     def check(self, hr: bool, lr: bool, labels: bool) -> None:
@@ -229,8 +231,15 @@ class PerImage(Named):
         self.state: dict[str, float] = {}
 
     def check(self, n: int, labelled: bool, hr: bool = True, sizes: Collection[tuple[int, int]] = ()) -> None:
-        """Refuse a run without the HR images or labels that the score needs."""
+        """Refuse a run without the HR images or labels that the score needs, and sizes that it does not take."""
         self.convention.check(hr=hr, lr=True, labels=labelled)
+        side = self.convention.side
+        other = [size for size in sizes if side is not None and size != (side, side)]
+        if other:
+            raise UserError(
+                f"{self.name}: takes outputs of {side}x{side} pixels, not {other[0][1]}x{other[0][0]}: use the task "
+                "imagenet_56_224"
+            )
 
     def fresh(self) -> "PerImage":
         """The same metric without scores."""

@@ -10,6 +10,7 @@ from sr3eval.features.networks import EFFICIENTNET_LITE0, RESNET50, Network, eff
 from sr3eval.metrics import Batch, Convention, PerImage
 
 RELEASES = (RESNET50, EFFICIENTNET_LITE0)
+RESNET50_SIDE = 224  # pixels, of the only images that it is given
 
 
 def top_k_error(logits: Tensor, labels: Tensor, k: int) -> Tensor:
@@ -33,12 +34,13 @@ def _error(k: int, weights: str | None) -> PerImage:
             settings=f"{network.identity}, share of images",
             needs_hr=False,
             needs_labels=True,
+            side=RESNET50_SIDE,
         ),
         score,
     )
 
 
-def _agreement(name: str, label: str, network: Network) -> PerImage:
+def _agreement(name: str, label: str, network: Network, side: int | None = None) -> PerImage:
     def score(batch: Batch) -> Tensor:
         sr, hr = (network.logits(images) for images in batch.pair)
         return 1 - top_k_error(sr, hr.argmax(dim=1), 1)
@@ -49,6 +51,7 @@ def _agreement(name: str, label: str, network: Network) -> PerImage:
             label=f"Top-1 agreement, {label}",
             higher_is_better=True,
             settings=f"share of images whose top class is that of HR; {network.identity}",
+            side=side,
         ),
         score,
     )
@@ -66,7 +69,7 @@ def build_top5_error(*, weights: str | None = None) -> PerImage:
 
 def build_top1_agreement_resnet50(*, weights: str | None = None) -> PerImage:
     """Share of 224x224 outputs with HR's top class: what stands in for top1_error where there are no labels."""
-    return _agreement("resnet50", "ResNet-50", resnet50(weights))
+    return _agreement("resnet50", "ResNet-50", resnet50(weights), RESNET50_SIDE)
 
 
 def build_top1_agreement_efficientnet_lite0() -> PerImage:

@@ -162,3 +162,11 @@ def test_sizes_that_do_not_fit_are_refused(offline):
         Batch(["a"], small, torch.rand(1, 3, 64, 60))
     with pytest.raises(UserError, match='reference = "folder/x.txt"'):
         metrics.load("fid", reference="folder/x.txt")
+
+
+@pytest.mark.parametrize("name", ["top1_error", "top5_error", "top1_agreement_resnet50"])
+def test_a_classifier_refuses_other_sizes_before_work(name, offline):
+    metric = metrics.load(name)
+    metric.check(2, labelled=True, sizes={(224, 224)})
+    with pytest.raises(UserError, match="takes outputs of 224x224 pixels, not 230x224: use the task imagenet_56_224"):
+        metric.check(2, labelled=True, sizes={(224, 224), (224, 230)})
