@@ -16,14 +16,14 @@ def checkpoint_activations(network: UNet, levels: Collection[int]) -> None:
     """
     for level, layer in layers_by_level(network):
         if level in levels:
-            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)  # type: ignore[method-assign]
+            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def layers_by_level(network: UNet) -> Iterator[tuple[int, nn.Module]]:
     """Blocks and attentions, each with its level. A block that resamples counts at the higher of its resolutions."""
     level = 0
     for stage in (*network.down, network.middle, *network.up):
-        resample = next((b.resample for b in stage if isinstance(b, ResidualBlock) and b.resample), None)  # type: ignore[attr-defined]
+        resample = next((b.resample for b in stage if isinstance(b, ResidualBlock) and b.resample), None)
         level -= resample == "up"
-        yield from ((level, layer) for layer in stage)  # type: ignore[attr-defined]
+        yield from ((level, layer) for layer in stage)
         level += resample == "down"

@@ -1,6 +1,7 @@
-"""The log of a training run: metrics.jsonl, TensorBoard and curves.html, cut back to the step that a run resumes from."""
+"""The log of a training run: metrics.jsonl, TensorBoard and curves.html, cut back to the step it resumes from."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sr3eval.files import atomic_write
 GAMMA_BINS = 10
 
 
-class NotFinite(UserError):
+class NotFiniteError(UserError):
     """The loss or the gradient of a step is infinite or not a number."""
 
 
@@ -35,14 +36,15 @@ class Unlogged:
         self.steps.append(torch.stack([gamma, losses, norm.expand_as(losses)]))
 
     def tensor(self, step: int) -> Tensor:
-        """All of it, [3, examples] on the CPU, up to step number `step`; NotFinite names the first step that failed."""
+        """All of it up to step `step`, [3, examples] on the CPU; NotFiniteError names the first step that failed."""
         found = torch.cat([torch.empty(3, 0), *(part.cpu() for part in self.steps)], dim=1)
-        finite = found.isfinite()
-        for what, row in (("loss", 1), ("gradient's norm", 2)):
-            if not (finite[row].all() or (row == 2 and self.overflows)):
-                first = int((~finite[row]).nonzero()[0])
-                failed = step - (found.shape[1] - 1 - first) // self.batch_size
-                raise NotFinite(f"step {failed}: the {what} is {float(found[row, first])}")
+        bad = ~found[1].isfinite() | (~found[2].isfinite() & (not self.overflows))
+        if bad.any():
+            first = int(bad.nonzero()[0])
+            failed = step - (found.shape[1] - 1 - first) // self.batch_size
+            loss, norm = found[1:, first].tolist()
+            what = f"gradient's norm is {norm}" if math.isfinite(loss) else f"loss is {loss}"
+            raise NotFiniteError(f"step {failed}: the {what}")
         return found
 
     def means(self, step: int, by_level: bool) -> dict[str, float]:

@@ -24,7 +24,7 @@ from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.activations import checkpoint_activations
 from sr3eval.diffusion.blur import draw_sigmas, gaussian_blur
 from sr3eval.diffusion.ema import EMA
-from sr3eval.diffusion.log import NotFinite, TrainingLog, Unlogged
+from sr3eval.diffusion.log import NotFiniteError, TrainingLog, Unlogged
 from sr3eval.diffusion.loss import output_weight, regression_loss, sr3_loss
 from sr3eval.diffusion.train_config import OptimiserConfig, TrainConfig
 from sr3eval.diffusion.unet import UNet
@@ -140,7 +140,7 @@ class Trainer:
             return loss
 
     def check(self) -> None:
-        """Raise NotFinite where a step since the last line of the log has a loss or gradient that is not finite."""
+        """NotFiniteError where a step since the last line of the log has a loss or gradient that is not finite."""
         self.unlogged.tensor(self.step)
 
     def save(self, path: Path, data: str) -> None:
@@ -262,7 +262,7 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
         log.write({"step": 0, "training_images": len(folder), **left_out})
     try:
         yield from _steps(trainer, stream.source(folder, config, device, trainer.step), validation, log, out, digest)
-    except NotFinite as error:
+    except NotFiniteError as error:
         raise UserError(f"{error}. {_remedy(out, trainer.step)}") from None
     finally:
         log.close()

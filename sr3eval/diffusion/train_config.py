@@ -129,10 +129,11 @@ class OptimiserConfig:
 
     accumulate: parts a batch is computed in, to fit memory. final_decay: last share of the steps over which the rate
     falls linearly to zero; the paper keeps it fixed (0). precision: "auto" computes in bfloat16 where the hardware
-    has it; "float16" needs a GPU, scales the loss and skips a step whose gradient overflows. compile: the network through torch.compile (minutes at the start, then faster; needs a C++ compiler on the
-    CPU); "blocks" or "norms": these parts by themselves, see `UNet.compile_parts`. cuda_graph: on a GPU, replay the
-    forward and backward pass as one CUDA graph, where launching its thousands of kernels takes longer than running
-    them. gradient_clip: largest norm of the gradient, 0 for none. beta2: Adam's decay of the squared gradient's mean.
+    has it; "float16" needs a GPU, scales the loss and skips a step whose gradient overflows. compile: the network
+    through torch.compile (minutes at the start, then faster; needs a C++ compiler on the CPU); "blocks" or "norms":
+    these parts by themselves, see `UNet.compile_parts`. cuda_graph: on a GPU, replay the forward and backward pass as
+    one CUDA graph, where launching its thousands of kernels takes longer than running them. gradient_clip: largest
+    norm of the gradient, 0 for none. beta2: Adam's decay of the squared gradient's mean.
     checkpoint_activations: levels of the U-Net, 0 for full resolution, whose blocks run forward twice to save memory.
     """
 
