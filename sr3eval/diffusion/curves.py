@@ -47,7 +47,7 @@ OTHERS = (
         (Curve("gradient_norm_max", "largest", ORANGE, peaks=True), Curve("gradient_norm", "mean")),
         log=True,
     ),
-    Panel("Learning rate", (Curve("rate", "of the step"),)),
+    Panel("Learning rate", (Curve("rate", "rate"),)),
 )
 
 
@@ -92,7 +92,7 @@ def panels(lines: Sequence[Line]) -> Iterator[Panel]:
     levels = sorted({name for line in lines for name in line if name.startswith(BY_LEVEL)})
     colors = [f"oklch(var(--lightness) .14 {30 + 270 * i / 9:.0f})" for i in range(10)]
     curves = (Curve(n, n.removeprefix(BY_LEVEL), colors[round(10 * float(n.removeprefix(BY_LEVEL)))]) for n in levels)
-    yield Panel("Training loss by noise level, √γ from", tuple(curves), log=True)
+    yield Panel("Training loss by noise level (√γ from)", tuple(curves), log=True)
     yield from OTHERS
 
 
