@@ -14,9 +14,14 @@ def available() -> list[str]:
 
 
 def load(name: str, **options: Any) -> Method:
-    """Build the baseline `name`, e.g. `load("esrgan", weights="RRDB_ESRGAN_x4.pth")`.
+    """Build a baseline, e.g. `load("esrgan", weights="RRDB_ESRGAN_x4.pth")`.
 
-    Raises UserError for a name or options that do not exist, and for options of another type, as a config would.
+    Args:
+        name: one of `available()`.
+        **options: those of the baseline's `build`.
+
+    Raises:
+        UserError: a name or options that do not exist, or options of another type, as in a config.
     """
     build = discovery.builder(sys.modules[__name__], name, "baseline")
     method: Method = build(**check_call(build, options, f'baseline "{name}"'))

@@ -1,14 +1,10 @@
-"""What the adapters share in the handling of pixels: 8-bit rules and resizes of the releases."""
+"""What the adapters share in the handling of pixels: the releases' 8-bit rules."""
 
 from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-
-from sr3eval.images import from_uint8, to_uint8
 
 Quantize = Literal["official", "none"]
 
@@ -29,11 +25,3 @@ def half_up(images: Tensor) -> Tensor:
     Differs from `images.round_to_8bit` at exact halves alone, which go up here and to the even level there.
     """
     return images.clamp(0, 1).mul(255).add(0.5).floor().div(255)
-
-
-def pillow_bicubic(lr: Tensor, size: tuple[int, int]) -> Tensor:
-    """[N, 3, h, w] in [0, 1] to [N, 3, H, W]: rounded to 8 bit and resized by Pillow, to 8 bit again."""
-    pixels = to_uint8(lr).permute(0, 2, 3, 1).numpy()
-    height, width = size
-    images = [np.asarray(Image.fromarray(p).resize((width, height), Image.Resampling.BICUBIC)) for p in pixels]
-    return from_uint8(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous())

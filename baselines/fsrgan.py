@@ -18,10 +18,10 @@ from torch import Tensor
 
 from baselines._fingerprints import options_text
 from baselines._fsrnet import FSRNet, state_dict, unequal_alias
-from baselines._pixels import Quantize, half_up, on_official_grid, pillow_bicubic, truncate_to_8bit
+from baselines._pixels import Quantize, half_up, on_official_grid, truncate_to_8bit
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
-from sr3eval.images import from_signed, to_signed, to_uint8
+from sr3eval.images import from_signed, pillow_bicubic, to_signed, to_uint8
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 from sr3eval.weights import Format, PickledCodeError, Release, StateDict, load_state, looks_like, read
 
@@ -130,11 +130,17 @@ class FSRGAN(Method):
 def build(*, weights: str, quantize: Quantize = "official", statistics: Statistics | None = None) -> FSRGAN:
     """Load a checkpoint of either port.
 
-    quantize: "official" is each port's way to 8 bit: cs-giung's truncates, cydiachen's rounds half up. statistics: what
-    batch norms take mean and variance from, "image" (each image) or "running" (training). None is "image" for
-    cs-giung's, whose scripts never leave training mode, not for its published PSNR either; its running statistics mix
-    the places at which one block stands. It is "running" for cydiachen's, which has no code for tests.
-    Raises UserError for a file that holds no such network, with the remedy for a pickled module and a .t7 file.
+    Args:
+        weights: the file.
+        quantize: "official" is each port's way to 8 bit: cs-giung's truncates, cydiachen's rounds half up. "none"
+            keeps floats.
+        statistics: what batch norms take mean and variance from, "image" (each image) or "running" (training). None
+            is "image" for cs-giung's, whose scripts never leave training mode, not for its published PSNR either; its
+            running statistics mix the places at which one block stands. It is "running" for cydiachen's, which has no
+            code for tests.
+
+    Raises:
+        UserError: a file that holds no such network, with the remedy for a pickled module and a .t7 file.
     """
     saved = released(weights)
     architecture = looks_like(saved.weights, KEYS)

@@ -175,19 +175,29 @@ def build(
 ) -> PULSE:
     """Load synthesis.pt and gaussian_fit.pt, or mapping.pt, of which the fit is made as the release does.
 
-    scale: side of the generator (1024 in the release) by that of the inputs. returned: "last" is the last step's image,
-    which run.py saves; "best" the one of the lowest loss. quantize: "official" drops fractions of 8 bit, as run.py
-    does; "none" keeps floats. The other options are run.py's, with its defaults:
+    From loss_str on, the options are run.py's, with its defaults.
 
-    loss_str: weights of L2 (mean squared error), L1 (10 times the mean absolute error) and GEOCROSS (distance between
-    the latent vectors). eps: least value of L2 and of L1 / 10, at which the search stops caring. noise_type: maps are
-    zero, drawn and fixed, or the first num_trainable_noise_layers of them trainable. bad_noise_layers: layers without
-    noise, e.g. "3.17", of 0 to 17; those that a smaller generator lacks mean nothing. tile_latent: one latent vector
-    for all layers. opt_name: sgd, adam, sgdm (with momentum) or adamax. lr_schedule: fixed, linear1cycle or
-    linear1cycledrop.
+    Args:
+        synthesis: synthesis.pt.
+        gaussian_fit, mapping: one of these files.
+        scale: side of the generator (1024 in the release) by that of the inputs.
+        returned: "last" is the last step's image, which run.py saves; "best" the one of the lowest loss.
+        quantize: "official" drops fractions of 8 bit, as run.py does; "none" keeps floats.
+        loss_str: weights of L2 (mean squared error), L1 (10 times the mean absolute error) and GEOCROSS (distance
+            between the latent vectors).
+        eps: least value of L2 and of L1 / 10, at which the search stops caring.
+        noise_type: maps are zero, drawn and fixed, or the first num_trainable_noise_layers of them trainable.
+        num_trainable_noise_layers: see noise_type.
+        bad_noise_layers: layers without noise, e.g. "3.17", of 0 to 17; those that a smaller generator lacks mean
+            nothing.
+        tile_latent: one latent vector for all layers.
+        opt_name: sgd, adam, sgdm (with momentum) or adamax.
+        learning_rate: at its highest.
+        steps: of the search.
+        lr_schedule: fixed, linear1cycle or linear1cycledrop.
 
-    Raises UserError for files that hold something else, without or with both of gaussian_fit and mapping, and for
-    options out of range.
+    Raises:
+        UserError: files that hold something else, neither or both of gaussian_fit and mapping, options out of range.
     """
     settings = Settings(
         loss_str=loss_str,

@@ -163,14 +163,21 @@ def build(
 ) -> RealESRGAN:
     """Load a model of the package, or a file of the release.
 
-    weights: "x4plus" (photographs), "x4plus-anime" or "animevideo" (drawings), or a file. scale: 4; the small networks
-    take 2 and 3, too, by bicubic interpolation of what they make at 4, as the package does it (the release's script
-    shrinks 8-bit images, by OpenCV's Lanczos). The release mixes realesr-general-x4v3 half and half with its
-    realesr-general-wdn-x4v3.pth unless told otherwise; here the file is run as it is.
-    quantize: "official" rounds to 8 bit. tile, overlap: pixels of the input (see `Tiles`); without tile, images are
-    taken whole. (On photographs, tiles of x4plus differ from the whole by up to 14 of 255 levels at an overlap of 32,
-    in details, and show no border.) half: compute in 16-bit floats, on a GPU. Raises UserError for a missing package,
-    for a file that holds no such network, and for an option out of range.
+    The release mixes realesr-general-x4v3 half and half with its realesr-general-wdn-x4v3.pth unless told otherwise;
+    here the file is run as it is.
+
+    Args:
+        weights: "x4plus" (photographs), "x4plus-anime" or "animevideo" (drawings), or a file.
+        scale: 4; the small networks take 2 and 3, too, by bicubic interpolation of what they make at 4, as the
+            package does it (the release's script shrinks 8-bit images, by OpenCV's Lanczos).
+        quantize: "official" rounds to 8 bit, "none" keeps floats.
+        tile, overlap: pixels of the input, see `Tiles`; without tile, images are taken whole. (On photographs, tiles
+            of x4plus differ from the whole by up to 14 of 255 levels at an overlap of 32, in details, and show no
+            border.)
+        half: compute in 16-bit floats, on a GPU.
+
+    Raises:
+        UserError: a missing package, a file that holds no such network, or an option out of range.
     """
     tiles = Tiles(tile, overlap)
     saved = released(weights)

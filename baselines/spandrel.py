@@ -117,10 +117,15 @@ def build(
 ) -> Spandrel:
     """Load a .pth, .pt, .ckpt or .safetensors file of any super-resolution architecture that spandrel knows.
 
-    quantize: "official" rounds to 8 bit, as BasicSR and the releases do; "none" keeps the floats. tile, overlap: side
-    of the tiles of large inputs and their overlap, in pixels of input (see `Tiles`); tiles change what networks make
-    that look at the whole image, as RCAN's attention does. half: compute in 16-bit floats, on a GPU. Raises UserError
-    for anything else and for networks of grey images, of masks, or of the input's own size.
+    Args:
+        weights: the file.
+        quantize: "official" rounds to 8 bit, as BasicSR and the releases do; "none" keeps floats.
+        tile, overlap: pixels of the input, see `Tiles`; without tile, images are taken whole. Tiles change what
+            networks make that look at the whole image, as RCAN's attention does.
+        half: compute in 16-bit floats, on a GPU.
+
+    Raises:
+        UserError: anything else, and networks of grey images, of masks, or of the input's own size.
     """
     tiles = Tiles(tile, overlap)
     saved = read(weights, "spandrel")

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from baselines._fingerprints import options_text
 from baselines._janspiry_unet import UNet, structure
-from baselines._pixels import Quantize, on_official_grid, pillow_bicubic
+from baselines._pixels import Quantize, on_official_grid
 from sr3eval.device import default_device
 from sr3eval.diffusion.padding import pad
 from sr3eval.diffusion.schedule import NoiseSchedule
 from sr3eval.diffusion.solvers import NoisePerImage, refine
 from sr3eval.errors import UserError
-from sr3eval.images import from_signed, round_to_8bit, to_signed
+from sr3eval.images import from_signed, pillow_bicubic, round_to_8bit, to_signed
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 from sr3eval.weights import Release, StateDict, load_state, read
 
@@ -100,13 +100,19 @@ def build(
     norm_groups: int | None = None,
     quantize: Quantize = "official",
 ) -> JanspirySR3:
-    """Load a *_gen.pth. UserError for a file that is not one, and for a schedule out of range.
+    """Load a *_gen.pth. The defaults are those of both releases.
 
-    scale: of both releases by default. steps, linear_start, linear_end: of its config's beta_schedule.val, by default
-    those of both releases; beta grows linearly over all steps. There is no respacing: fewer steps need a larger
-    linear_end, or sampling starts far from pure noise. norm_groups: the config's, which the file does not tell; None
-    takes that of the release with the same multipliers (16 for 1, 2, 4, 8, 16, else 32). quantize: "official" rounds
-    outputs to 8 bit, "none" keeps floats.
+    Args:
+        weights: the file.
+        scale: how many times sides grow.
+        steps, linear_start, linear_end: of its config's beta_schedule.val; beta grows linearly over all steps. There
+            is no respacing: fewer steps need a larger linear_end, or sampling starts far from pure noise.
+        norm_groups: the config's, which the file does not tell; None takes that of the release with the same
+            multipliers (16 for 1, 2, 4, 8, 16, else 32).
+        quantize: "official" rounds outputs to 8 bit, "none" keeps floats.
+
+    Raises:
+        UserError: a file that is not one, or a schedule out of range.
     """
     if scale < 1:
         raise UserError(f"scale = {scale}: must be at least 1")

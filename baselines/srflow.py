@@ -267,8 +267,13 @@ class SRFlow(Method):
 def build(*, weights: str, heat: float = 0.9, quantize: Quantize = "official") -> SRFlow:
     """Load a released file, or another that its code wrote (the stacked blocks must be those of the releases).
 
-    heat: standard deviation of the noise; 0 gives the flow's one picture without any. quantize: "official" truncates to
-    8 bit, "none" keeps floats. Raises UserError for a file that holds no such network, and for a heat out of range.
+    Args:
+        weights: the file.
+        heat: standard deviation of the noise; 0 gives the flow's one picture without any.
+        quantize: "official" truncates to 8 bit, "none" keeps floats.
+
+    Raises:
+        UserError: a file that holds no such network, or a heat out of range.
     """
     if not 0 <= heat < math.inf:
         raise UserError(f"heat = {heat}: must not be negative (the release samples at 0.9)")

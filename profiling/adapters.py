@@ -37,10 +37,9 @@ from metrics import Contender, interleaved, table
 from torch import Tensor, nn
 
 import baselines
-from baselines._pixels import pillow_bicubic
 from sr3eval.device import default_device
 from sr3eval.diffusion.solvers import NoisePerImage
-from sr3eval.images import from_signed, round_to_8bit, to_signed, to_uint8
+from sr3eval.images import from_signed, pillow_bicubic, round_to_8bit, to_signed, to_uint8
 
 TARGET = 0.95  # how many times our time the official code must take
 DEVICE = default_device()

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from sr3eval.errors import UserError
-from sr3eval.images import from_uint8
+from sr3eval.images import OVERSHOOT, from_uint8
 
 SUFFIXES = frozenset({".npy", ".pt"})
-OVERSHOOT = 1e-3  # how far beyond [0, 1] an output may lie before its range is taken to be another one
 
 
 def load(path: Path | zipfile.Path) -> Tensor:

@@ -76,7 +76,7 @@ def stimuli(folder: Path, out: Path, methods: tuple[str, ...], test: int, practi
 @click.argument("images", type=FOLDER)
 @click.option("--task", required=True, help="Task whose HR preparation the images get.")
 @click.option("--out", required=True, type=FOLDER, help="The .npz file to write.")
-@click.option("--network", type=click.Choice(["inception", "efficientnet_lite0"]), default="inception")
+@click.option("--network", "name", type=click.Choice(["inception", "efficientnet_lite0"]), default="inception")
 @click.option("--resize", type=click.Choice(["tf1", "pytorch_fid", "clean"]), default="tf1", help="Of inception.")
 @click.option("--weights", help="File of inception's weights; downloaded by default.")
 @click.option("--batch-size", default=32, show_default=True)
@@ -106,10 +106,18 @@ def check(name: str, folder: Path, lr_folder: Path | None) -> None:
 
 @main.command("list")
 @click.argument("what", type=click.Choice(["metrics", "methods", "tasks", "protocols"]))
-def list_(what: str) -> None:
-    """Print the names that a config may use, each with what it is."""
+@click.argument("name", required=False)
+def list_(what: str, name: str | None) -> None:
+    """Print the names that a config may use, each with what it is; of one metric or method NAME, its options."""
     from sr3eval import methods, metrics, protocols, tasks
+    from sr3eval.discovery import options_of
 
+    if name is not None:
+        builders = {"metrics": metrics.builder, "methods": methods.builder}
+        if what not in builders:
+            raise click.UsageError(f"{what} have no options")
+        click.echo(options_of(builders[what](name)))
+        return
     found = {
         "metrics": lambda: metrics.described(),
         "methods": lambda: methods.described(),

@@ -41,7 +41,10 @@ def resolve_path(path: str) -> Path:
 
 
 def read_toml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a TOML file and apply `a.b=value` overrides, whose values are TOML (a bare word is a string)."""
+    """Read a TOML file and apply `a.b=value` overrides, whose values are TOML (a bare word is a string).
+
+    `data.1.limit=5` is of the second table of a list.
+    """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -53,19 +56,28 @@ def read_toml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return data
 
 
-def _apply_override(data: dict[str, Any], override: str) -> None:
+def _apply_override(data: Any, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f'--set {override}: write it as "a.b=value"')
     *parents, last = key.strip().split(".")
     for parent in parents:
-        data = data.setdefault(parent, {})
-        if not isinstance(data, dict):
+        found: Any = data.setdefault(parent, {}) if isinstance(data, dict) else _member(data, parent)
+        if isinstance(found, list) and len(found) == 1:
+            found = found[0]
+        if not isinstance(found, dict | list):
             raise UserError(f'--set {override}: "{parent}" is not a table')
+        data = found
+    if not isinstance(data, dict):
+        raise UserError(f'--set {override}: "{parents[-1]}" is a list; name one, e.g. "{parents[-1]}.0.{last}"')
     try:
         data[last] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         data[last] = text.strip()
+
+
+def _member(tables: list[Any], index: str) -> Any:
+    return tables[int(index)] if index.isdecimal() and int(index) < len(tables) else None
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:

@@ -35,7 +35,7 @@ def find_images(folder: Path) -> dict[str, Path]:
 def pictures(folder: Path, suffixes: Set[str] = SUFFIXES) -> Iterator[tuple[str, Path]]:
     """(path below `folder` without suffix, with `/`; file) of every file of these suffixes, as `find_images` does."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+        raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
     for path in sorted(_files(folder, frozenset({folder.resolve()}))):
         if path.suffix.lower() in suffixes:
             yield _image_id(path.relative_to(folder), folder), path
@@ -152,6 +152,14 @@ def split(ids: Sequence[str], held_out: float) -> tuple[list[str], list[str]]:
     return [i for i in ids if not is_held[i]], [i for i in ids if is_held[i]]
 
 
+def load_hr(path: Path, task: Task) -> Tensor:
+    """The HR target of a file, [3, H, W] in [0, 1] on the 8-bit grid; every UserError begins with the file's name."""
+    try:
+        return task.prepare(load(path))
+    except UserError as error:
+        raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from None
+
+
 @dataclass(frozen=True)
 class Folder:
     """The images of a folder, prepared for one task on demand."""
@@ -160,12 +168,8 @@ class Folder:
     task: Task
 
     def hr(self, image_id: str) -> Tensor:
-        """The HR target of one image, [3, H, W] in [0, 1] on the 8-bit grid; UserError names an unreadable file."""
-        path = self.paths[image_id]
-        try:
-            return self.task.prepare(load(path))
-        except UserError as error:
-            raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from None
+        """The HR target of one image; see `load_hr`."""
+        return load_hr(self.paths[image_id], self.task)
 
     def __len__(self) -> int:
         return len(self.paths)

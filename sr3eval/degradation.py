@@ -13,6 +13,9 @@
 The classic "BD" x3 (of RCAN's test data, after SRMD) is a blur of sigma 1.6, size 7 and border "replicate", then a
 resize of kernel "nearest".
 
+The usual order, blur, resize, noise, JPEG, is eq. 1 of Real-ESRGAN (Wang et al. 2021), whose second order is the same
+steps once more.
+
 A step is called with an image, [3, H, W] float32 in [0, 1] on the CPU, and the generator that all its chance comes
 from, and gives back such an image. Its `described` is its text; its repr tells it from every other.
 """
@@ -118,7 +121,7 @@ class Noise:
     def __call__(self, image: Tensor, generator: Generator) -> Tensor:
         strength = _draw(self._strength, generator)
         signal = image.mean(dim=0, keepdim=True) if self.grey else image
-        if self.sigma is None:
+        if self.sigma is None:  # of mean and variance v levels at level v
             noise = torch.poisson(signal * 255, generator=generator) / 255 - signal
         else:
             noise = torch.randn(signal.shape, generator=generator) / 255
@@ -139,6 +142,7 @@ class Jpeg:
         return f"JPEG {_text(self.quality)}"
 
     def __call__(self, image: Tensor, generator: Generator) -> Tensor:
+        # libjpeg's quality is a whole number, both ends of the range included.
         low, high = self.quality if isinstance(self.quality, tuple) else (self.quality, self.quality)
         quality = int(torch.randint(low, high + 1, (), generator=generator))
         file = io.BytesIO()
@@ -207,6 +211,8 @@ KINDS: dict[str, type[Step]] = {"blur": Blur, "noise": Noise, "jpeg": Jpeg, "res
 
 def parse(tables: Sequence[Mapping[str, Any]], where: str = "degradation") -> tuple[Step, ...]:
     """Read [[degradation]] tables: `kind` names the step, the other keys are its fields. Raises UserError."""
+    if isinstance(tables, Mapping):
+        raise UserError(f"[{where}]: write [[{where}]], in double brackets: it is one of a list")
     return tuple(_step(table, f"{where}[{i}]") for i, table in enumerate(tables))
 
 

@@ -26,6 +26,12 @@ def builder(package: ModuleType, name: str, noun: str) -> Builder:
     return build
 
 
+def options_of(build: Builder) -> str:
+    """The options of a builder with their types and defaults, and what it says of them."""
+    lines = [str(parameter) for parameter in inspect.signature(build).parameters.values()]
+    return "\n".join([*lines, "", inspect.getdoc(build) or ""]).strip()
+
+
 def described(load: Callable[[], Builder], own: bool = False) -> str:
     """The first line of what a builder's file says of itself; of `own`, what the builder does."""
     try:

@@ -11,7 +11,7 @@ class UserError(Exception):
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Say which valid name was probably meant: `did you mean "psnr"?`, or list them all."""
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f'did you mean "{close[0]}"?'
     return f"valid: {', '.join(names)}" if names else "none is available"

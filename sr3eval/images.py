@@ -29,7 +29,9 @@ SUFFIXES = frozenset({
 # Pillow tells whether these have 8 bits a channel; of others it makes 8, whatever they hold.
 FORMATS = frozenset({"PNG", "JPEG", "MPO", "WEBP", "GIF", "TIFF", "BMP", "DIB", "PPM", "TGA", "PCX", "QOI"})
 GREY_16 = ("I;16", "I;16B", "I;16L")
+OVERSHOOT = 1e-3  # how far beyond [0, 1] an output may lie before its range is taken to be another one
 Source = str | Path | zipfile.Path
+Size = tuple[int, int]  # (height, width) in pixels
 
 
 def load(path: Source) -> Tensor:
@@ -108,7 +110,7 @@ def _to_rgb(image: Image.Image, path: Source) -> Tensor:
     return from_uint8(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1))
 
 
-def header_size(path: Source) -> tuple[int, int]:
+def header_size(path: Source) -> Size:
     """(height, width) in pixels as `load` returns it, read from the file's header alone."""
     with _opened(path) as image:
         width, height = image.size

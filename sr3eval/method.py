@@ -13,9 +13,8 @@ from torch import Tensor
 import sr3eval
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
+from sr3eval.images import OVERSHOOT, Size
 
-OVERSHOOT = 1e-3  # how far beyond [0, 1] an output may lie before its range is taken to be another one
-Size = tuple[int, int]  # (height, width) in pixels
 Progress = Callable[[float], None]  # is told the share of a batch's work that is done, in (0, 1]
 
 
@@ -23,8 +22,12 @@ Progress = Callable[[float], None]  # is told the share of a batch's work that i
 class Facts:
     """What is known of a method, for readers of its scores; empty where nothing is.
 
-    checksums: sha256 by file of weights. architecture: whose network, of which size. lr_kernel: what made the inputs
-    that it was trained on. licence: of its weights. warning: what its scores must not be read without.
+    Attributes:
+        checksums: sha256 by file of weights.
+        architecture: whose network, of which size.
+        lr_kernel: what made the inputs that it was trained on.
+        licence: of its weights.
+        warning: what its scores must not be read without.
     """
 
     checksums: Mapping[str, str] = field(default_factory=dict)
@@ -36,8 +39,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class Upscaled:
-    """images: [N, 3, H, W], float32 in [0, 1]. notes: what there is to say of each image, e.g. {"converged": False},
-    which JSON holds; one an image, or none at all.
+    """What `Method.upscale` returns.
+
+    Attributes:
+        images: [N, 3, H, W], float32 in [0, 1].
+        notes: what there is to say of each image, e.g. {"converged": False}, which JSON holds; one an image, or none.
     """
 
     images: Tensor
@@ -48,16 +54,17 @@ class Upscaled:
 class Method(Protocol):
     """Turns low-resolution images into high-resolution ones. Subclass it: what you do not set keeps its default.
 
-    name: as messages call it.
-    fingerprint: hash of the weights and of every setting that changes outputs. With the code and the device, it names
-        the cache entry. A method from somebody's own file may leave it empty: that file, what it imports and the files
-        that its options name are hashed anyway.
-    scale: factor by which sides grow; None takes the task's own.
-    lr_size: side of the only inputs that it takes.
-    facts: see `Facts`.
-    one_by_one: it makes the images of a batch one after the other, so that none need wait for the others.
-    deterministic: the same input and seed give the same image.
-    copied: its outputs are looked up, not made.
+    Attributes:
+        name: as messages call it.
+        fingerprint: hash of the weights and of every setting that changes outputs. With the code and the device, it
+            names the cache entry. A method from somebody's own file may leave it empty: that file, what it imports and
+            the files that its options name are hashed anyway.
+        scale: factor by which sides grow; None takes the task's own.
+        lr_size: side of the only inputs that it takes.
+        facts: see `Facts`.
+        one_by_one: it makes the images of a batch one after the other, so that none need wait for the others.
+        deterministic: the same input and seed give the same image.
+        copied: its outputs are looked up, not made.
     """
 
     name: str
@@ -82,7 +89,9 @@ class Method(Protocol):
     def check(self, ids: Sequence[str], sizes: Mapping[str, Size]) -> None:
         """Called once before work: raise UserError where the images `ids` cannot be had.
 
-        sizes: of the HR of every image of the data, of which the run may take fewer; (0, 0) where it is unreadable.
+        Args:
+            ids: the images of the run.
+            sizes: of the HR of every image of the data, of which the run may take fewer; (0, 0) where it is unreadable.
         """
         return
 
@@ -91,7 +100,16 @@ class Method(Protocol):
         return None
 
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
-        """[N, 3, h, w] to [N, 3, H, W], both float32 in [0, 1]; image i draws its noise from seeds[i] alone."""
+        """Enlarge a batch of images of one size; it leaves `lr` as it is.
+
+        Args:
+            lr: [N, 3, h, w], float32 in [0, 1], on the CPU.
+            seeds: N of them; image i draws all its noise from seeds[i], so that none depends on those beside it.
+            progress: is told the share of the batch that is done, where the method knows it.
+
+        Returns:
+            images [N, 3, scale * h, scale * w], float32 in [0, 1], on the CPU, and notes.
+        """
         ...
 
 

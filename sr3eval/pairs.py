@@ -8,13 +8,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from sr3eval.data import by_id, matching, pictures
+from sr3eval.data import by_id, load_hr, matching, pictures
 from sr3eval.errors import UserError, number
-from sr3eval.images import header_size, load, round_to_8bit
+from sr3eval.images import Size, header_size, load, round_to_8bit
 from sr3eval.tasks import Task
 
 Crop = Literal["exact", "common"]
-Size = tuple[int, int]  # (height, width) in pixels
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Pair:
 
         size: what `size` gave. seed: of random degradations. Raises UserError that names an unreadable file.
         """
-        hr = None if self.hr is None else named(self.hr, task)
+        hr = None if self.hr is None else load_hr(self.hr, task)
         if hr is not None:
             hr = hr[..., : size[0], : size[1]]
         if self.lr is None:
@@ -76,14 +75,6 @@ class Pair:
             return hr, task.degrade(hr, seed)
         height, width = (side // task.scale for side in size)
         return hr, round_to_8bit(load(self.lr))[..., :height, :width]
-
-
-def named(path: Path, task: Task) -> Tensor:
-    """The HR image of a file; errors begin with its name."""
-    try:
-        return task.prepare(load(path))
-    except UserError as error:
-        raise error if str(error).startswith(str(path)) else UserError(f"{path}: {error}") from None
 
 
 def find_pairs(

@@ -67,16 +67,22 @@ _QUALITY = [
         metrics=[("psnr", {}), ("ssim", {})],
         options=_fidelity("rgb", SCALE),
     ),
-    # evaluate.py of AdcSR, and the tables of StableSR, SeeSR, OSEDiff ...: pyiqa's defaults.
+    # evaluate.py of AdcSR, and the tables of StableSR, SeeSR, OSEDiff ...: pyiqa's psnr and ssim with test_y_channel
+    # and color_space "ycbcr", the others by name alone. It rounds SSIM's Y to 8 bit, not PSNR's; its NIQE is of YIQ's.
     Protocol(
         "realsr-2024",
-        "real-world super-resolution by diffusion since 2024: PSNR and SSIM of Y without a border cut, LPIPS, DISTS, "
-        "FID (clean-fid's resize), NIQE, MANIQA (PIPAL), MUSIQ, CLIP-IQA",
+        "real-world super-resolution by diffusion since 2024, by pyiqa's calls: PSNR and SSIM of Y without a border "
+        "cut, LPIPS, DISTS, FID (clean-fid's resize), NIQE, MANIQA (PIPAL), MUSIQ, CLIP-IQA",
         metrics=[
             *(("psnr", {}), ("ssim", {}), ("lpips", {}), ("dists", {}), ("fid", {}), ("niqe", {})),
             *(("pyiqa", {"metric": metric}) for metric in ("maniqa-pipal", "musiq", "clipiqa")),
         ],
-        options={**_fidelity("y", 0), "fid": {"resize": "clean"}},
+        options={
+            "psnr": {"channel": "y"},
+            "ssim": {"channel": "y8"},
+            "fid": {"resize": "clean"},
+            "niqe": {"luma": "yiq"},
+        },
     ),
     # eval.py of github.com/zhengchen1999/NTIRE2025_ImageSR_x4.
     Protocol(
@@ -87,7 +93,7 @@ _QUALITY = [
             *(("pyiqa", {"metric": metric}) for metric in ("clipiqa", "maniqa", "musiq")),
             ("niqe", {}),
         ],
-        options={},
+        options={"niqe": {"luma": "yiq"}},
     ),
 ]
 PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _QUALITY}

@@ -21,10 +21,13 @@ from typing import Any
 from sr3eval.config import resolve_path
 from sr3eval.files import digest_of
 
-# What sr3eval itself is built on, and Python's own modules.
-BASICS = frozenset(
-    {"PIL", "click", "jinja2", "numpy", "pandas", "safetensors", "scipy", "tensorboard", "tomli_w", "torch", "tqdm"}
-)
+# What sr3eval itself is built on.
+# fmt: off
+BASICS = frozenset({
+    "PIL", "click", "jinja2", "numpy", "pandas", "pydantic", "pydantic_core", "safetensors", "scipy", "tensorboard",
+    "tomli_w", "torch", "tqdm",
+})
+# fmt: on
 # Suffixes of the files that a program reads its parameters from; others that it names may be what it writes.
 # fmt: off
 PARAMETERS = frozenset({

@@ -35,11 +35,19 @@ FRAMING = re.compile(r"whole|square (?P<side>[1-9]\d*)( of (?P<of>[1-9]\d*))?")
 class Task:
     """Inputs of h x w pixels to outputs of scale * h x scale * w; sizes are the images' own.
 
-    framing: "whole" cuts an image to a multiple of the scale at the right and the bottom, as the literature does of
-    Set5 and its like; "square SIDE" takes the largest central square, shrunk to SIDE pixels by area; "square SIDE of
-    FROM" shrinks it to FROM and cuts the centre out: 224 of 256 is how ImageNet classifiers are evaluated.
-    lr: the kernel that makes the inputs of HR, or "files": they are given. degradation: steps that make them instead.
-    Raises UserError for a framing of another form, and for a side that the scale does not divide.
+    Attributes:
+        name: what tables call it.
+        scale: how many times sides grow.
+        framing: "whole" cuts an image to a multiple of the scale at the right and the bottom, as the literature does
+            of Set5 and its like; "square SIDE" takes the largest central square, shrunk to SIDE pixels by area;
+            "square SIDE of FROM" shrinks it to FROM and cuts the centre out: 224 of 256 is how ImageNet classifiers
+            are evaluated.
+        lr: the kernel that makes the inputs of HR, or "files": they are given.
+        dataset: whose images the paper takes; in words.
+        degradation: steps that make the inputs instead, see `sr3eval.degradation`.
+
+    Raises:
+        UserError: a framing of another form, or a side that the scale does not divide or that does not fit.
     """
 
     name: str
@@ -54,6 +62,8 @@ class Task:
             raise UserError(f'task.framing: "{self.framing}" is neither "whole" nor "square SIDE"')
         if self.scale < 1:
             raise UserError(f"task.scale: {self.scale} is below 1")
+        if self.side and self.smallest < self.side:
+            raise UserError(f"task.framing: no square of {self.side} pixels fits into one of {self.smallest}")
         if self.side and self.side % self.scale:
             raise UserError(f"task.framing: {self.side} pixels are not a multiple of the scale {self.scale}")
         if self.lr == "files" and self.side:
@@ -115,7 +125,7 @@ class Task:
         return height - height % self.scale, width - width % self.scale
 
     def prepare(self, image: Tensor) -> Tensor:
-        """Make the HR target of an image [3, H, W] in [0, 1], on the 8-bit grid."""
+        """Make the HR target of an image [3, H, W] in [0, 1], on the 8-bit grid; UserError for a small one."""
         if min(image.shape[-2:]) < self.smallest:
             raise UserError(f"the short side is below {self.smallest} pixels, the target of {self.name}")
         height, width = self.target((image.shape[-2], image.shape[-1]))
@@ -127,10 +137,12 @@ class Task:
         return round_to_8bit(center_square(square, self.side))
 
     def degrade(self, hr: Tensor, seed: int = 0) -> Tensor:
-        """Make the LR input of HR [N, 3, H, W] or [3, H, W] in [0, 1], rounded to 8 bit as a file would be.
+        """Make the LR input of HR, rounded to 8 bit as a file would be.
 
-        Any size that the scale divides: training degrades small crops, the benchmark whole images. seed: what random
-        degradations are drawn from.
+        Args:
+            hr: [N, 3, H, W] or [3, H, W] in [0, 1], of any size that the scale divides: training degrades small
+                crops, the benchmark whole images.
+            seed: what random degradations are drawn from.
         """
         height, width = hr.shape[-2:]
         if height % self.scale or width % self.scale:

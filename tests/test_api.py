@@ -1,6 +1,8 @@
 """`import sr3eval`: what it offers, each on first use."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 import sr3eval
+from sr3eval import methods, metrics
 from sr3eval.images import load, save
 
 SOURCE = Path(sr3eval.__file__)
@@ -95,3 +98,21 @@ def test_methods_and_metrics_by_name():
     assert sr3eval.TASKS["photos_16_64"] == sr3eval.Task(
         "photos_16_64", 4, "square 64", dataset=sr3eval.TASKS["photos_16_64"].dataset
     )
+
+
+PUBLIC = ("consistency", "load_method", "load_metric", "psnr", "run", "ssim")
+FUNCTIONS = {name: getattr(sr3eval, name) for name in PUBLIC}
+FUNCTIONS |= {f"method {kind}": methods.builder(kind) for kind in methods.available()}
+FUNCTIONS |= {f"metric {name}": metrics.builder(name) for name in metrics.available()}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_parameter_is_described(name):
+    """In the form that IDEs and Sphinx read, where there are several."""
+    parameters = inspect.signature(FUNCTIONS[name]).parameters
+    first, _, listed = (inspect.getdoc(FUNCTIONS[name]) or "").partition("\nArgs:\n")
+    listed = listed.partition("\n\n")[0]
+    assert first.strip()
+    named = re.findall(r"^    (\**\w+(?:, \w+)*):", listed, re.MULTILINE)
+    described = {parameter.lstrip("*") for line in named for parameter in line.split(", ")}
+    assert described == set(parameters) or (len(parameters) < 2 and not described)

@@ -43,7 +43,7 @@ ALLOWED = {
     "sr3eval/tasks.py": FILES | rooms("degradation", "images", "matlab"),
     "sr3eval/data.py": FILES | rooms("images", "tasks"),
     "sr3eval/pairs.py": FILES | rooms("data", "images", "tasks"),
-    "sr3eval/method.py": FILES | rooms("device"),
+    "sr3eval/method.py": FILES | rooms("device", "images"),
     "sr3eval/tiles.py": FILES | rooms("method"),
     "sr3eval/sources.py": FILES,
     "sr3eval/user_code.py": FILES | rooms("sources"),

@@ -155,3 +155,13 @@ def test_unreadable_toml(tmp_path):
         config.read_toml(tmp_path / "bad.toml")
     with pytest.raises(UserError, match="no such file"):
         config.read_toml(tmp_path / "absent.toml")
+
+
+def test_overrides_reach_into_lists_of_tables(tmp_path):
+    (tmp_path / "c.toml").write_text('[[data]]\nname = "a"\n[[data]]\nname = "b"\n[[method]]\nkind = "x"\n')
+    read = config.read_toml(tmp_path / "c.toml", ["data.1.limit=5", "method.steps=3"])
+    assert read == {"data": [{"name": "a"}, {"name": "b", "limit": 5}], "method": [{"kind": "x", "steps": 3}]}
+    with pytest.raises(UserError, match=r'--set data\.limit=1: "data" is a list; name one, e\.g\. "data\.0\.limit"'):
+        config.read_toml(tmp_path / "c.toml", ["data.limit=1"])
+    with pytest.raises(UserError, match=r'--set data\.2\.limit=1: "2" is not a table'):
+        config.read_toml(tmp_path / "c.toml", ["data.2.limit=1"])

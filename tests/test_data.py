@@ -63,6 +63,9 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path, name):
 
 
 def test_bad_folders_are_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: not a folder"):
+        data.find_images(tmp_path / "file")
     with pytest.raises(UserError, match="no such folder"):
         data.find_images(tmp_path / "absent")
     with pytest.raises(UserError, match="no images"):

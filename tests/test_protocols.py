@@ -2,9 +2,15 @@
 
 import inspect
 
+import pyiqa
 import pytest
+import torch
+from scipy import io
+from skimage import data
 
 from sr3eval import metrics
+from sr3eval.images import bicubic_down, bicubic_up, from_uint8, round_to_8bit
+from sr3eval.metrics import niqe, ntire_2025_score
 from sr3eval.protocols import PROTOCOLS, resolve
 
 
@@ -17,7 +23,29 @@ def test_fidelity_is_measured_as_the_papers_do():
     assert named("paper", 8) == ["psnr", "ssim"]
     assert named("classic", 4) == ["psnr_y_b4", "ssim_y_b4"] and named("classic", 3) == ["psnr_y_b3", "ssim_y_b3"]
     assert named("ntire", 4) == ["psnr_b4", "ssim_b4"]
-    assert named("realsr-2024", 4) == ["psnr_y", "ssim_y"]
+    assert named("realsr-2024", 4) == ["psnr_y", "ssim_y8"]
+
+
+def test_realsr_2024_is_what_pyiqa_s_named_calls_give(tmp_path):
+    """Those of the scripts that came with AdcSR and its like; of a photograph, enlarged and noisy."""
+    hr = from_uint8(torch.from_numpy(data.coffee()[:384, :384])).permute(2, 0, 1)[None]
+    noise = 0.02 * torch.randn(hr.shape, generator=torch.Generator().manual_seed(0))
+    sr = round_to_8bit(bicubic_up(bicubic_down(hr, (192, 192)), (384, 384)) + noise)
+    mean, covariance = niqe._natural()
+    parameters = tmp_path / "niqe.mat"
+    io.savemat(parameters, {"mu_prisparam": mean.numpy()[None], "cov_prisparam": covariance.numpy()})
+    peers = {
+        "psnr": pyiqa.create_metric("psnr", test_y_channel=True, color_space="ycbcr")(sr, hr).item(),
+        "ssim": pyiqa.create_metric("ssim", test_y_channel=True, color_space="ycbcr")(sr, hr).item(),
+        "niqe": pyiqa.create_metric("niqe", pretrained_model_path=str(parameters))(sr).item(),
+    }
+    for name, options in PROTOCOLS["realsr-2024"].apply():
+        if name in peers:
+            metric = metrics.load(name, **options)
+            metric.update(metrics.Batch(["a"], sr, hr))
+            assert metric.compute().value == pytest.approx(peers[name], abs=1e-4), name
+    assert dict(PROTOCOLS["ntire-2025-perceptual"].apply())["niqe"] == {"luma": "yiq"}
+    assert dict(ntire_2025_score.PARTS)["niqe"] == {"luma": "yiq"}
 
 
 def test_a_config_s_metrics_get_the_protocol_s_options_below_their_own():

@@ -76,6 +76,7 @@ def test_the_papers_tasks_are_the_squares_they_were():
     [
         ({"framing": "half"}, 'task.framing: "half" is neither "whole" nor "square SIDE"'),
         ({"framing": "square 66"}, "66 pixels are not a multiple of the scale 4"),
+        ({"framing": "square 64 of 32"}, "no square of 64 pixels fits into one of 32"),
         ({"scale": 0}, "task.scale: 0 is below 1"),
         ({"framing": "square 64", "lr": "files"}, 'needs framing = "whole"'),
         ({"lr": "matlab", "degradation": (Resize(),)}, 'its step of kind "resize" names the kernel'),

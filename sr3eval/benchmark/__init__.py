@@ -25,9 +25,17 @@ def run(
 ) -> pd.DataFrame:
     """Make and score the images that `config` describes, in the folder `out`; resumes what was begun there.
 
-    config: a RunConfig, a dict of what its TOML would hold, or the path of a TOML. cache: folder of outputs shared by
-    runs, by default OUT/../.cache. tell: see `progress.Tell`. Writes everything that belongs to a run, and returns
-    results.csv as a table. Raises UserError for what the user can mend, before any work where that can be told.
+    Args:
+        config: a RunConfig, a dict of what its TOML would hold, or the path of a TOML.
+        out: the run's folder, with everything that belongs to a run when this returns.
+        cache: folder of outputs shared by runs; by default OUT/../.cache.
+        tell: is told (stage, done, total) after every step, see `progress.Tell`.
+
+    Returns:
+        results.csv as a table: a row for each task, data set, metric and method.
+
+    Raises:
+        UserError: for what the user can mend, before any work where that can be told.
     """
     if isinstance(config, str | Path):
         config = read_toml(Path(config))

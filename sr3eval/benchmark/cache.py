@@ -10,8 +10,8 @@ import torch
 
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
-from sr3eval.images import load
-from sr3eval.method import Method, Size, fingerprint
+from sr3eval.images import Size, load
+from sr3eval.method import Method, fingerprint
 from sr3eval.sources import code_behind
 
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk, with its checksum; decoders do not miss it

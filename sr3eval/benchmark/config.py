@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
 from sr3eval import degradation, protocols, tasks
-from sr3eval.benchmark.layout import REFERENCE
+from sr3eval.benchmark.layout import PRECOMPUTED, REFERENCE
 from sr3eval.config import from_dict, resolve_path, to_dict
 from sr3eval.errors import UserError
 from sr3eval.pairs import Crop
@@ -23,14 +23,20 @@ DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
 class DatasetConfig:
     """One set of images: a folder of HR images, one of LR images, or both.
 
-    name: of the set, where a run has several; its images' ids begin with it. pattern, lr_pattern: regular expressions
-    with a group `id`, where file names are more than ids: `(?P<id>.+)x4` pairs 0801x4.png with 0801.png. crop:
-    "common" cuts a pair whose sizes are off by a pixel; "exact" refuses it.
-    limit: how many; select: which, "hash" spreads them over their parent folders by the hash of their ids, "first"
-    takes those whose file names come first, as the paper does of ImageNet's validation images.
-    group: what clusters the intervals: "parent" (the folder an image lies in, say the photograph a crop is from) or
-    "image" (every image on its own). labels: the images' ImageNet classes, for top1_error and top5_error: "folders"
-    (named by synset, as ImageNet's are), or a CSV file with the columns image_id and label (index or synset).
+    Attributes:
+        images: folder of HR images.
+        name: of the set, where a run has several; its images' ids begin with it.
+        lr_images: folder of LR images.
+        pattern, lr_pattern: regular expressions with a group `id`, where file names are more than ids:
+            `(?P<id>.+)x4` pairs 0801x4.png with 0801.png.
+        crop: "common" cuts a pair whose sizes are off by a pixel; "exact" refuses it.
+        limit: how many images.
+        select: which; "hash" spreads them over their parent folders by the hash of their ids, "first" takes those
+            whose file names come first, as the paper does of ImageNet's validation images.
+        group: what clusters the intervals: "parent" (the folder an image lies in, say the photograph a crop is from)
+            or "image" (every image on its own).
+        labels: the images' ImageNet classes, for top1_error and top5_error: "folders" (named by synset, as
+            ImageNet's are), or a CSV file with the columns image_id and label (index or synset).
     """
 
     images: str | None = None
@@ -47,6 +53,14 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         if self.images is None and self.lr_images is None:
             raise UserError('data: missing key "images" (a folder of HR images) or "lr_images"')
+        if self.images == self.lr_images and not (self.pattern and self.lr_pattern):
+            hint = 'pattern and lr_pattern tell HR from LR, e.g. "(?P<id>.+)_HR" and "(?P<id>.+)_LR4"'
+            raise UserError(f"data: images and lr_images are one folder: {hint}")
+        for key, folder in (("pattern", self.images), ("lr_pattern", self.lr_images)):
+            if getattr(self, key) is not None and folder is None:
+                raise UserError(
+                    f"data.{key}: it reads names of data.{key.replace('pattern', 'images')}, which is missing"
+                )
         if self.limit is not None and self.limit < 1:
             raise UserError(f"data.limit: {self.limit} leaves no image")
         if self.name is not None and not DATASET_NAME.fullmatch(self.name):
@@ -64,10 +78,15 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """One contender: its name in the tables, a kind, the options of that kind, and the path (see `methods._resized`).
+    """One contender.
 
-    seeds: each makes a set of pictures of its own, and one row of the table is their mean; none: the run's seed.
-    ensemble: the mean over flips and turns of the input, as the rows "+" of papers (see `methods._self_ensemble`).
+    Attributes:
+        name: in the tables.
+        kind: of method, see `sr3eval.methods.available`.
+        options: of that kind.
+        path: resizes about a method of another scale, see `methods._resized`.
+        seeds: each makes a set of pictures of its own, and one row of the table is their mean; none: the run's seed.
+        ensemble: the mean over flips and turns of the input, as the rows "+" of papers, see `methods._self_ensemble`.
     """
 
     name: str
@@ -80,8 +99,13 @@ class MethodConfig:
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
             raise UserError(f'method "{self.name}": seeds = {list(self.seeds)} names one twice')
-        if self.seeds and self.kind in (REFERENCE, "precomputed"):
+        if self.seeds and self.is_copied:
             raise UserError(f'method "{self.name}": {self.kind} takes no seeds; it draws nothing')
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether its pictures exist already, wherever they are from."""
+        return self.kind in (REFERENCE, PRECOMPUTED)
 
     @property
     def slugs(self) -> list[str]:
@@ -112,9 +136,12 @@ class MethodConfig:
 class TableConfig:
     """The [table] of a run's config: how results.tex and the report look. It changes no number.
 
-    caption and label: LaTeX; by default what is compared, and tab:TASK. wide: table* over both columns of the page; by
-    default where one column is too narrow. intervals: print them, and the marks of tests, in results.tex too. title:
-    the heading of the report and of results.md.
+    Attributes:
+        caption: LaTeX; by default what is compared.
+        label: LaTeX's; by default tab:TASK.
+        wide: table* over both columns of the page; by default where one column is too narrow.
+        intervals: print them, and the marks of tests, in results.tex too.
+        title: the heading of the report and of results.md.
     """
 
     caption: str = ""
@@ -126,10 +153,19 @@ class TableConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole run. `metrics` holds (name, options), those of the `protocol` (see `sr3eval.protocols`) written out;
-    `batch_size` is also what batches of squares are padded to.
+    """A whole run.
 
-    on_error: "stop" at an image that cannot be read, or "skip" it: no method gets it, and the results count it.
+    Attributes:
+        task: what makes the inputs of HR.
+        data: the data sets.
+        method: the contenders, in the order of the table.
+        metrics: (name, options), those of the `protocol` written out.
+        seed: of everything that is drawn.
+        batch_size: of images at once; batches of squares are padded to it, so that an image's bytes do not depend on
+            what else is missing.
+        on_error: "stop" at an image that cannot be read, or "skip" it: no method gets it, and the results count it.
+        table: how tables and the report look.
+        protocol: whose conventions the metrics follow, see `sr3eval.protocols`.
     """
 
     task: Task
@@ -192,12 +228,12 @@ class RunConfig:
         tables = from_dict(_Tables, data)
         sets = tables.data if isinstance(tables.data, tuple) else (tables.data,)
         methods = tuple(_method(row) for table in tables.method for row in _rows(table))
-        metrics = tuple(map(_metric, tables.metrics))
+        metrics: protocols.Metrics = [_metric(entry) for entry in tables.metrics]
         task = _task(tables.task, sets)
         if tables.protocol is not None:
-            metrics = tuple(protocols.resolve(protocols.get(tables.protocol).apply(metrics), task.scale))
+            metrics = protocols.get(tables.protocol).apply(metrics)
         rest = (tables.seed, tables.batch_size, tables.on_error, tables.table, tables.protocol)
-        return cls(task, sets, methods, metrics, *rest)
+        return cls(task, sets, methods, tuple(protocols.resolve(metrics, task.scale)), *rest)
 
     def plain(self) -> dict[str, Any]:
         """The resolved config as TOML values; `parse` reads it back."""

@@ -184,12 +184,11 @@ def _read(path: Path) -> Image.Image:
 
 
 def _scores(folder: RunFolder, image: str) -> tuple[str, dict[str, str]]:
-    """What the second lines say: the metrics' names ("PSNR / SSIM"), and by method its scores of the image."""
+    """What the second lines say: the run's first two metrics ("PSNR / SSIM"), and by method its scores of the image."""
     scores = pd.read_csv(folder.per_image, keep_default_na=False, na_values={"value": ""}, dtype={"image_id": str})
     scores = scores[scores["image_id"] == image]
     metrics = read_conventions(folder.path)
-    usual = [m for base in ("psnr", "ssim") for m in metrics if m.partition("_")[0] == base]
-    chosen = [m for m in usual or metrics if m in set(scores["metric"])][:2]
+    chosen = [name for name in metrics if name in set(scores["metric"])][:2]
     values = scores.pivot(index="method", columns="metric", values="value") if chosen else pd.DataFrame()
     lines = {str(m): " / ".join(f"{row[c]:.{metrics[c].decimals}f}" for c in chosen) for m, row in values.iterrows()}
     return " / ".join(metrics[m].label for m in chosen), lines

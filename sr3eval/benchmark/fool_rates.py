@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sr3eval.benchmark.layout import HR, RunFolder
+from sr3eval.benchmark.layout import LR, RunFolder
 from sr3eval.data import find_images
 from sr3eval.errors import UserError, number
 
@@ -22,7 +22,7 @@ LeftOut = Mapping[tuple[int, int], str]
 
 def refuse_other_images(responses: pd.DataFrame, runs: Sequence[Path]) -> None:
     """Raise UserError for test trials of images that none of the runs has."""
-    known = {image_id for run in runs for image_id in find_images(RunFolder(run).images / HR)}
+    known = {image_id for run in runs for image_id in find_images(RunFolder(run).images / LR)}
     judged = responses.loc[responses["kind"] == "test", "image_id"]
     other = sorted(set(judged) - known)
     if other:

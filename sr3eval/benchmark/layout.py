@@ -1,5 +1,6 @@
 """Where things lie in a run's folder. The file formats are a contract with `analysis` and `study_app`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ SET_COLUMNS = ["task", "method", "metric", "left_out", "value", "n", "dataset"]
 # Of methods with several seeds, whose rows in the other two tables are means over these.
 SEED_COLUMNS = ["task", "method", "metric", "seed", "value", "dataset"]
 REFERENCE = "reference"  # the method's name, and kind, that stands for the HR images: no other may have it
+PRECOMPUTED = "precomputed"  # the kind of outputs that were made elsewhere
 HR, LR = "_hr", "_lr"  # folders below images/ that are no method's: slugs do not start with "_"
 
 
@@ -26,6 +28,10 @@ class RunFolder:
     def note(self, folder: str, image_id: str) -> Path:
         """What a method says of one of its pictures, as JSON; there only where it says something."""
         return self.images / folder / f"{image_id}.json"
+
+    def has_pictures(self, folders: Iterable[str]) -> bool:
+        """Whether any is there of a method, by its slugs."""
+        return any(any((self.images / folder).rglob("*.png")) for folder in folders)
 
     @property
     def images(self) -> Path:

@@ -20,11 +20,11 @@ from sr3eval.data import stable_hash
 from sr3eval.device import threads
 from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write
-from sr3eval.images import encode_png, load, save, to_uint8
-from sr3eval.method import Size, check_outputs, fingerprint
+from sr3eval.images import Size, encode_png, load, save, to_uint8
+from sr3eval.method import check_outputs, fingerprint
 
 T = TypeVar("T")
-MOST_PIXELS = 2**20  # of input in a batch of whole images
+MOST_PIXELS = 2**20  # of input in a batch of whole images: more gain no speed and take gigabytes in a network
 
 
 def make(plan: Plan, tell: Tell) -> None:

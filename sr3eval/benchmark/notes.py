@@ -107,11 +107,7 @@ def _left_out(results: pd.DataFrame) -> str:
 
 
 def _tests(means: pd.DataFrame, sets: pd.DataFrame, fool_rates: pd.DataFrame) -> str:
-    paired = "paired sign-flip test over the same units"
-    shares = any("error" in str(metric) or "agreement" in str(metric) for metric in means["metric"])
-    if shares and (means["n"] == means["n_groups"]).all():
-        paired += ", which for error rates is McNemar's exact test"
-    names = [paired] if not means.empty else []
+    names = ["paired sign-flip test over the same units"] if not means.empty else []
     names += ["t test on the jackknifed difference for set metrics"] if not sets.empty else []
     return "; ".join(names + (["two-way clustered t test for fool rates"] if not fool_rates.empty else []))
 
@@ -168,7 +164,7 @@ def _settings(results: pd.DataFrame) -> list[str]:
 def _methods(results: pd.DataFrame) -> list[str]:
     """A line for each method that has anything to say: settings, what it says of its images, a warning."""
     lines = []
-    for row in results.drop_duplicates("method").itertuples():
+    for row in results.drop_duplicates(["method", "method_settings"]).itertuples():
         remarks = [row.method_settings] if row.method_settings not in (row.method, "") else []
         remarks += [f"says of its images: {row.method_notes}"] if row.method_notes else []
         remarks += [row.method_warning] if row.method_warning else []

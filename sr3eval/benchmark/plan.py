@@ -21,7 +21,8 @@ from sr3eval.data import choose, first, parent_of, unreadable
 from sr3eval.discovery import Builder
 from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write, digest_of
-from sr3eval.method import Method, Size, fingerprint
+from sr3eval.images import Size
+from sr3eval.method import Method, fingerprint
 from sr3eval.methods._resized import Resized
 from sr3eval.methods._self_ensemble import self_ensemble
 from sr3eval.metrics import BLOCKS, Batch, Metric, block_of
@@ -56,8 +57,13 @@ class LeftOut:
 class Plan:
     """A run whose config, images, methods and metrics fit together, and whose folder is its own.
 
-    left_out: images that no method gets. sums: sha256 of the images by data set. methods: by name. identities: of all
-    that their outputs depend on. remarks: what the user must hear before the run begins, a line each.
+    Attributes:
+        images: all of the run, data set by data set.
+        left_out: images that no method gets.
+        sums: sha256 of the images, by data set.
+        methods: by name.
+        identities: hashes of all that their outputs depend on, by method.
+        remarks: what the user must hear before the run begins, a line each.
     """
 
     config: RunConfig
@@ -98,7 +104,13 @@ class Plan:
 def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
     """Check everything that can be checked, and take the folder `out`.
 
-    Raises UserError for a bad config, data, method or metric, and for a folder that holds something else.
+    Args:
+        config: of the run, its defaults not yet written out.
+        out: the run's folder.
+        cache: folder of outputs shared by runs.
+
+    Raises:
+        UserError: a bad config, data, method or metric, or a folder that holds something else.
     """
     config, folder = resolved(config), RunFolder(out)
     if not config.has_hr and any(method.kind == REFERENCE for method in config.method):
@@ -222,17 +234,30 @@ def _run_images(
 def check_scorable(config: RunConfig, images: Sequence[RunImage]) -> None:
     """Raise UserError for a metric that cannot score the run: by its own word, and tried on a grey image.
 
-    That is of the smallest size, so that a metric whose window does not fit says so before any work.
+    That is of the shortest side, and of the fewest pixels, so that a metric whose window or blocks do not fit says so
+    before any work; and so does a degradation that ends in another size.
     """
     labelled = all(image.label is not None for image in images)
+    loaded = load_metrics(config)
     for dataset in dict.fromkeys(image.dataset for image in images):
         sizes = [image.size for image in images if image.dataset == dataset]
-        for metric in load_metrics(config):
+        for metric in loaded:
             metric.check(len(sizes), labelled, config.has_hr, set(sizes))
-    smallest = min((image.size for image in images), key=lambda size: (min(size), size))
-    hr, lr = (torch.full((1, 3, *(side // by for side in smallest)), 0.5) for by in (1, config.task.scale))
-    for metric in load_metrics(config):
-        metric.update(Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None))
+    for image in {min(images, key=lambda image: key(image.size)) for key in (min, math.prod)}:
+        probe = _probe(config, image.size, labelled)
+        for metric in loaded:
+            try:
+                metric.fresh().update(probe)
+            except UserError as error:
+                where = f"tried on a grey image as large as {image.image_id}, the smallest"
+                raise UserError(f"{error}; {where}") from None
+
+
+def _probe(config: RunConfig, size: Size, labelled: bool) -> Batch:
+    """A grey image of that size, as a batch."""
+    hr, task = torch.full((1, 3, *size), 0.5), config.task
+    lr = hr[..., :: task.scale, :: task.scale] if task.lr == "files" else task.degrade(hr)
+    return Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None)
 
 
 def _builder(config: MethodConfig) -> Builder:
@@ -303,11 +328,14 @@ def _claim(
         name: {"identity": identities[name], "sha256": dict(method.facts.checksums)} for name, method in built.items()
     }
     changed = resume.changed_methods(folder, made_by)
+    made = {method.name for method in config.method if folder.has_pictures(method.slugs)}
     if resume.config_before(folder, text) is not None:
-        resume.refuse_changed(folder, sha256, {n: what for n, what in changed.items() if not built[n].copied})
+        resume.refuse_changed(
+            folder, sha256, {n: what for n, what in changed.items() if n in made and not built[n].copied}
+        )
     resume.claim(folder, text)
     resume.refuse_changed(folder, sha256, {})
     if changed:
         folder.results.unlink(missing_ok=True)
     atomic_write(folder.fingerprints, json.dumps(made_by, indent=2, sort_keys=True).encode())
-    return [f'method "{name}": its outputs have changed; it is scored anew' for name in changed]
+    return [f'method "{name}": its outputs have changed; it is scored anew' for name in changed if name in made]

@@ -16,9 +16,10 @@ COLUMNS = (*NEEDED, "dataset")
 def with_published(results: pd.DataFrame, path: Path) -> pd.DataFrame:
     """`results` and a row for each line of a CSV file with the columns method, metric, value, source and dataset.
 
-    metric: an id of the results ("psnr_y_b4"). dataset: may be left out where the results are of one set. source: where
-    the value stands, in words or as LaTeX's citation command. The rows have no intervals and take no part in tests;
-    values are printed as precisely as the file has them, at most as ours are. Raises UserError, naming the line.
+    metric: as the table prints it ("PSNR"), or its id in results.csv ("psnr_y_b4"). dataset: may be left out where the
+    results are of one set. source: where the value stands, in words or as LaTeX's citation command. The rows have no
+    intervals and take no part in tests; values are printed as precisely as the file has them, at most as ours are.
+    Raises UserError, naming the line.
     """
     tasks = list(dict.fromkeys(results["task"]))
     if len(tasks) > 1:
@@ -55,7 +56,8 @@ def _row(ours: pd.DataFrame, line: dict[str, str], where: str) -> dict[str, obje
     empty = [name for name in ("method", "source") if not fields[name]]
     if empty:
         raise UserError(f"{where}: no {empty[0]}")
-    metric = _known(fields["metric"], ours["metric"], f"{where}: unknown metric")
+    by_label = dict(zip(ours["label"], ours["metric"], strict=True))
+    metric = _known(by_label.get(fields["metric"], fields["metric"]), ours["metric"], f"{where}: unknown metric")
     dataset = _known(_dataset(fields, ours), ours["dataset"], f"{where}: unknown data set")
     like = ours[(ours["metric"] == metric) & (ours["dataset"] == dataset)]
     if like.empty:

@@ -22,7 +22,7 @@ from sr3eval.benchmark.figure import Window
 from sr3eval.benchmark.layout import HR, LR, REFERENCE, RunFolder
 from sr3eval.benchmark.notes import legend, notes
 from sr3eval.benchmark.scores import Scores
-from sr3eval.benchmark.table import Style, columns, groups, labelled, rows
+from sr3eval.benchmark.table import Style, columns, groups, has_second_best, labelled, rows
 from sr3eval.errors import number
 from sr3eval.files import atomic_write
 
@@ -88,7 +88,7 @@ def write(folder: Path, config: RunConfig, results: pd.DataFrame, scores: Scores
         columns=[column.heading(HTML) for column in shown],
         groups=groups(shown) if any(column.dataset for column in shown) else [],
         rows=rows(results, shown, HTML),
-        legend=legend(results),
+        legend=legend(results) + (["Underlined: second best."] if has_second_best(results) else []),
         notes=notes(results),
         plots=_plots(results),
         pictures=_pictures(run, config, results, scores.per_image, out),

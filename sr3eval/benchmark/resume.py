@@ -16,7 +16,7 @@ Rows = list[tuple[object, ...]]
 
 
 def config_before(run: RunFolder, config: str) -> str | None:
-    """The config that the folder holds, where `config` is the same or adds metrics or methods to it."""
+    """The config that the folder holds, where `config` is the same, adds metrics or methods, or looks otherwise."""
     try:
         before = run.config.read_text(encoding="utf-8")
         extends = before == config or _extends(tomllib.loads(config), tomllib.loads(before))
@@ -27,8 +27,17 @@ def config_before(run: RunFolder, config: str) -> str | None:
 
 def _extends(config: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     lists = ("metrics", "method")
-    rest, rest_before = ({k: v for k, v in c.items() if k not in lists} for c in (config, before))
+    rest, rest_before = ({k: v for k, v in c.items() if k not in (*lists, "table")} for c in (config, before))
     return rest == rest_before and all(entry in config[key] for key in lists for entry in before.get(key, []))
+
+
+def _difference(run: RunFolder, config: str) -> str:
+    """The first key by which the folder's config differs; nothing where it cannot be read."""
+    try:
+        before, now = tomllib.loads(run.config.read_text(encoding="utf-8")), tomllib.loads(config)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return ""
+    return next((f'"{key}"' for key in {**before, **now} if before.get(key) != now.get(key)), "")
 
 
 def claim(run: RunFolder, config: str) -> None:
@@ -37,6 +46,8 @@ def claim(run: RunFolder, config: str) -> None:
     Raises UserError for a folder that holds a run of any other config, or anything else.
     """
     before = config_before(run, config)
+    if before is None and (key := _difference(run, config)):
+        raise UserError(f"{run.path}: holds a run of another config ({key} differs); give another folder")
     if before is not None and before != config:
         number = 1 + sum(1 for _ in run.history.glob("config_*.toml"))
         atomic_write(run.history / f"config_{number}.toml", before.encode())

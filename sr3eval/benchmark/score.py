@@ -25,7 +25,7 @@ from sr3eval.method import fingerprint
 from sr3eval.metrics import Batch, Estimate, Metric, Result
 from sr3eval.sources import code_behind, digest, named_in
 
-MOST_PIXELS = 2**24  # of HR in a batch
+MOST_PIXELS = 2**24  # of HR in a batch: 200 MB of float32, and as much of the outputs
 S = TypeVar("S")
 T = TypeVar("T")
 

@@ -31,6 +31,13 @@ TEXTS = (
     "variant",
     "sample",
 )
+MEANING = ("higher_is_better", "settings", "version")  # of a metric: where these are equal, numbers compare
+METHOD = ["task", "dataset", "method"]  # what a method's scores are told apart by
+KEYS = {
+    "per_image": [*METHOD, "image_id", "metric"],
+    "sets": [*METHOD, "metric", "left_out"],
+    "seeds": [*METHOD, "metric", "seed"],
+}
 WRITTEN = [
     "label",
     "variant",
@@ -47,7 +54,8 @@ class Scores:
     """per_image.csv, set_scores.csv and seed_scores.csv of one or several runs; seeds is empty where no method has any.
 
     methods: task, dataset, method, method_settings, method_notes (what the method said of its images, counted),
-    method_warning, n_too_small and n_unreadable (images that the run left out), inputs (what made LR), images (sha256).
+    method_warning, n_too_small and n_unreadable (images that the run left out), inputs (what made LR), images (sha256),
+    made_by (the settings; of outputs made elsewhere, which lie in a folder for each data set, the kind).
     """
 
     per_image: pd.DataFrame
@@ -57,7 +65,9 @@ class Scores:
 
 
 def read_config(folder: Path) -> RunConfig:
-    """The resolved config of a run."""
+    """The resolved config of a run; UserError where the folder is none."""
+    if not RunFolder(folder).config.exists():
+        raise UserError(f"{folder}: not the folder of a run: it has no config.toml")
     return RunConfig.parse(read_toml(RunFolder(folder).config))
 
 
@@ -70,7 +80,9 @@ def read_run(folder: Path) -> Scores:
     config = read_config(folder)
     environment = _read_environment(run)
     methods = [
-        {"task": config.task.name, "dataset": dataset} | _described(run, method, environment) | {"images": sha256}
+        {"task": config.task.name, "dataset": dataset}
+        | _described(run, method, environment)
+        | {"images": sha256, "made_by": method.kind if method.is_copied else method.settings}
         for dataset, sha256 in environment["datasets"].items()
         for method in config.method
     ]
@@ -129,10 +141,10 @@ def _read_environment(run: RunFolder) -> dict[str, Any]:
 def read_runs(folders: Sequence[Path]) -> tuple[Scores, Conventions]:
     """The scores of several runs as one, and the conventions of their metrics.
 
-    Runs of different images that name no data set are data sets by the names of their folders. A method name that
-    occurs twice for one set, or with other settings for another, is prefixed with its run's folder. Raises UserError
-    for a folder without results, for a data set with different images in two runs, and for metrics of one name with
-    different conventions.
+    Runs of different images that name no data set are data sets by the names of their folders, those of the same images
+    by that of the first. A method name that occurs twice for one set, or with other settings for another, is prefixed
+    with its run's folder. Raises UserError for a folder without results, for a data set with different images in two
+    runs, and for metrics of one name with different conventions.
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError("a run is named twice")
@@ -155,14 +167,13 @@ def read_conventions(folder: Path) -> Conventions:
 
 def refuse_other(folder: Path, before: Convention, convention: Convention) -> None:
     """UserError for a metric whose numbers mean something else than those of the runs before."""
-    if before == convention:
-        return
-    what = [
-        f'{field.name} "{ours}", not "{theirs}"'
-        for field in fields(Convention)
-        if (ours := getattr(convention, field.name)) != (theirs := getattr(before, field.name))
-    ]
-    raise UserError(f'{folder}: its "{convention.name}" follows other settings than the runs before it: {what[0]}')
+    for name in MEANING:
+        ours, theirs = getattr(convention, name), getattr(before, name)
+        if ours != theirs:
+            changed = f'{name} "{ours}", not "{theirs}"'
+            raise UserError(
+                f'{folder}: its "{convention.name}" follows other settings than the runs before it: {changed}'
+            )
 
 
 def _short_names(folders: Sequence[Path]) -> list[str]:
@@ -173,38 +184,43 @@ def _short_names(folders: Sequence[Path]) -> list[str]:
 def _joined(runs: Sequence[Scores], names: Sequence[str]) -> Scores:
     """The runs as one."""
     named = _with_datasets(runs, names)
-    methods = pd.concat([run.methods for run in named])
-    twice = set(methods["method"][methods.duplicated(["task", "dataset", "method"], keep=False)])
-    settings = methods.groupby("method")["method_settings"].nunique()
-    ambiguous = twice | set(settings.index[settings > 1])
+    made_by = pd.concat([run.methods for run in named]).groupby("method")["made_by"].nunique()
+    ambiguous = set(made_by.index[made_by > 1]).union(*(_contradicted(named, part, key) for part, key in KEYS.items()))
 
     def label(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         return frame.assign(method=[f"{name}/{m}" if m in ambiguous else m for m in frame["method"]])
 
     def joined(part: str) -> pd.DataFrame:
         frames = [label(getattr(run, part), name) for run, name in zip(named, names, strict=True)]
-        return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+        both = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+        return both.drop_duplicates(KEYS.get(part, METHOD), ignore_index=True)
 
     return Scores(joined("per_image"), joined("sets"), joined("seeds"), joined("methods"))
 
 
+def _contradicted(runs: Sequence[Scores], part: str, key: list[str]) -> set[str]:
+    """The methods of which two runs have other scores of the same thing."""
+    rows = pd.concat([getattr(run, part) for run in runs]).drop_duplicates()
+    return set(rows["method"][rows.duplicated(key, keep=False)])
+
+
 def _with_datasets(runs: Sequence[Scores], names: Sequence[str]) -> list[Scores]:
-    """The runs with data sets of one name made of the same images."""
-    methods = pd.concat([run.methods for run in runs])
+    """The runs with data sets of one name made of the same images: named by the first run that has these images."""
+    methods = pd.concat([run.methods.assign(run=name) for run, name in zip(runs, names, strict=True)])
     different = methods.groupby(["task", "dataset"])["images"].nunique()
     keys = set(different.index[different > 1])
     for task, dataset in keys:
         if dataset:
             raise UserError(f'the runs of {task} have different images under the name "{dataset}"')
+    first = methods.groupby(["task", "dataset", "images"])["run"].first()
 
-    def renamed(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    def renamed(frame: pd.DataFrame, run: Scores) -> pd.DataFrame:
+        sets = run.methods[["task", "dataset", "images"]].drop_duplicates().itertuples(index=False, name=None)
+        new = {key[:2]: first[key] for key in sets if key[:2] in keys}
         pairs = frame[["task", "dataset"]].itertuples(index=False, name=None)
-        return frame.assign(dataset=[name if pair in keys else pair[1] for pair in pairs])
+        return frame.assign(dataset=[new.get(pair, pair[1]) for pair in pairs])
 
-    return [
-        Scores(*(renamed(getattr(run, field.name), name) for field in fields(Scores)))
-        for run, name in zip(runs, names, strict=True)
-    ]
+    return [Scores(*(renamed(getattr(run, field.name), run) for field in fields(Scores))) for run in runs]
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -49,7 +49,7 @@ def sign_flip_p(differences: Array, groups: NDArray[np.object_], seed: int = 0) 
     if np.ptp(np.abs(sums)) == 0:
         return float(stats.binomtest(int((sums > 0).sum()), len(sums)).pvalue)
     observed = abs(sums.sum())
-    tolerance = 1e-12 * np.abs(sums).sum()
+    tolerance = 1e-12 * np.abs(sums).sum()  # equal sums, added in another order, differ by rounding
     if len(sums) <= EXACT_UP_TO:
         signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(sums))))
         return float(np.mean(np.abs(signs @ sums) >= observed - tolerance))
@@ -58,7 +58,7 @@ def sign_flip_p(differences: Array, groups: NDArray[np.object_], seed: int = 0) 
     for _ in range(RESAMPLES // CHUNK):
         signs = rng.choice((-1.0, 1.0), size=(CHUNK, len(sums)))
         as_extreme += int(np.sum(np.abs(signs @ sums) >= observed - tolerance))
-    return (as_extreme + 1) / (RESAMPLES + 1)
+    return (as_extreme + 1) / (RESAMPLES + 1)  # with the observed signs among them, so that p is never 0
 
 
 def jackknife_error(value: float, n: int, without: Array, counts: Array) -> float:

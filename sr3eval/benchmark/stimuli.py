@@ -51,8 +51,7 @@ def stimuli(
         items = []
         for done, (image_id, kind) in enumerate(kinds.items(), start=1):
             sums = {name: _copy(run.image(source, image_id), pack / name, image_id) for name, source in given.items()}
-            scale = 1 if config.has_hr else config.task.scale
-            size = tuple(scale * side for side in header_size(run.image(next(iter(given.values())), image_id)))
+            size = _output_size(run, config, image_id)
             sums |= {slug: _copy(run.image(slug, image_id), pack / slug, image_id, size) for slug in names}
             items.append({"image_id": image_id, "kind": kind, "sha256": sums})
             tell("stimuli", done, len(kinds))
@@ -75,10 +74,18 @@ def _kinds(ids: Sequence[str], test: int, practice: int, catch: int, seed: int) 
     if len(ids) <= practice + catch:
         raise UserError(
             f"{number(len(ids), 'image')} would leave none to test beside {practice} for practice and {catch} for catch"
+            "; lower --practice and --catch"
         )
     order = sorted(ids, key=lambda image_id: stable_hash("stimuli", seed, image_id))
     kinds = ["practice"] * practice + ["catch"] * catch + ["test"] * test
     return dict(zip(order, kinds, strict=False))
+
+
+def _output_size(run: RunFolder, config: RunConfig, image_id: str) -> tuple[int, ...]:
+    """(H, W) that every method's picture must have: HR's, or the scale times LR's where there is none."""
+    if config.has_hr:
+        return header_size(run.image(HR, image_id))
+    return tuple(config.task.scale * side for side in header_size(run.image(LR, image_id)))
 
 
 def _copy(path: Path, to: Path, image_id: str, size: tuple[int, ...] | None = None) -> str:

@@ -51,7 +51,8 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
     counts = ["n_groups", "n_infinite", "n_left_out"]
     results = pd.DataFrame(rows, columns=[*columns, *counts, "best", *deltas, "interval"])
     results = results.merge(_over_seeds(with_dataset(scores.seeds)), on=SCORED, how="left")
-    return results.merge(scores.methods.drop(columns="images"), on=["task", "dataset", "method"], how="left")
+    methods = scores.methods.drop(columns=["images", "made_by"])
+    return results.merge(methods, on=["task", "dataset", "method"], how="left")
 
 
 def with_dataset(frame: pd.DataFrame) -> pd.DataFrame:
@@ -184,5 +185,6 @@ _NO_COMPARISON = {"delta_to_best": math.nan, "delta_ci_low": math.nan, "delta_ci
     "p_value": 1.0,
     "smallest_p": 1.0,
 }
+# Scores of images are resampled, sets are computed again without each block: the two kinds of metrics there are.
 MEAN = Kind("bootstrap", _comparable, _summary, _paired)
 SET = Kind("jackknife", lambda scores, _: scores, _set_summary, _set_paired)

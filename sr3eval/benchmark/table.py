@@ -24,7 +24,7 @@ LATEX_CHARACTER, LATEX_GAP = 5.0, 4  # points: mean width in 10 pt roman, and \t
 def labelled(results: pd.DataFrame) -> pd.DataFrame:
     """Results with all the columns that typesetting reads: dataset and source too, and what older runs do not have.
 
-    Where several metrics have one label, it says which is which.
+    Where several metrics of a task have one label, it says which is which.
     """
     defaults: dict[str, Any] = {"label": results["metric"], "decimals": 3, "ceiling": math.inf}
     defaults |= dict.fromkeys(("variant", "unit", "dataset", "source", "inputs"), "")
@@ -33,7 +33,7 @@ def labelled(results: pd.DataFrame) -> pd.DataFrame:
         for column, default in defaults.items()
     }
     filled = results.assign(**values).astype({"decimals": int})
-    shared = filled.groupby("label")["metric"].transform("nunique") > 1
+    shared = filled.groupby(["task", "label"])["metric"].transform("nunique") > 1  # each task has a table of its own
     told = filled["label"] + " (" + filled["variant"] + ")"
     return filled.assign(label=told.where(shared & (filled["variant"] != ""), filled["label"]))
 
@@ -156,6 +156,11 @@ def rows(results: pd.DataFrame, columns: Sequence[Column], style: Style) -> list
         found = [by_key.get((method, source, column.dataset, column.metric)) for column in columns]
         made.append(Row(name, ["–" if cell is None else _cell(*cell, style) for cell in found], bool(source)))
     return sorted(made, key=lambda row: row.published)
+
+
+def has_second_best(results: pd.DataFrame) -> bool:
+    """Whether there is a second best anywhere, which HTML and LaTeX underline."""
+    return bool(_second_best(results))
 
 
 def _second_best(results: pd.DataFrame) -> set[Hashable]:

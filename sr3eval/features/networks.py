@@ -119,8 +119,12 @@ def inception(weights: str | None = None, resize: Resize = "tf1") -> Network:
     """The Inception of FID and IS: torch-fidelity's port of the TensorFlow graph, batch norm folded, channels-last.
 
     Features: 2048-d pool; class scores: 1008, without the last layer's bias, as OpenAI's and TTUR's Inception Score
-    have them. resize to 299x299: "tf1", the graph's own bilinear grid (torch-fidelity, TTUR); "pytorch_fid", half-pixel
-    bilinear; "clean", bicubic, clipped (clean-fid).
+    have them.
+
+    Args:
+        weights: torch-fidelity's file; downloaded by default.
+        resize: to 299x299: "tf1", the graph's own bilinear grid (torch-fidelity, TTUR); "pytorch_fid", half-pixel
+            bilinear; "clean", bicubic, clipped (clean-fid).
     """
     from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d, FeatureExtractorInceptionV3
 

@@ -15,6 +15,7 @@ class Rows:
     """The features of a block's images, or of the `LIMIT` of them whose ids have the smallest hashes."""
 
     def __init__(self) -> None:
+        # Kept by the hash of the id: whatever the order of arrival, and whatever shards are merged, the same rows stay.
         self.keys: NDArray[np.int64] = np.empty(0, np.int64)
         self.rows: NDArray[np.float32] = np.empty((0, 0), np.float32)
 

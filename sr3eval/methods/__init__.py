@@ -68,7 +68,12 @@ def of_run(build: Builder, task: Task, with_path: bool) -> dict[str, Any]:
 def load(kind: str, **options: Any) -> Method:
     """Build a method, e.g. `load("sr3", checkpoint="model.safetensors", steps=100)` or `load("bicubic", scale=4)`.
 
-    Raises UserError for an unknown kind or option, and for an option of another type.
+    Args:
+        kind: one of `available()`.
+        **options: those of the kind's `build`.
+
+    Raises:
+        UserError: an unknown kind or option, or an option of another type.
     """
     build = builder(kind)
     method: Method = build(**check_call(build, options, f'kind "{kind}"'))

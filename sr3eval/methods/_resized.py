@@ -1,14 +1,14 @@
 """A method of another scale than the task's, between resizes that the config names: the key `path`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from sr3eval.errors import UserError
-from sr3eval.images import resize
-from sr3eval.method import Method, Progress, Size, Upscaled, fingerprint
+from sr3eval.images import Size, resize
+from sr3eval.method import Method, Progress, Upscaled, fingerprint
 from sr3eval.tasks import Task
 
 STEP = re.compile(r"bicubic(?: ([1-9][0-9]*))?")
@@ -26,6 +26,7 @@ class Resized(Method):
         self.name, self.scale, self.path, self.method = method.name, task.scale, tuple(path), method
         self.fingerprint = fingerprint(method.fingerprint, *path)
         self.facts, self.one_by_one, self.device = method.facts, method.one_by_one, method.device
+        self.deterministic = method.deterministic
         if path.count("method") != 1:
             raise UserError(f'path: {list(path)} must hold "method" once')
         sides = [_side(step) for step in path if step != "method"]
@@ -33,6 +34,8 @@ class Resized(Method):
             raise UserError(f'path: {list(path)}: "bicubic" without a side is the last step')
         if sides[-1:] != [None]:
             self._check_end(task)
+        else:  # its outputs are as large as the task asks for
+            self.fingerprint = fingerprint(self.fingerprint, task.scale)
 
     def _check_end(self, task: Task) -> None:
         """Raise UserError unless the path ends at the task's size."""
@@ -55,6 +58,10 @@ class Resized(Method):
     @property
     def inner(self) -> Method:
         return self.method
+
+    def check(self, ids: Sequence[str], sizes: Mapping[str, Size]) -> None:
+        """The method's own."""
+        self.method.check(ids, sizes)
 
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """[N, 3, h, w] to the task's [N, 3, H, W] in [0, 1]; seeds, progress and notes are the method's."""

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sr3eval.discovery import Builder
 from sr3eval.errors import UserError
-from sr3eval.images import round_to_8bit
-from sr3eval.method import Method, Progress, Size, Upscaled, fingerprint
+from sr3eval.images import Size, round_to_8bit
+from sr3eval.method import Method, Progress, Upscaled, fingerprint
 
 SYMMETRIES = 8
 

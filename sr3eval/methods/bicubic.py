@@ -37,5 +37,10 @@ class Bicubic(Method):
 
 
 def build(*, scale: int, kernel: Kernel = "bicubic") -> Bicubic:
-    """scale: the task's, in a run. kernel: see `Bicubic`; what papers on Set5 and its like call Bicubic is "matlab"."""
+    """Bicubic interpolation.
+
+    Args:
+        scale: the task's, in a run.
+        kernel: see `Bicubic`; what papers on Set5 and its like call Bicubic is "matlab".
+    """
     return Bicubic(scale, kernel)

@@ -13,8 +13,8 @@ from sr3eval.config import resolve_path
 from sr3eval.data import by_id, matching, pictures, zipped_pictures
 from sr3eval.errors import UserError, number
 from sr3eval.files import digest_of
-from sr3eval.images import SUFFIXES, header_size, load
-from sr3eval.method import Facts, Method, Progress, Size, Upscaled, fingerprint
+from sr3eval.images import SUFFIXES, Size, header_size, load
+from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 Picture = Path | zipfile.Path
 
@@ -52,12 +52,15 @@ class Precomputed(Method):
         """
         if self.pattern is not None:
             self.paths = by_id(self.folder, self._placed(set(sizes)))
-        wrong = [i for i in ids if i in self.paths and _size(self.paths[i]) != sizes[i]]
-        wanted = "x".join(map(str, sizes[wrong[0]])) if wrong else ""
+        present = {i: _size(self.paths[i]) for i in ids if i in self.paths}
+        wrong = [i for i, size in present.items() if size != sizes[i]]
+        wanted = _text(sizes[wrong[0]]) if wrong else ""
         problems = {
             "missing": [i for i in ids if i not in self.paths],
             "unknown": sorted(self.paths.keys() - sizes.keys()),
-            f"not {wanted}" if len({sizes[i] for i in wrong}) == 1 else f"not the size of their HR, {wanted}": wrong,
+            f"not {wanted}" if len({sizes[i] for i in wrong}) == 1 else f"not the size of their HR, {wanted}": [
+                f"{i}, {_text(present[i])}" for i in wrong
+            ],
         }
         found = [f"{len(names)} {what} (first: {names[0]})" for what, names in problems.items() if names]
         if found:
@@ -95,6 +98,11 @@ class Precomputed(Method):
         raise UserError(f"{self.folder}: holds outputs and no method that could upscale other images")
 
 
+def _text(size: Size) -> str:
+    """Width x height, as other messages have it."""
+    return f"{size[1]}x{size[0]}"
+
+
 def _is_array(path: Picture) -> bool:
     return path.suffix.lower() in arrays.SUFFIXES
 
@@ -112,5 +120,10 @@ def _size(path: Picture) -> Size:
 
 
 def build(*, folder: str, pattern: str | None = None) -> Precomputed:
-    """folder: its path, or that of a zip file; pattern: see `Precomputed`."""
+    """Outputs that were made elsewhere.
+
+    Args:
+        folder: its path, or that of a zip file.
+        pattern: a regular expression with a group `id`, see `Precomputed`.
+    """
     return Precomputed(resolve_path(folder), pattern)

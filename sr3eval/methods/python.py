@@ -12,8 +12,8 @@ from torch import Tensor
 from sr3eval.config import check_call, defaults
 from sr3eval.device import default_device
 from sr3eval.errors import UserError
-from sr3eval.images import to_uint8
-from sr3eval.method import Facts, Method, Progress, Size, Upscaled, fingerprint
+from sr3eval.images import Size, to_uint8
+from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 from sr3eval.sources import code_of, digest, installed, named_by, named_in
 from sr3eval.user_code import check_modules, function_of, one_line
 
@@ -73,7 +73,13 @@ class UserMethod(Method):
 
 
 def build(*, python: str, deterministic: bool | None = None, **options: Any) -> UserMethod:
-    """python: "file.py:build". deterministic: whether a batch made twice must be the same, by default true."""
+    """Call somebody's own builder.
+
+    Args:
+        python: "file.py:build".
+        deterministic: whether a batch made twice must be the same; by default what the method says, or else true.
+        **options: of that builder.
+    """
     path, builder = function_of(python)
     called = check_call(builder, options, builder.__name__)
     with one_line(path):

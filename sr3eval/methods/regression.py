@@ -7,10 +7,15 @@ from sr3eval.tiles import Tiles
 
 
 def build(*, checkpoint: str, task: Task | None = None, tile: int | None = None, overlap: int = 32) -> Regression:
-    """Load a Regression checkpoint, one trained for `task` where that is one of the paper's.
+    """Load a Regression checkpoint.
 
-    tile, overlap: pixels of the input (see `Tiles`); without tile, images are taken whole. Tiles change what it makes,
-    since its norms and its attention look at all that they are given; those of the size of the training crops are what
-    it was trained on, and make large images better. (SR3 has no tiles: what it draws would differ between them.)
+    Tiles change what it makes, since its norms and its attention look at all that they are given; those of the size of
+    the training crops are what it was trained on, and make large images better. (SR3 has no tiles: what it draws would
+    differ between them.)
+
+    Args:
+        checkpoint: a model.safetensors of `sr3eval train`.
+        task: what it must have been trained for, where that is one of the paper's.
+        tile, overlap: pixels of the input, see `Tiles`; without tile, images are taken whole.
     """
     return Regression(checkpoints.load(checkpoint, "regression", task), Tiles(tile, overlap))

@@ -15,8 +15,11 @@ REMARKS = (
 
 
 def build(*, checkpoint: str, task: Task | None = None, sampler: Annotated[SamplerConfig, SPREAD]) -> SR3:
-    """Load an SR3 checkpoint, one trained for `task` where that is one of the paper's.
+    """Load an SR3 checkpoint.
 
-    sampler: in a config, its keys stand among the method's own (`steps = 50`).
+    Args:
+        checkpoint: a model.safetensors of `sr3eval train`.
+        task: what it must have been trained for, where that is one of the paper's.
+        sampler: in a config and for `load`, its fields stand among the method's own options (`steps = 50`).
     """
     return SR3(checkpoints.load(checkpoint, "sr3", task), sampler)

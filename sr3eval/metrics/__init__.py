@@ -84,6 +84,14 @@ def described() -> dict[str, str]:
 
 
 def load(name: str, /, **options: Any) -> Metric:
-    """Build a metric, e.g. `load("psnr", channel="y", border=4)`. UserError names the nearest name or option."""
+    """Build a metric, e.g. `load("psnr", channel="y", border=4)`.
+
+    Args:
+        name: one of `available()`.
+        **options: those of the metric's `build`.
+
+    Raises:
+        UserError: an unknown name or option, naming the nearest one, or an option of another type.
+    """
     build = builder(name)
     return build(**check_call(build, options, name))

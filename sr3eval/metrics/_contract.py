@@ -9,9 +9,9 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from sr3eval.arrays import OVERSHOOT
 from sr3eval.data import stable_hash
 from sr3eval.errors import UserError, number
+from sr3eval.images import OVERSHOOT
 
 BLOCKS = 20  # of images, each left out in turn by the jackknife of set metrics
 
@@ -25,11 +25,18 @@ def block_of(group: str) -> str:
 class Convention:
     """What a metric's numbers are, and what it needs to give them.
 
-    name: its id in files and tables; metrics of other options have other ids. label: as papers print it; variant:
-    what tells it from others of that label, where they stand in one table ("Y, border 4"). settings: the
-    conventions behind the number, printed beside it. unit: of the values ("dB"). decimals: in tables. version: changes
-    when the numbers change, by our code or by the package behind it. ceiling: what a score counts for at most in means
-    and tests. sample: what a result's n counts.
+    Attributes:
+        name: its id in files and tables; metrics of other options have other ids.
+        label: as papers print it.
+        higher_is_better: or lower.
+        settings: the conventions behind the number, printed beside it.
+        variant: what tells it from others of that label, where they stand in one table ("Y, border 4").
+        unit: of the values ("dB").
+        decimals: in tables.
+        version: changes when the numbers change, by our code or by the package behind it.
+        ceiling: what a score counts for at most in means and tests.
+        needs_hr, needs_lr, needs_labels: what of a batch it cannot do without.
+        sample: what a result's n counts.
     """
 
     name: str
@@ -64,11 +71,20 @@ class Convention:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one size to be scored: sr and hr [N, 3, H, W], lr [N, 3, h, w], float in [0, 1], and one id an image.
+    """Images of one size to be scored.
 
-    hr: None in a run without it. labels: the class of every image, where the run knows it. blocks: its jackknife block,
-    by default that of its id. Raises UserError for shapes and lengths that do not fit, an id that occurs twice, and
-    pixels that are not finite or not in [0, 1].
+    Attributes:
+        ids: one an image.
+        sr: outputs, [N, 3, H, W], float in [0, 1].
+        hr: their references, of the same shape; None in a run without.
+        lr: their inputs, [N, 3, h, w].
+        labels: the class of every image, where the run knows it.
+        blocks: the jackknife block of every image; by default that of its id.
+        scores: of this batch by metrics that composites share, filled in by `PerImage.scores`.
+
+    Raises:
+        UserError: shapes and lengths that do not fit, an id that occurs twice, pixels that are not finite or not in
+            [0, 1].
     """
 
     ids: Sequence[str]
@@ -129,8 +145,12 @@ class Estimate:
 class Result:
     """A metric's value over all images.
 
-    per_image: its values by image id, for metrics that are a mean. without: for metrics of a whole set, the value when
-    a block of images is left out, by block; the jackknife makes intervals of them.
+    Attributes:
+        value: mean over images, or that of the whole set.
+        n: how many samples (see `Convention.sample`) it is from.
+        per_image: its values by image id, for metrics that are a mean.
+        without: for metrics of a whole set, the value when a block of images is left out, by block; the jackknife
+            makes intervals of them.
     """
 
     value: float
@@ -141,10 +161,15 @@ class Result:
 
 @runtime_checkable
 class Metric(Protocol):
-    """Accumulates batches; shards of one run merge into what a single pass would have given."""
+    """Accumulates batches; shards of one run merge into what a single pass would have given.
+
+    Attributes:
+        convention: what its numbers are.
+        state: all that `update` adds up; it can be pickled, so that processes can exchange it.
+    """
 
     convention: Convention
-    state: Any  # all that `update` adds up; can be pickled, so that processes can exchange it
+    state: Any
 
     @property
     def name(self) -> str: ...
@@ -153,14 +178,22 @@ class Metric(Protocol):
     def higher_is_better(self) -> bool: ...
 
     def check(self, n: int, labelled: bool, hr: bool = True, sizes: Collection[tuple[int, int]] = ()) -> None:
-        """Raise UserError if a run of `n` images cannot be scored: with or without labels, with or without HR, and
-        with outputs of these (H, W)."""
+        """Called before work: raise UserError if a run cannot be scored.
 
-    def update(self, batch: Batch) -> None: ...
+        Args:
+            n: how many images it has.
+            labelled, hr: whether there are labels and HR.
+            sizes: (H, W) of its outputs.
+        """
 
-    def merge(self, other: Self) -> None: ...
+    def update(self, batch: Batch) -> None:
+        """Add a batch; UserError for an image that was scored before."""
 
-    def compute(self) -> Result: ...
+    def merge(self, other: Self) -> None:
+        """Add the images of another shard of the same run."""
+
+    def compute(self) -> Result:
+        """The result of all images so far; UserError for none."""
 
     def fresh(self) -> Self:
         """An empty metric of the same settings for another method; it shares what does not depend on the method."""
@@ -181,10 +214,14 @@ class Named:
 
 
 class PerImage(Named):
-    """A Metric from a function that gives one score an image, [N]; its value is their mean.
+    """A Metric from a function that gives one score an image; its value is their mean.
 
     Scores above the convention's ceiling (PSNR of identical images is infinite) count as that; `per_image` has them as
     they are. Other scores that are not finite are left out of the mean.
+
+    Args:
+        convention: what the numbers are.
+        score: of a batch, [N].
     """
 
     def __init__(self, convention: Convention, score: Callable[[Batch], Tensor]) -> None:

@@ -75,10 +75,15 @@ Value = tuple[float, dict[str, float]]
 class SetMetric(Named):
     """A Metric of the features of all outputs, compared with those of a reference set or with none.
 
-    features: images [N, 3, H, W] to [N, d], or to [N, patches, d]. empty: makes the Summary of no images.
-    evaluate(own, reference) gets summaries by block and returns the value and the value without each block; its
-    reference is a mapping for HR twins, where the convention needs HR, else `fixed`. minimum: of images. patches: the
-    side of what features are of, in place of whole images, which networks resize to one size.
+    Args:
+        convention: what the numbers are.
+        features: images [N, 3, H, W] to [N, d], or to [N, patches, d].
+        empty: makes the Summary of no images.
+        evaluate: (own, reference), summaries by block, to the value and the values without each block; its reference
+            is a mapping for HR twins, where the convention needs HR, else `fixed`.
+        fixed: the summary of another reference set.
+        minimum: of images.
+        patches: the side of what features are of, in place of whole images, which networks resize to one size.
     """
 
     def __init__(

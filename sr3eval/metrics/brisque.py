@@ -46,7 +46,7 @@ GREATEST = (
 
 
 @dataclass(frozen=True)
-class Regression:
+class SupportVectorRegression:
     """A support-vector regression with a radial kernel: coefficients [S], vectors [S, 36]."""
 
     gamma: float
@@ -60,7 +60,7 @@ class Regression:
         return (-self.gamma * distance).exp() @ self.coefficients - self.rho
 
 
-def read_regression(text: str) -> Regression:
+def read_regression(text: str) -> SupportVectorRegression:
     """A model in libsvm's text format."""
     header, vectors = text.split("SV\n", 1)
     fields = dict(line.split(" ", 1) for line in header.splitlines())
@@ -73,11 +73,11 @@ def read_regression(text: str) -> Regression:
             index, value = entry.split(":")
             row[int(index) - 1] = float(value)
     coefficients = torch.tensor([float(line[0]) for line in lines], dtype=torch.float64)
-    return Regression(float(fields["gamma"]), float(fields["rho"]), coefficients, table)
+    return SupportVectorRegression(float(fields["gamma"]), float(fields["rho"]), coefficients, table)
 
 
 @functools.cache
-def trained() -> tuple[Regression, str]:
+def trained() -> tuple[SupportVectorRegression, str]:
     """The regression trained on LIVE's images, and the sha256 of its file. UserError without the package."""
     path = locate(REGRESSION)
     try:
@@ -87,7 +87,7 @@ def trained() -> tuple[Regression, str]:
         raise UserError(f"{path}: not BRISQUE's regression ({error}): pip install --force-reinstall brisque") from None
 
 
-def brisque(images: Tensor, regression: Regression) -> Tensor:
+def brisque(images: Tensor, regression: SupportVectorRegression) -> Tensor:
     """BRISQUE, [N], of RGB [N, 3, H, W] in [0, 1]: about 0 (best) to 100. NaN for an image without texture."""
     if min(images.shape[-2:]) < SIDE:
         raise UserError(f"brisque: {images.shape[-1]}x{images.shape[-2]} images are smaller than {SIDE}x{SIDE}")

@@ -1,4 +1,7 @@
-"""Errors of an image classifier on the outputs (the paper's Table 4), and its agreement with HR: 0 or 1 an image."""
+"""Errors of an image classifier on the outputs (the paper's Table 4), and its agreement with HR: 0 or 1 an image.
+
+The benchmark's paired test of such scores is McNemar's exact one (see `benchmark.significance.sign_flip_p`).
+"""
 
 import torch
 from torch import Tensor

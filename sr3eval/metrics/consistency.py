@@ -7,10 +7,17 @@ from sr3eval.metrics import Batch, Convention, PerImage
 
 
 def consistency(sr: Tensor, lr: Tensor) -> Tensor:
-    """Mean square of D(sr) - lr over channels and pixels, [N], for sr [N, 3, H, W] and lr [N, 3, h, w] in [0, 1].
+    """Mean square of D(sr) - lr over channels and pixels.
 
     D is `images.bicubic_down`, neither rounded nor clamped afterwards. The range of the paper's values is not stated;
     [0, 1] is the reading that fits its PULSE column.
+
+    Args:
+        sr: outputs, [N, 3, H, W] in [0, 1].
+        lr: their inputs, [N, 3, h, w] in [0, 1].
+
+    Returns:
+        [N]; a run's rows have it times 1e5, as the paper.
     """
     down = bicubic_down(sr, (lr.shape[-2], lr.shape[-1]))
     return (down - lr).square().flatten(1).mean(dim=1)

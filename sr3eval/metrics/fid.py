@@ -22,10 +22,14 @@ ROOT_ERROR = 1e-7  # relative: where rounding may do more to a sum of roots of e
 
 
 def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
-    """|mu1 - mu2|^2 + tr(sigma1 + sigma2 - 2 (sigma1 sigma2)^(1/2)) of two Gaussians: mu [d], sigma [d, d], float64.
+    """|mu1 - mu2|^2 + tr(sigma1 + sigma2 - 2 (sigma1 sigma2)^(1/2)) of two Gaussians.
 
-    Covariances may be singular, as those of fewer images than dimensions are. Raises ValueError for other shapes and
-    for numbers that are not finite.
+    Args:
+        mu1, mu2: means, [d], float64.
+        sigma1, sigma2: covariances, [d, d]; they may be singular, as those of fewer images than dimensions are.
+
+    Raises:
+        ValueError: other shapes, or numbers that are not finite.
     """
     d = len(mu1)
     if mu1.shape != (d,) or mu2.shape != (d,) or sigma1.shape != (d, d) or sigma2.shape != (d, d):
@@ -85,9 +89,11 @@ def build(
 ) -> SetMetric:
     """FID against the HR images of the run ("hr"), or against statistics in an .npz file (say of a training set).
 
-    Statistics are ours (`benchmark.py statistics`), pytorch-fid's or clean-fid's; against a file the id is fid_FILE.
-    patches: of that many pixels a side in place of whole images, "patch FID", id fid_pSIDE (see `networks.cut`), with
-    the patches at the same places of HR as the reference. resize, weights: see `networks.inception`.
+    Args:
+        reference: "hr", or the file, of `benchmark.py statistics`, pytorch-fid or clean-fid; its id then is fid_FILE.
+        patches: "patch FID", id fid_pSIDE: patches of that many pixels a side in place of whole images (see
+            `networks.cut`), with those at the same places of HR as the reference.
+        resize, weights: see `networks.inception`.
     """
     base = Convention(name="fid", label="FID", higher_is_better=False, settings="", decimals=2)
     return _metric(base, inception(weights, resize), reference, patches)
@@ -96,7 +102,8 @@ def build(
 def build_fd_efficientnet_lite0(*, reference: str = "hr", patches: int | None = None) -> SetMetric:
     """Fréchet distance of EfficientNet-Lite0's pooled features (1280-d): not FID, but it needs no download.
 
-    reference, patches: as for FID.
+    Args:
+        reference, patches: as for `build`.
     """
     name, label = "fd_efficientnet_lite0", "FD, EfficientNet-Lite0"
     base = Convention(name=name, label=label, higher_is_better=False, settings="not FID: ", decimals=1)

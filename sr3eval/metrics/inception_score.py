@@ -47,13 +47,18 @@ def inception_score(sums: ClassSums) -> float:
     """exp(mean KL(p(class | image) || p(class))) in each split that has images, and the mean of those."""
     has = sums.counts > 0
     n = sums.counts[has]
-    marginal = sums.p[has] / n[:, None]
+    marginal = sums.p[has] / n[:, None]  # p(class)
+    # The mean over images of sum_c p(c | image) log(p(c | image) / p(c)) needs only the sums of p and of p log p.
     log_marginal = np.log(marginal, where=marginal > 0, out=np.zeros_like(marginal))
     return float(np.exp(sums.p_log_p[has] / n - (marginal * log_marginal).sum(axis=1)).mean())
 
 
 def build(*, resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
-    """Inception Score of the outputs; resize, weights: as for FID."""
+    """Inception Score of the outputs.
+
+    Args:
+        resize, weights: see `networks.inception`.
+    """
     network = inception(weights, resize)
     settings = f"{network.identity}; 1008 classes without bias, {SPLITS} splits by hash of the image id"
     convention = Convention(name="is", label="IS", higher_is_better=True, settings=settings, decimals=2, needs_hr=False)

@@ -35,6 +35,7 @@ def _evaluate_blocks(own: Mapping[str, Array], reference: Mapping[str, Array]) -
         np.fill_diagonal(sums, [block - _self_pairs(rows) for block, rows in zip(sums.diagonal(), part, strict=True)])
 
     def distance(kept: NDArray[np.bool_]) -> float:
+        # Gretton et al. 2012, eq. 3: sum_{i != j} k(x_i, x_j) / (m (m - 1)) + the same of y - 2 sum k(x_i, y_j) / (m n)
         m, n = counts[:, kept].sum(axis=1)
         inside = np.ix_(kept, kept)
         return float(
@@ -58,7 +59,12 @@ def evaluate(own: Mapping[str, Rows], reference: Mapping[str, Rows]) -> Value:
 
 
 def build(*, patches: int | None = None, resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
-    """KID x 1e3 against the HR images of the run, over all pairs of images; patches, resize, weights: as for FID."""
+    """KID x 1e3 against the HR images of the run, over all pairs of images.
+
+    Args:
+        patches: as for `fid.build`.
+        resize, weights: see `networks.inception`.
+    """
     network = inception(weights, resize)
     samples = "images" if patches is None else "patches"
     settings = (

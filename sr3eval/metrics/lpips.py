@@ -47,7 +47,12 @@ def network(backbone: Backbone, weights: str | None) -> tuple[Any, str]:
 
 
 def build(*, backbone: Backbone = "alex", weights: str | None = None) -> PerImage:
-    """LPIPS v0.1 with AlexNet ("alex", the usual one for evaluation) or VGG-16; weights: the backbone's file."""
+    """LPIPS v0.1.
+
+    Args:
+        backbone: "alex", AlexNet, the usual one for evaluation, or "vgg", VGG-16.
+        weights: the backbone's file; downloaded by default.
+    """
     module, described = network(backbone, weights)
 
     @torch.inference_mode()

@@ -14,11 +14,14 @@ from sr3eval.metrics._sets import Value
 
 RELEASES = (INCEPTION,)
 
-NEIGHBOURS = 3
+NEIGHBOURS = 3  # the paper's k
 
 
 def coverage(points: Tensor, manifold: Tensor) -> float:
-    """Share of `points` [N, d] within the distance of the third neighbour of at least one row of `manifold` [M, d]."""
+    """Share of `points` [N, d] within the distance of the third neighbour of at least one row of `manifold` [M, d].
+
+    Eq. 1 of the paper; precision and recall (eq. 2 and 3) are this with outputs and HR in either role.
+    """
     return _share(torch.cdist(points, manifold), torch.cdist(manifold, manifold))
 
 
@@ -48,7 +51,8 @@ def evaluate(points: Mapping[str, Rows], manifold: Mapping[str, Rows]) -> Value:
 def build_precision(*, resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
     """Improved precision against the HR images of the run, the share of outputs that look like some HR image.
 
-    resize, weights: as for FID.
+    Args:
+        resize, weights: see `networks.inception`.
     """
     return _metric("precision", "outputs within HR's manifold", evaluate, inception(weights, resize))
 
@@ -56,7 +60,8 @@ def build_precision(*, resize: Resize = "tf1", weights: str | None = None) -> Se
 def build_recall(*, resize: Resize = "tf1", weights: str | None = None) -> SetMetric:
     """Improved recall against the HR images of the run, the share of HR images that look like some output.
 
-    resize, weights: as for FID.
+    Args:
+        resize, weights: see `networks.inception`.
     """
 
     def swapped(own: Mapping[str, Rows], reference: Mapping[str, Rows]) -> Value:

@@ -76,7 +76,7 @@ def _yiq(images: Tensor) -> Tensor:
 
 
 Luma = Literal["ycbcr", "yiq"]
-LUMAS = {"ycbcr": (_ycbcr, "BT.601 16-235 Y"), "yiq": (_yiq, "YIQ 0-255 Y")}
+LUMAS = {"ycbcr": (_ycbcr, "BT.601 16-235 Y", "BasicSR"), "yiq": (_yiq, "YIQ 0-255 Y", "pyiqa")}
 
 
 @functools.cache
@@ -87,19 +87,24 @@ def _natural() -> tuple[Tensor, Tensor]:
 
 
 def build(*, luma: Luma = "ycbcr", border: int = 0) -> PerImage:
-    """NIQE of outputs with `border` pixels cut on each side. luma: "ycbcr" as BasicSR, "yiq" as pyiqa's default."""
+    """NIQE of the outputs.
+
+    Args:
+        luma: "ycbcr" as BasicSR, "yiq" as pyiqa's default, which papers since 2023 report.
+        border: pixels cut on each side.
+    """
     other = "" if luma == "ycbcr" else luma
     name, variant, _ = identity("_".join(filter(None, ["niqe", other])), "rgb", border)
-    label = f"NIQE {other.upper()}".strip()
-    levels, described = LUMAS[luma]
+    variant = ", ".join(filter(None, [other.upper(), variant]))
+    levels, described, peer = LUMAS[luma]
 
     def score(batch: Batch) -> Tensor:
         return torch.stack([niqe(y[0]) for y in levels(plane(batch.sr, "rgb", border))])
 
     settings = (
         f"{described} rounded to 8 bit, border {border} px cut, blocks of {BLOCK}x{BLOCK}, MATLAB's imresize, "
-        "parameters of the authors' release, as BasicSR; JPEG instead of PNG, or another luma, moves it; mean over "
+        f"parameters of the authors' release, as {peer}; JPEG instead of PNG, or another luma, moves it; mean over "
         "images"
     )
-    about = Convention(name, label, higher_is_better=False, settings=settings, needs_hr=False, variant=variant)
+    about = Convention(name, "NIQE", higher_is_better=False, settings=settings, needs_hr=False, variant=variant)
     return PerImage(about, score)

@@ -14,7 +14,7 @@ PARTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("pyiqa", {"metric": "clipiqa"}),
     ("pyiqa", {"metric": "maniqa"}),
     ("pyiqa", {"metric": "musiq"}),
-    ("niqe", {}),
+    ("niqe", {"luma": "yiq"}),
 )
 
 

@@ -15,10 +15,16 @@ ROWS = 64  # of a band
 
 
 def psnr(sr: Tensor, hr: Tensor) -> Tensor:
-    """PSNR in dB, [N], of [N, C, H, W] in [0, 1]: -10 log10 of the mean square over channels and pixels.
+    """Peak signal-to-noise ratio: -10 log10 of the mean square over channels and pixels.
 
-    Identical images give inf, which counts as CEILING in means. Equals scikit-image's with data_range=1 and
-    `tf.image.psnr`.
+    Equals scikit-image's with data_range=1 and `tf.image.psnr`.
+
+    Args:
+        sr: outputs, [N, C, H, W] in [0, 1].
+        hr: references, of the same shape.
+
+    Returns:
+        [N] in dB; identical images give inf, which counts as CEILING in means.
     """
     return _decibels(sr, hr).to(sr.dtype)
 
@@ -35,7 +41,12 @@ def _mean_square(sr: Tensor, hr: Tensor) -> Tensor:
 
 
 def build(*, channel: Channel = "rgb", border: int = 0) -> PerImage:
-    """PSNR of RGB or of luma ("y"), with `border` pixels cut on each side. Both are conventions of papers."""
+    """PSNR by any of the papers' conventions.
+
+    Args:
+        channel: "rgb"; "y", BT.601's luma, as BasicSR and pyiqa have it; "y8", rounded to 8 bit, as MATLAB's scripts.
+        border: pixels cut on each side.
+    """
     name, variant, settings = identity("psnr", channel, border)
     return PerImage(
         Convention(

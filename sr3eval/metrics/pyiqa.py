@@ -1,9 +1,11 @@
 """Any metric of single images that the package pyiqa (IQA-PyTorch) has, by its name there: MUSIQ, MANIQA, CLIPIQA …"""
 
 import contextlib
+import functools
 import importlib
 import inspect
 import io
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -66,8 +68,10 @@ SEED = 123  # some metrics look at random crops
 def build(*, metric: str, weights: str | None = None, **options: Any) -> PerImage:
     """A metric of pyiqa (non-commercial licence), such as `metric = "musiq"`; other options are pyiqa's own.
 
-    weights: a file in place of the one that pyiqa downloads. pyiqa unpickles its files: use those of its authors only.
-    options: such as crop_border and color_space; they are in the metric's id.
+    Args:
+        metric: its name in pyiqa.
+        weights: a file in place of the one that pyiqa downloads. pyiqa unpickles its files: use its authors' only.
+        **options: pyiqa's, such as crop_border and color_space; they are in the metric's id.
     """
     registry = _imported("pyiqa.default_model_configs").DEFAULT_CONFIGS
     if metric not in registry:
@@ -80,7 +84,7 @@ def build(*, metric: str, weights: str | None = None, **options: Any) -> PerImag
     defaults = _defaults(architecture)
     _check(metric, defaults, options)
     chosen = {**{name: defaults[name] for name in SHOWN if name in defaults}, **given, **options}
-    network = _network(metric, {**options, **_replacement(metric, defaults, weights)})
+    network = _network(metric, json.dumps({**options, **_replacement(metric, defaults, weights)}), *folders())
     convention = _convention(metric, declared, options, [*_form(architecture, chosen), *_digest(weights)])
     return PerImage(convention, lambda batch: _scores(network, batch, convention))
 
@@ -127,12 +131,13 @@ def _replacement(metric: str, defaults: Mapping[str, Any], weights: str | None) 
     return {WEIGHTS: weights}
 
 
-def _network(metric: str, options: Mapping[str, Any]) -> Callable[..., Any]:
-    """pyiqa's module, on the GPU where there is one."""
+@functools.cache
+def _network(metric: str, options: str, *_folders: Path) -> Callable[..., Any]:
+    """pyiqa's module, on the GPU where there is one: one for all metrics of the same options (as JSON) and files."""
     create = _imported("pyiqa").create_metric
     with contextlib.redirect_stdout(io.StringIO()), _files_by_name(metric):
         try:
-            return create(metric, device=default_device(), **options)
+            return create(metric, device=default_device(), **json.loads(options))
         except UserError:
             raise
         except ImportError as error:
@@ -185,7 +190,7 @@ def _read(path: Path) -> Any:
 
 def _convention(metric: str, declared: Mapping[str, Any], options: Mapping[str, Any], form: list[str]) -> Convention:
     about = metadata.metadata("pyiqa")
-    extent = declared.get("score_range") or "unknown"
+    extent = (declared.get("score_range") or "unknown").replace(", ", " to ")
     numbers = [float(number) for number in re.findall(r"[\d.]+", extent)]
     remarks = [*(["pyiqa"] if metric in available() else []), *(f"{key} {options[key]}" for key in sorted(options))]
     package = f"pyiqa {about['Version']}"
@@ -195,7 +200,7 @@ def _convention(metric: str, declared: Mapping[str, Any], options: Mapping[str, 
         label=metric.upper() + (f" ({', '.join(remarks)})" if remarks else ""),
         higher_is_better=not declared.get("lower_better", False),
         settings=f"{package} ({licence}), {metric}: {', '.join(form)}, range {extent}, whole images, mean over images",
-        unit="dB" if metric.startswith("psnr") else "",
+        unit="dB" if declared["metric_opts"]["type"] == "PSNR" else "",
         decimals=2 if max(numbers, default=0) >= 10 else 4,
         version=package,
         needs_hr=declared["metric_mode"] == "FR",

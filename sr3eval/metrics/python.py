@@ -17,7 +17,7 @@ from sr3eval.user_code import check_modules, function_of, one_line
 
 
 @dataclass(frozen=True)
-class Declared:
+class FunctionConvention:
     """What a config says of a metric that is a plain function; see `Convention`."""
 
     higher_is_better: bool
@@ -29,34 +29,39 @@ class Declared:
     needs_labels: bool = False
 
 
-def build(*, python: str, name: str, **options: Any) -> Metric:
-    """python: "file.py:build"; build(**options) returns score(batch), one number for each image of a `Batch`.
+def build(*, python: str, name: str | None = None, **options: Any) -> Metric:
+    """Call somebody's own builder, which returns score(batch), one number for each image of a `Batch`, or a `Metric`.
 
-    The metric table says higher_is_better, and as need be label, unit, decimals, needs_hr, needs_lr and needs_labels;
-    or else build returns a `Metric` (say a `PerImage`) that declares all this itself.
+    Args:
+        python: "file.py:build".
+        name: the metric's id; by default that of a `Metric`, or the file's.
+        **options: of that builder; beside a plain function higher_is_better, and as need be label, unit, decimals,
+            needs_hr, needs_lr and needs_labels, which a `Metric` declares itself.
     """
     path, builder = function_of(python)
+    called_by = name or path.stem
     check_modules(path)
-    given = {field.name: options.pop(field.name) for field in fields(Declared) if field.name in options}
-    called = check_call(builder, options, name)
+    given = {field.name: options.pop(field.name) for field in fields(FunctionConvention) if field.name in options}
+    called = check_call(builder, options, called_by)
     with one_line(path):
         made = builder(**called)
     everything = defaults(builder) | options
     version = _version(path, everything)
     if isinstance(made, Metric):
         if given:
-            raise UserError(f'metric "{name}": {python} declares {next(iter(given))} itself: leave it out')
-        made.convention = replace(made.convention, name=name, version=f"{made.convention.version}, {version}")
+            raise UserError(f'metric "{called_by}": {python} declares {next(iter(given))} itself: leave it out')
+        own = made.convention
+        made.convention = replace(own, name=name or own.name, version=f"{own.version}, {version}")
         if isinstance(made, PerImage):
             made.score = _watched(made.score, path)
         return made
     if not callable(made):
         what = f"returns {type(made).__name__}; wanted a function of a Batch, or a Metric"
         raise UserError(f"{path}: {builder.__name__}() {what}")
-    declared = from_dict(Declared, given, f'metric "{name}"')
+    declared = from_dict(FunctionConvention, given, f'metric "{called_by}"')
     settings = ", ".join([f"{path.name}:{builder.__name__}", *(f"{key} = {everything[key]}" for key in everything)])
-    about = asdict(declared) | {"name": name, "label": declared.label or name, "settings": settings, "version": version}
-    return PerImage(Convention(**about), _watched(made, path))
+    about = {"name": called_by, "label": declared.label or called_by, "settings": settings, "version": version}
+    return PerImage(Convention(**asdict(declared) | about), _watched(made, path))
 
 
 def _watched(score: Callable[[Batch], Any], file: Path) -> Callable[[Batch], Tensor]:

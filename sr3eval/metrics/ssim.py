@@ -17,10 +17,20 @@ C1, C2 = 0.01**2, 0.03**2  # for a data range of 1
 
 
 def ssim(sr: Tensor, hr: Tensor) -> Tensor:
-    """SSIM, [N], of [N, C, H, W] in [0, 1]: Gaussian 11x11 window of sigma 1.5, valid area, mean over channels.
+    """Structural similarity: Gaussian 11x11 window of sigma 1.5, valid area, mean over channels.
 
-    May be negative. Equals `tf.image.ssim`, and scikit-image's with gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False, data_range=1 over the area where the window fits.
+    Equals `tf.image.ssim`, and scikit-image's with gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+    data_range=1 over the area where the window fits.
+
+    Args:
+        sr: outputs, [N, C, H, W] in [0, 1].
+        hr: references, of the same shape.
+
+    Returns:
+        [N], at most 1; may be negative.
+
+    Raises:
+        UserError: images smaller than the window.
     """
     if min(sr.shape[-2:]) < TAPS:
         raise UserError(f"ssim: {sr.shape[-1]}x{sr.shape[-2]} images are smaller than its {TAPS}x{TAPS} window")
@@ -74,7 +84,13 @@ def _window(length: int) -> Tensor:
 
 
 def build(*, channel: Channel = "rgb", border: int = 0) -> PerImage:
-    """SSIM of RGB or of luma ("y"), with `border` pixels cut on each side."""
+    """SSIM by any of the papers' conventions.
+
+    Args:
+        channel: "rgb"; "y", BT.601's luma, as BasicSR has it; "y8", rounded to 8 bit, as MATLAB's scripts and pyiqa
+            have it: 0.001 less.
+        border: pixels cut on each side.
+    """
     name, variant, settings = identity("ssim", channel, border)
     settings = settings.replace(", mean", ", Gaussian 11x11 sigma 1.5, valid area, mean")
     return PerImage(

@@ -82,7 +82,7 @@ class Format:
 
 
 @dataclass(frozen=True)
-class Declared:
+class Declarations:
     """What files of methods and metrics declare (see `sr3eval.weights`). broken: those that cannot be loaded, why."""
 
     releases: list[Release] = field(default_factory=list)
@@ -97,12 +97,12 @@ class Declared:
             known.extend(new for new in getattr(module, name, ()) if new not in known)  # several may read one file
 
 
-def declared() -> Declared:
+def declared() -> Declarations:
     """What all methods and metrics declare; one that cannot be loaded is `broken`, and the others are there."""
     from sr3eval import methods, metrics  # whose files import this one
 
     packages = [*methods.packages().items(), *((name, metrics) for name in discovery.names(metrics))]
-    found = Declared()
+    found = Declarations()
     for name, package in packages:
         try:
             found.add(importlib.import_module(f"{package.__name__}.{name}"))

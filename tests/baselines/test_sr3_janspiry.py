@@ -13,9 +13,9 @@ from PIL import Image
 import baselines
 from baselines import sr3_janspiry
 from baselines._janspiry_unet import structure
-from baselines._pixels import pillow_bicubic
 from sr3eval.diffusion.solvers import refine
 from sr3eval.errors import UserError
+from sr3eval.images import pillow_bicubic
 from sr3eval.method import Method
 
 FOLDER = Path(__file__).parent / "goldens"

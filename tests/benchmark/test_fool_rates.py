@@ -4,6 +4,7 @@ import re
 
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 
 from analysis.comparisons import compare
@@ -11,8 +12,9 @@ from analysis.exclusions import exclude
 from analysis.fool_rate import fool_rates
 from analysis.simulation import simulate
 from benchmark import main
-from sr3eval.benchmark.fool_rates import add_fool_rates
+from sr3eval.benchmark.fool_rates import add_fool_rates, refuse_other_images
 from sr3eval.errors import UserError
+from sr3eval.images import save
 
 RATES = {"bicubic": 0.1, "mine": 0.48, "theirs": 0.4}
 
@@ -143,3 +145,11 @@ def test_flagged_trials_are_counted_beside_the_table(run, tmp_path):
     assert result.exit_code == 0, result.stderr
     count = int((responses["kind"] == "test").sum())
     assert f"; {count} of {count} test trials left out: timing {count}." in result.stdout
+
+
+def test_images_of_a_run_without_hr_are_known_by_their_inputs(tmp_path):
+    save(tmp_path / "images" / "_lr" / "a.png", torch.zeros(3, 8, 8))
+    judged = pd.DataFrame({"kind": ["test", "catch"], "image_id": ["a", "b"]})
+    refuse_other_images(judged, [tmp_path])
+    with pytest.raises(UserError, match='responses to 1 image that .* does not have, first "b"'):
+        refuse_other_images(judged.assign(kind="test"), [tmp_path])

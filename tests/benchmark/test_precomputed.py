@@ -257,7 +257,7 @@ def test_bad_arrays_are_refused(tmp_path):
     refused(tmp_path / "a.npy", np.zeros((64, 64, 3), np.int64), "holds torch.int64, neither uint8 nor floats")
     refused(tmp_path / "a.npy", np.array([{}], object), "not a readable array")
     refused(tmp_path / "a.pt", {"sr": torch.zeros(3, 64, 64)}, "holds a dict, not a tensor")
-    refused(tmp_path / "a.pt", torch.zeros(3, 60, 64), r"1 not 64x64 \(first: a\)")
+    refused(tmp_path / "a.pt", torch.zeros(3, 60, 64), r"1 not 64x64 \(first: a, 64x60\)")
     (tmp_path / "a.npy").write_bytes(b"no array")
     with pytest.raises(UserError, match="not a readable array"):
         checked(tmp_path, ids=["a"], known=["a"])

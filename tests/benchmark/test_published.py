@@ -52,6 +52,11 @@ def test_one_set_needs_no_name(results, tmp_path):
     assert both.iloc[-1][["dataset", "method", "value"]].tolist() == ["Set5", "EDSR", 32.46]
 
 
+def test_metrics_may_be_named_as_the_table_prints_them(results, tmp_path):
+    both = add(results, tmp_path, PAPERS.replace(",psnr,", ",PSNR,").replace(",ssim,", ",SSIM,"))
+    assert both.iloc[-3:]["metric"].tolist() == ["psnr", "psnr", "ssim"]
+
+
 BAD = {
     "metric": ("A,Set5,pnsr,1,B\n", 'line 2: unknown metric "pnsr": did you mean "psnr"?'),
     "data set": ("A,Set5,psnr,1,B\nA,set14,psnr,1,B\n", 'line 3: unknown data set "set14": did you mean "Set14"?'),

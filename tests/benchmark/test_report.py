@@ -202,7 +202,7 @@ def test_a_run_without_hr_compares_its_methods(write_run, tmp_path, open_page):
     page = open_page(write(run, run))
     found = card(page, "a")
     found.locator('.crop[data-slug="ours"] canvas.sharp').wait_for()
-    assert found.locator("figcaption").all_inner_texts() == ["whole", "LR", "Ours\nniqe 4.000", "R & D\nniqe 3.000"]
+    assert found.locator("figcaption").all_inner_texts() == ["whole", "LR", "Ours\nNIQE 4.000", "R & D\nNIQE 3.000"]
     assert "best" in found.locator("figcaption b").nth(1).get_attribute("class")
     found.locator('.crop[data-slug="ours"]').click()
     assert (page.inner_text("#left-name"), page.inner_text("#right-name")) == ("Ours", "R & D")

@@ -102,6 +102,16 @@ def test_an_added_metric_is_all_that_is_computed(world, monkeypatch):
     assert extended.pop("history/config_1.toml") and extended == whole
 
 
+def test_another_caption_needs_no_new_run(world):
+    run(world)
+    log = (world / "mine.py.log").read_text()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_Scorer, "_results", None)  # nothing is scored again
+        run(world, table={"caption": "Ours.", "label": "tab:ours"})
+    assert r"\caption{Ours.}" in (world / "run" / "results.tex").read_text()
+    assert (world / "mine.py.log").read_text() == log and (world / "run" / "history" / "config_1.toml").exists()
+
+
 def test_an_added_method_is_all_that_is_made(world, quick_features):
     run(world, metrics=["psnr", "fd_efficientnet_lite0"])
     both = [config(world)["method"][0], {"kind": "bicubic"}]

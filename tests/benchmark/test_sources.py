@@ -13,6 +13,7 @@ from sr3eval.benchmark import run
 from sr3eval.benchmark.cache import identity
 from sr3eval.benchmark.config import MethodConfig, RunConfig
 from sr3eval.benchmark.plan import build
+from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError
 from sr3eval.images import save
 from sr3eval.methods.bicubic import Bicubic
@@ -58,6 +59,12 @@ def psnr(world, out, *method, **options):
     """Run into the folder `out`; the mean PSNR."""
     results = run(RunConfig.parse(config(world, *method, **options)), world / out, world / "cache")
     return results["value"].item()
+
+
+def test_what_reads_configs_is_no_part_of_a_method():
+    """Nor are the other packages that sr3eval is built on: their releases make no other pictures."""
+    code = code_behind(TrainConfig)
+    assert code is not None and "sr3eval/config.py" in code.files and not code.packages
 
 
 def of_bias(levels):
@@ -282,3 +289,15 @@ def test_scale_of_a_method_that_has_none_is_named():
         build(MethodConfig("bicubic", "bicubic", {"scale": 4}), TASK)
     with pytest.raises(UserError, match=r'unknown key "method "bicubic".steps": valid: kernel'):
         build(MethodConfig("bicubic", "bicubic", {"steps": 4}), TASK)
+
+
+def test_a_method_that_failed_before_its_first_picture_may_be_mended(world):
+    write(world, my_model=MODEL.replace("return (", "return undefined + ("))
+    torch.save({"bias": 51 / 255}, world / "m.pt")
+    with pytest.raises(UserError, match="NameError"):
+        psnr(world, "run", weights=str(world / "m.pt"))
+    write(world, my_model=MODEL)
+    assert psnr(world, "run", weights=str(world / "m.pt")) == pytest.approx(of_bias(51), abs=1e-4)
+    write(world, my_model=MODEL + "# edited")
+    with pytest.raises(UserError, match=r"has changed since this run began \(my_model.py\)"):
+        psnr(world, "run", weights=str(world / "m.pt"))

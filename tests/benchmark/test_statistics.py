@@ -5,7 +5,9 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from benchmark import main
 from sr3eval import metrics
 from sr3eval.benchmark import statistics as stats
 from sr3eval.errors import UserError
@@ -82,16 +84,16 @@ def test_nothing_is_overwritten_or_mixed(images, tmp_path, monkeypatch):
 def test_serve_as_a_reference_for_their_own_network_alone(images, tmp_path, monkeypatch):
     write(images, tmp_path / "train.npz")
     fd = "fd_efficientnet_lite0"
-    monkeypatch.setattr(f"sr3eval.metrics.{fd}.efficientnet_lite0", network)
+    monkeypatch.setattr("sr3eval.metrics.fid.efficientnet_lite0", network)
     metric = metrics.load(fd, reference=str(tmp_path / "train.npz"))
     assert metric.name == f"{fd}_train"
-    assert "images as photos_16_64, N = 23, file list sha256" in metric.settings
+    assert "images as photos_16_64, N = 23, file list sha256" in metric.convention.settings
     hr = torch.stack([load(path)[..., 3:67] for path in sorted(images.glob("??.png"))])
     ids = [f"{i:02d}" for i in range(23)]
-    metric.update(Batch(ids, hr[..., ::4, ::4], hr, hr))
+    metric.update(Batch(ids, hr, hr))
     assert metric.compute().value == pytest.approx(0, abs=1e-9)
     twin = metrics.load(fd)
-    twin.update(Batch(ids, hr[..., ::4, ::4], hr, hr.flip(-1)))
+    twin.update(Batch(ids, hr.flip(-1), hr))
     features = [network().pooled(x).double() for x in (hr, hr.flip(-1))]
     moments = [Moments(), Moments()]
     for m, f in zip(moments, features, strict=True):
@@ -100,8 +102,26 @@ def test_serve_as_a_reference_for_their_own_network_alone(images, tmp_path, monk
 
     expected = frechet_distance(*moments[0].statistics(), *moments[1].statistics())
     assert twin.compute().value == pytest.approx(expected, rel=1e-6)
-    monkeypatch.setattr(f"sr3eval.metrics.{fd}.efficientnet_lite0", lambda: network("other"))
+    monkeypatch.setattr("sr3eval.metrics.fid.efficientnet_lite0", lambda: network("other"))
     with pytest.raises(UserError, match="statistics of another network: halves, not other"):
         metrics.load(fd, reference=str(tmp_path / "train.npz"))
     with pytest.raises(UserError, match=r"benchmark\.py statistics FOLDER"):
         metrics.load(fd, reference=str(images))
+
+
+@pytest.mark.parametrize(
+    ("options", "resize"),
+    [(["--network", "efficientnet_lite0"], None), (["--resize", "clean", "--weights", "w.pth"], ("w.pth", "clean"))],
+)
+def test_the_command_takes_the_network_that_it_names(images, tmp_path, monkeypatch, options, resize):
+    given = []
+    monkeypatch.setattr(stats, "efficientnet_lite0", lambda: given.append(None) or network())
+    monkeypatch.setattr(stats, "inception", lambda *how: given.append(how) or network())
+    out = tmp_path / "command.npz"
+    result = CliRunner().invoke(
+        main, ["statistics", str(images), "--task", "photos_16_64", "--out", str(out), *options]
+    )
+    assert (result.exit_code, given) == (0, [resize]), result.output
+    write(images, tmp_path / "called.npz")
+    with np.load(out) as found, np.load(tmp_path / "called.npz") as wanted:
+        np.testing.assert_allclose(found["mu"], wanted["mu"], rtol=1e-12)

@@ -30,7 +30,8 @@ def summarise(metric="psnr", **methods):
         for i, value in enumerate(v)
     ]
     per_image = pd.DataFrame(rows, columns=["task", "method", "image_id", "metric", "value", "group"])
-    described = pd.DataFrame({"task": "photos_16_64", "method": list(methods), "images": "", "method_notes": ""})
+    described = pd.DataFrame({"task": "photos_16_64", "method": list(methods), "images": "", "made_by": ""})
+    described = described.assign(method_notes="")
     described = described.assign(method_settings="", method_warning="", n_too_small=0, n_unreadable=0)
     sets = pd.DataFrame(columns=["task", "method", "metric", "left_out", "value", "n"])
     seeds = pd.DataFrame(columns=["task", "method", "metric", "seed", "value"])
@@ -164,6 +165,16 @@ def test_the_config_chooses_the_look_of_the_latex(sets):
     assert re.findall(r"label{(.+)}", table.latex(other, config)) == ["tab:ours-photos_16_64", "tab:ours-faces_16_128"]
 
 
+def test_what_tells_metrics_of_one_label_apart_is_printed_where_they_meet(sets):
+    """PSNR with a border of 2 pixels at x2 and of 4 at x4: two tables, in each of which it is the only PSNR."""
+    x2, x4 = (
+        sets.assign(task=f"x{border}", metric=f"psnr_y_b{border}", variant=f"Y, border {border}") for border in (2, 4)
+    )
+    assert "border" not in table.markdown(pd.concat([x2, x4]))
+    both = table.markdown(pd.concat([x2, x4.assign(task="x2")]))
+    assert "Set5 PSNR (Y, border 2) ↑" in both and "Set5 PSNR (Y, border 4) ↑" in both
+
+
 @pytest.mark.parametrize(("count", "environment"), [(3, "table"), (8, "table*")])
 def test_a_table_that_does_not_fit_a_column_takes_both(sets, count, environment):
     """At 10 pt a column of 237 pt holds about 40 characters and gaps."""
@@ -215,3 +226,10 @@ def test_what_there_is_can_be_listed(what, expected):
     assert result.exit_code == 0, result.stderr
     assert re.search(expected, result.stdout, re.MULTILINE)
     assert all(len(line.split(maxsplit=1)) == 2 for line in result.stdout.strip().splitlines())
+
+
+def test_a_label_tells_metrics_of_one_task_apart_and_no_others():
+    """PSNR within a border of 2 at x2, and of 4 and none at x4."""
+    rows = [("x2", "psnr_b2", "border 2"), ("x4", "psnr_b4", "border 4"), ("x4", "psnr", "RGB")]
+    results = pd.DataFrame(rows, columns=["task", "metric", "variant"]).assign(label="PSNR", decimals=2)
+    assert table.labelled(results)["label"].tolist() == ["PSNR", "PSNR (border 4)", "PSNR (RGB)"]

@@ -15,9 +15,12 @@ from sr3eval.benchmark import RunConfig, finish, plan, run
 from sr3eval.benchmark.make import make, prepare
 from sr3eval.benchmark.progress import silent
 from sr3eval.benchmark.scores import read_runs
+from sr3eval.benchmark.summary import summarise
 from sr3eval.errors import UserError
 from sr3eval.images import load, save, to_uint8
+from sr3eval.methods._resized import Resized
 from sr3eval.methods.bicubic import Bicubic
+from sr3eval.tasks import Task
 
 SIZES = {"Set5": {"baby": (62, 51), "bird": (48, 48)}, "Set14": {"zebra": (45, 70), "bird": (64, 61)}}
 
@@ -211,16 +214,26 @@ def test_degradations_stand_in_the_config_and_the_environment(world):
     assert not torch.equal(lr, load(world / "other" / "images" / "_lr" / "Set5" / "bird.png"))
 
 
+def test_borders_of_the_scale_need_no_protocol(world):
+    metrics = [{"name": "psnr", "border": "scale"}, "ssim"]
+    assert config(world, protocol=None, metrics=metrics).metrics == (("psnr", {"border": 4}), ("ssim", {}))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"protocol": "clasic"}, 'unknown protocol "clasic": did you mean "classic"?'),
         ({"data": [{"images": "Set5"}, {"images": "Set14"}]}, "each of several sets needs a name of its own"),
         ({"data": [{"name": "a/b", "images": "Set5"}]}, 'data.name: "a/b"'),
+        ({"data": {"images": "RealSR", "lr_images": "RealSR", "pattern": "(?P<id>.+)_HR"}}, "are one folder: pattern"),
         ({"data": {"images": "Set5", "lr_images": "LR"}, "task": "photos_16_64"}, "makes its inputs of HR images"),
         ({"task": {"scale": 4, "lr": "files"}}, "data.lr_images is missing"),
         ({"task": {"scale": 4, "name": "faces_16_128"}}, "is another task's"),
         ({"task": {"scale": 4, "degradation": [{"kind": "blurr"}]}}, 'did you mean "blur"'),
+        ({"task": {"scale": 4, "degradation": {"kind": "blur"}}}, "write [[task.degradation]], in double brackets"),
+        ({"data": {"images": "Set5", "lr_pattern": "(?P<id>.+)x4"}}, "names of data.lr_images, which is missing"),
+        ({"data": {"lr_images": "Set5", "pattern": "(?P<id>.+)x4"}}, "names of data.images, which is missing"),
+        ({"deterministic": False}, 'unknown key "deterministic": valid: batch_size, data'),  # no name is near
         ({"protocol": None, "metrics": None}, "at least one [[method]] and one metric are needed"),
     ],
 )
@@ -232,11 +245,35 @@ def test_configs_that_cannot_be_run(world, changes, message):
 
 def test_what_no_metric_can_score_is_said_before_work(world):
     save(world / "Set5" / "tiny.png", photograph(18, 40))
-    with pytest.raises(UserError, match="ssim: 32x8 images are smaller than its 11x11 window"):
+    with pytest.raises(
+        UserError, match="ssim: 32x8 images are smaller than its 11x11 window; .* as Set5/tiny, the small"
+    ):
         written(world)
+    with pytest.raises(UserError, match='ends in 40x16 and not 10x4 pixels; add a step of kind "resize"'):
+        written(world, task={"scale": 4, "degradation": [{"kind": "blur", "sigma": 1.0}]})
     assert not (world / "run").exists()
     with pytest.raises(UserError, match="images of 3 sizes"):
         written(world, protocol=None, metrics=["fd_efficientnet_lite0"], data={"images": str(world / "Set5")})
+
+
+def test_nor_what_has_long_sides_and_few_pixels(world):
+    """NIQE needs two blocks of 96 pixels: the image of the shortest side has them, a square one has not."""
+    save(world / "wide" / "long.png", photograph(96, 400))
+    save(world / "wide" / "square.png", photograph(152, 152))
+    with pytest.raises(UserError, match="niqe: a 152x152 image has fewer than two blocks"):
+        written(world, protocol=None, metrics=["niqe"], data={"images": str(world / "wide")})
+    assert not (world / "run").exists()
+
+
+def test_a_method_on_a_path_is_checked_and_made_for_its_scale(world, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "json.py").write_text("")  # Python's own is found in its place
+    (tmp_path / "mine" / "mine.py").write_text("import json\n" + NOISY)
+    mine = {"name": "mine", "python": f"{tmp_path / 'mine' / 'mine.py'}:build", "path": ["method", "bicubic"]}
+    with pytest.raises(UserError, match='"import json" finds'):
+        written(world, mine)
+    onward = [Resized(Bicubic(4), ["method", "bicubic"], Task(f"x{scale}", scale)).fingerprint for scale in (2, 3)]
+    assert onward[0] != onward[1]  # of one input, outputs of two sizes
 
 
 def test_grey_images_of_8_and_16_bit_are_rgb(world):
@@ -257,6 +294,19 @@ def test_runs_of_other_inputs_are_not_rows_of_one_table(world):
     assert set(scores.methods["dataset"]) == {"run", "other"}
     text = (world / "run" / "results.md").read_text()
     assert "- Inputs: MATLAB's imresize of 8-bit images (bicubic, antialiased, mirrored border).\n" in text
+
+
+def test_runs_that_share_a_method_are_rows_of_one_table(world):
+    """Equal scores of an equal method are one row; a method of the same name with other options is two."""
+    data = {"images": str(world / "Set5")}
+    written(world, data=data)
+    written(world, {"kind": "bicubic", "kernel": "matlab"}, {"kind": "bicubic", "name": "other"}, data=data, out="more")
+    scores, conventions = read_runs([world / "run", world / "more"])
+    results = summarise(scores, conventions)
+    assert list(dict.fromkeys(results["method"])) == ["bicubic", "other"] and (results["n"] == 2).all()
+    written(world, {"kind": "bicubic"}, data=data, out="third")
+    scores, _ = read_runs([world / "run", world / "third"])
+    assert set(scores.methods["method"]) == {"run/bicubic", "third/bicubic"}
 
 
 def test_a_stopped_run_resumes_to_the_same_bytes(world):

@@ -70,7 +70,7 @@ def test_ntire_2025_s_score_of_images_has_the_challenge_s_as_mean(monkeypatch):
         "niqe": [6.0, 12.0, 9.0],
     }
     parts = {name: toy(name, dict(zip(IDS, scores, strict=True))) for name, scores in values.items()}
-    monkeypatch.setattr(ntire_2025_score, "load", lambda name, metric=None: parts[metric or name])
+    monkeypatch.setattr(ntire_2025_score, "load", lambda name, metric=None, luma="": parts[metric or name])
     metric = metrics.load("ntire_2025_score")
     images = torch.rand(3, 3, 8, 8)
     metric.update(Batch(IDS, images, images))

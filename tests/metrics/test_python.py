@@ -29,7 +29,7 @@ def own(tmp_path):
 
     def load(code, **options):
         (tmp_path / "mine.py").write_text(code)
-        return metrics.load("python", python=f"{tmp_path / 'mine.py'}:build", name="mine", **options)
+        return metrics.load("python", python=f"{tmp_path / 'mine.py'}:build", **{"name": "mine"} | options)
 
     return load
 
@@ -55,6 +55,12 @@ def test_a_metric_declares_itself(own):
     assert (metric.name, metric.convention.label, metric.convention.decimals) == ("mine", "Theirs", 1)
     with pytest.raises(UserError, match="declares decimals itself: leave it out"):
         own(METRIC, decimals=3)
+
+
+def test_without_a_name_it_is_called_as_it_declares_or_as_its_file(own):
+    assert own(METRIC, name=None).name == "theirs"
+    metric = own(FUNCTION, name=None, higher_is_better=True)
+    assert (metric.name, metric.convention.label) == ("mine", "mine")
 
 
 def test_another_code_is_another_version(own):

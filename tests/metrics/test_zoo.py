@@ -24,6 +24,7 @@ from sr3eval.errors import UserError
 from sr3eval.features import natural_scenes
 from sr3eval.images import from_uint8
 from sr3eval.metrics import Batch, brisque, dists, niqe
+from sr3eval.metrics import pyiqa as pyiqa_metric
 from sr3eval.weights import locate
 from tests.conftest import randomised
 
@@ -277,6 +278,20 @@ def test_full_reference_networks_too_and_their_backbone_s(published, by_path, pa
     assert score(ours, *pair) == pytest.approx(score(metrics.load("lpips"), *pair), abs=1e-4)
 
 
+def test_a_network_is_read_once(published, monkeypatch):
+    """However many metrics of a run, or parts of one, have it: one in memory; others by other options and files."""
+    made = []
+    monkeypatch.setattr(pyiqa, "create_metric", lambda name, **options: made.append(name) or (lambda *_: 0.5))
+    pyiqa_metric._network.cache_clear()
+    for options in ({}, {}, {"crop_border": 4}, {"crop_border": 4}):
+        metrics.load("pyiqa", metric="niqe", **options)
+    assert len(made) == 2
+    monkeypatch.setenv("SR3EVAL_WEIGHTS", str(published.parent))
+    metrics.load("pyiqa", metric="niqe")
+    assert len(made) == 3
+    pyiqa_metric._network.cache_clear()
+
+
 def test_niqe_of_pyiqa_finds_its_parameters(published):
     image = tensor(COFFEE)
     theirs = metrics.load("pyiqa", metric="niqe", color_space="ycbcr", crop_border=4)
@@ -292,7 +307,13 @@ def test_conventions_are_those_of_pyiqa_s_registry():
     convention = metrics.load("pyiqa", metric="psnry").convention
     assert (convention.name, convention.label, convention.unit) == ("pyiqa_psnry", "PSNRY", "dB")
     assert convention.version == f"pyiqa {version('pyiqa')}"
-    for fact in ("PolyForm-Noncommercial", "test_y_channel True", "color_space yiq", "crop_border 0", "range ~0, ~60"):
+    for fact in (
+        "PolyForm-Noncommercial",
+        "test_y_channel True",
+        "color_space yiq",
+        "crop_border 0",
+        "range ~0 to ~60",
+    ):
         assert fact in convention.settings
     assert (convention.needs_hr, convention.higher_is_better, convention.decimals) == (True, True, 2)
     piqe = metrics.load("pyiqa", metric="piqe").convention
