@@ -70,14 +70,14 @@ def test_float16_trains_as_float32_does_and_resumes(settings, tmp_path, record_p
 def test_checkpointed_activations_give_the_same_gradients_from_less_memory(settings):
     config = from_dict(TrainConfig, settings)  # with dropout
     hr = torch.randint(256, (32, 3, 64, 64), dtype=torch.uint8)
-    weights, peaks = [], []
+    gradients, peaks = [], []
     for levels in ((), (0, 1)):
         optimiser = replace(config.optimiser, checkpoint_activations=levels, precision="float32", batch_size=32)
         trainer = Trainer(replace(config, optimiser=optimiser), torch.device("cuda"))
         trainer.train_step(hr)
+        gradients.append(torch.cat([p.grad.flatten() for p in trainer.network.parameters()]).cpu())
         torch.cuda.reset_peak_memory_stats()
         trainer.train_step(hr)
         peaks.append(torch.cuda.max_memory_allocated())
-        weights.append(torch.cat([p.detach().flatten().cpu() for p in trainer.network.parameters()]))
-    assert float((weights[0] - weights[1]).abs().max()) <= 1e-5
+    assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) <= 1e-4
     assert peaks[1] < 0.7 * peaks[0]
