@@ -1,5 +1,9 @@
 """`sr3eval train` and `sr3eval sample`. torch is imported inside the commands, so that --help is instant."""
 
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,19 +25,41 @@ def main() -> None:
 )
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
 def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
-    """Train the model that CONFIG describes; run it again to resume after an interruption."""
+    """Train the model that CONFIG describes; run it again to resume after an interruption.
+
+    Ctrl-C and SIGTERM save the state after the step in hand; SIGTERM then ends with exit code 0.
+    """
     from sr3eval.config import from_dict, read_toml
     from sr3eval.diffusion.train import train as run
     from sr3eval.diffusion.train_config import TrainConfig
 
     out = out or Path("runs/train") / config.stem
     settings = from_dict(TrainConfig, read_toml(config, overrides))
-    with console.progress(f"train {settings.model}", settings.optimiser.steps) as bar:
-        for event in console.interruptible(run(settings, out)):
+    ended = f"trained to step {settings.optimiser.steps}"
+    with (
+        console.progress(f"train {settings.model}", settings.optimiser.steps) as bar,
+        terminations() as terminated,
+        closing(console.interruptible(run(settings, out))) as events,
+    ):
+        for event in events:
             bar.update(event.step - bar.n)
             if event.logged:
                 bar.set_postfix({k: f"{v:.4g}" for k, v in event.logged.items() if k in ("loss", "psnr")})
-    click.echo(f"{out}: trained to step {settings.optimiser.steps}")
+            if terminated() and event.step < event.steps:
+                ended = f"stopped at step {event.step}; the same command resumes"
+                break
+    click.echo(f"{out}: {ended}")
+
+
+@contextmanager
+def terminations() -> Iterator[Callable[[], bool]]:
+    """Give what says whether a SIGTERM has come, as schedulers send it before they kill."""
+    received = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
+    try:
+        yield received.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @main.command()

@@ -144,7 +144,7 @@ def interrupts() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-def interruptible(events: Generator[T, None, None]) -> Iterator[T]:
+def interruptible(events: Generator[T, None, None]) -> Generator[T, None, None]:
     """Pass events on; a Ctrl-C ends them as `interrupts` says, with the generator closed cleanly."""
     with interrupts() as stop, closing(events):
         for event in events:

@@ -37,8 +37,9 @@ def default_device() -> torch.device:
 
 def training_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The dtype of convolutions in training: bfloat16 where "auto" finds hardware for it, or where it is asked for."""
-    wanted = has_bfloat16(device) if precision == "auto" else precision == "bfloat16"
-    return torch.bfloat16 if wanted else torch.float32
+    if precision == "auto":
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
 
 def has_bfloat16(device: torch.device) -> bool:

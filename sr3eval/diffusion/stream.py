@@ -1,5 +1,6 @@
 """Training images as a function of position: example number p is the same in every process and after every resume."""
 
+import signal
 from collections.abc import Iterator
 
 import torch
@@ -97,10 +98,19 @@ class Batches(Dataset[Tensor | UserError]):
             return error
 
 
+def _leave_signals(_worker: int) -> None:
+    """Have a worker outlive a Ctrl-C or SIGTERM that goes to all processes: the training stops it when it has saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def batches(images: TrainingImages, first: int, last: int, batch_size: int, workers: int) -> Iterator[Tensor]:
     """uint8 batches [N, 3, S, S] of steps first .. last - 1."""
     sampler = Positions(first, last, batch_size)
-    for batch in DataLoader(Batches(images), batch_size=None, sampler=sampler, num_workers=workers):
+    loader = DataLoader(
+        Batches(images), batch_size=None, sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals
+    )
+    for batch in loader:
         if isinstance(batch, UserError):
             raise batch
         yield batch

@@ -1,13 +1,13 @@
 """Training of SR3 and Regression, as an iterator that yields one event a step and can be stopped anywhere.
 
-Everything random is a function of (seed, step): example number, crop, noise level, noise, dropout. The saved state is
-therefore weights, EMA, Adam's moments and the step, and N + M steps equal N, kill, M bit for bit.
+Everything random is a function of (seed, step): example number, crop, blur, noise level, noise, dropout. The saved
+state is therefore weights, EMA, Adam's moments, float16's scale and the step: N + M steps equal N, kill, M bit for bit.
 """
 
 import json
 import math
-from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from sr3eval.config import resolve_path
 from sr3eval.data import stable_hash
 from sr3eval.device import Graphed, check_compiler, default_device, training_dtype
 from sr3eval.diffusion import checkpoint, stream
+from sr3eval.diffusion.activations import checkpoint_activations
+from sr3eval.diffusion.blur import draw_sigmas, gaussian_blur
 from sr3eval.diffusion.ema import EMA
-from sr3eval.diffusion.log import TrainingLog
+from sr3eval.diffusion.log import NotFiniteError, TrainingLog, Unlogged
 from sr3eval.diffusion.loss import output_weight, regression_loss, sr3_loss
-from sr3eval.diffusion.train_config import TrainConfig
+from sr3eval.diffusion.train_config import OptimiserConfig, TrainConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.diffusion.validation import Validation
 from sr3eval.errors import UserError
@@ -34,9 +36,9 @@ from sr3eval.images import bicubic_up, from_uint8, to_signed
 STATE_FILE = "state.safetensors"
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.toml"
+CHECKPOINTS = "checkpoints"
 PROGRESS_KEY = "progress"
-# Losses of SR3 are logged by noise level: bin i holds sqrt(gamma) in [i / GAMMA_BINS, (i + 1) / GAMMA_BINS).
-GAMMA_BINS = 10
+NAMES = {"sr3": "SR3", "regression": "Regression"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Trainer:
             started = checkpoint.load(config.start, config.model)
             checkpoint.check_shapes(started.weights, self.network, resolve_path(config.start))
             self.network.load_state_dict(started.weights)
+        checkpoint_activations(self.network, config.optimiser.checkpoint_activations)
         self.forward = torch.compile(self.network) if config.optimiser.compile is True else self.network
         if not isinstance(config.optimiser.compile, bool):
             self.network.compile_parts(config.optimiser.compile)
@@ -79,12 +82,13 @@ class Trainer:
         )
         self.levels = config.training_levels or config.schedule.build()
         self.dtype = training_dtype(config.optimiser.precision, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.step, self.best_psnr = 0, -math.inf
-        self.unlogged: list[Tensor] = []  # noise level and loss of every example since the last line of the log: [2, N]
+        self.unlogged = Unlogged(config.optimiser.batch_size, self.scaler.is_enabled())
         self.gradients: Callable[..., Tensor] = self._gradients
 
     def train_step(self, hr: Tensor) -> None:
-        """One optimiser step on uint8 HR images [N, 3, S, S]. Nothing waits for a GPU: `losses` and `save` do."""
+        """One optimiser step on uint8 HR images [N, 3, S, S]. Nothing waits for a GPU: `losses`, `check`, `save` do."""
         self.step += 1
         torch.manual_seed(stable_hash(self.config.seed, "step", self.step))
         optimiser = self.config.optimiser
@@ -92,34 +96,39 @@ class Trainer:
             group["lr"] = optimiser.rate(self.step)
         sr3 = self.config.model == "sr3"
         gamma = self.levels.sample_gamma(len(hr)).float() if sr3 else torch.zeros(len(hr))
-        inputs = [hr.to(self.device), gamma.to(self.device)]
+        sigma = draw_sigmas(self.config.data, self.config.seed, self.step, len(hr))
+        inputs = [hr.to(self.device), gamma.to(self.device), sigma.to(self.device)]
         if sr3:
             inputs.append(torch.randn(hr.shape, device=self.device))
         if optimiser.cuda_graph and not isinstance(self.gradients, Graphed):
             self.gradients = Graphed(self._gradients, inputs)
         losses = self.gradients(*inputs)
-        if optimiser.gradient_clip:
-            nn.utils.clip_grad_norm_(self.network.parameters(), optimiser.gradient_clip)
-        self.optimiser.step()
+        self.scaler.unscale_(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), optimiser.gradient_clip or math.inf)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.ema.update(self.network, self.step)
-        self.unlogged.append(torch.stack([inputs[1], losses]))
+        self.unlogged.add(inputs[1], losses, norm)
 
-    def _gradients(self, hr: Tensor, gamma: Tensor, noise: Tensor | None = None) -> Tensor:
+    def _gradients(self, hr: Tensor, gamma: Tensor, sigma: Tensor, noise: Tensor | None = None) -> Tensor:
         """Leave the gradients of a batch in the network; returns its losses [N]."""
         self.optimiser.zero_grad(set_to_none=True)
         parts = self.config.optimiser.accumulate
-        chunks = [t.chunk(parts) for t in (hr, gamma, noise) if t is not None]
+        chunks = [t.chunk(parts) for t in (hr, gamma, sigma, noise) if t is not None]
         losses = []
         for part in zip(*chunks, strict=True):
             loss = self._losses(*part)
-            (loss.mean() / parts).backward()
+            self.scaler.scale(loss.mean() / parts).backward()
             losses.append(loss.detach())
         return torch.cat(losses)
 
-    def _losses(self, hr: Tensor, gamma: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Losses [N] of uint8 HR images with these noise levels and this noise; Regression has none."""
+    def _losses(self, hr: Tensor, gamma: Tensor, sigma: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Losses [N] of uint8 HR images with these noise levels, blurs and this noise; Regression has none."""
         y0 = from_uint8(hr)
-        x = to_signed(bicubic_up(self.task.degrade(y0), (y0.shape[-2], y0.shape[-1])))
+        lr = self.task.degrade(y0)
+        if self.config.data.blur is not None:
+            lr = gaussian_blur(lr, sigma, self.config.data.blur[1])
+        x = to_signed(bicubic_up(lr, (y0.shape[-2], y0.shape[-1])))
         y0 = to_signed(y0)
         x, y0 = (t.contiguous(memory_format=torch.channels_last) for t in (x, y0))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
@@ -130,15 +139,9 @@ class Trainer:
                 loss = loss * output_weight(gamma, self.config.network.residual_scale) ** self.config.p
             return loss
 
-    def _finite(self) -> Tensor:
-        """What is unlogged, [2, examples] on the CPU; UserError names the first step whose loss is not finite."""
-        unlogged = torch.cat([torch.empty(2, 0), *(part.cpu() for part in self.unlogged)], dim=1)
-        if not bool(unlogged.isfinite().all()):
-            first = int((~unlogged[1].isfinite()).nonzero()[0])
-            step = self.step - (unlogged.shape[1] - 1 - first) // self.config.optimiser.batch_size
-            loss = float(unlogged[1, first])
-            raise UserError(f"step {step}: the loss is {loss}; lower optimiser.learning_rate and start again")
-        return unlogged
+    def check(self) -> None:
+        """NotFiniteError where a step since the last line of the log has a loss or gradient that is not finite."""
+        self.unlogged.tensor(self.step)
 
     def save(self, path: Path, data: str) -> None:
         """Write everything that the next step depends on, atomically. data: digest of the images."""
@@ -146,7 +149,9 @@ class Trainer:
         tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.state_dict().items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": tensor for name, tensor in moments.items()}
-        tensors["unlogged"] = self._finite()
+        tensors["unlogged"] = self.unlogged.tensor(self.step)
+        if self.scaler.is_enabled():
+            tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()}
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         progress = Progress(self.step, self.best_psnr, data, checkpoint.tensors_digest(tensors))
         content = safetensors.torch.save(tensors, {PROGRESS_KEY: json.dumps(asdict(progress))})
@@ -182,19 +187,20 @@ class Trainer:
                 moments[index][name] = torch.empty_like(parameter).copy_(moments[index][name])
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        self.unlogged = [tensors["unlogged"]]
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict({name: tensor.item() for name, tensor in part("scaler.").items()})
+        if len(tensors["unlogged"]) == 3:  # states of older versions have no gradient norms
+            self.unlogged.steps = [tensors["unlogged"]]
         self.step, self.best_psnr = progress.step, progress.best_psnr
 
     def losses(self) -> dict[str, float]:
-        """Mean loss since the last call, and for SR3 the mean of every noise-level bin that occurred."""
-        gamma, loss = self._finite()
-        self.unlogged = []
-        line = {"loss": float(loss.mean())}
-        if self.config.model == "sr3":
-            bins = (gamma.sqrt() * GAMMA_BINS).clamp(max=GAMMA_BINS - 1).int()
-            for i in bins.unique().tolist():
-                line[f"loss_sqrt_gamma_{i / GAMMA_BINS:.1f}"] = float(loss[bins == i].mean())
-        return line
+        """Mean losses and gradient norms since the last call, see `Unlogged.means`."""
+        return self.unlogged.means(self.step, by_level=self.config.model == "sr3")
+
+    def recorded(self) -> TrainConfig:
+        """The config with the precision that "auto" came to: what checkpoints carry."""
+        precision: Any = str(self.dtype).removeprefix("torch.")
+        return replace(self.config, optimiser=replace(self.config.optimiser, precision=precision))
 
     def averaged(self) -> UNet:
         """A copy of the network with the EMA weights, in eval mode."""
@@ -231,59 +237,113 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
 
     A run resumes bit for bit; its steps, workers and what is logged may change, so that a finished one can be extended.
     Writes config.toml, state.safetensors (to go on from), model.safetensors (EMA weights: the last ones for SR3, those
-    of the best validation PSNR for Regression), metrics.jsonl, tensorboard/ and samples/. Closing the iterator saves
-    the state, so that nothing is lost; a kill loses the steps since the last save. Raises UserError when `out` holds
-    another run, an image cannot be read, or the loss is no longer finite.
+    of the best validation PSNR for Regression), checkpoints/ (EMA weights of the last validations), metrics.jsonl,
+    curves.html, tensorboard/ and samples/. Closing the iterator saves the state, so that nothing is lost; a kill loses
+    the steps since the last save. Raises UserError when `out` holds another run, an image cannot be read, or the loss
+    is no longer finite; what was saved before stays.
     """
     config, device = config.resolved(), device or default_device()
+    check_device(config.optimiser, device)
     task, data, optimiser = tasks.get(config.task), config.data, config.optimiser
-    if optimiser.compile:
-        check_compiler(device)
-    if optimiser.cuda_graph and device.type != "cuda":
-        raise UserError("optimiser.cuda_graph: there is no GPU here; --set optimiser.cuda_graph=false")
     folder, validation_folder, too_small, validation_too_small = stream.open_folders(data, task)
     validation = Validation(config, task, stream.validation_images(validation_folder, data))
     digest = stream.digest(folder, validation_folder)
-    claim(out, config)
     trainer = Trainer(config, device)
+    claim(out, config)
     if (out / STATE_FILE).exists():
         trainer.restore(out / STATE_FILE, digest)
     if trainer.step > optimiser.steps:
         raise UserError(
             f"{out}: is trained to step {trainer.step}; optimiser.steps = {optimiser.steps} lies before that"
         )
-    log = TrainingLog(out, trainer.step)
+    log = TrainingLog(out, trainer.step, f"{NAMES[config.model]} {config.task}", facts(trainer))
     if trainer.step == 0:
         left_out = {"left_out_too_small": len(too_small), "validation_left_out_too_small": len(validation_too_small)}
         log.write({"step": 0, "training_images": len(folder), **left_out})
-    source = stream.source(folder, config, device, trainer.step)
     try:
-        for hr in source:
-            trainer.train_step(hr)
-            line: dict[str, Any] | None = None
-            if trainer.step % config.log.every == 0 or trainer.step == optimiser.steps:
-                line = {"step": trainer.step, "rate": optimiser.rate(trainer.step), **trainer.losses()}
-            if trainer.step % config.log.validate_every == 0 or trainer.step == optimiser.steps:
-                line = (line or {"step": trainer.step}) | validate(trainer, validation, out)
-            if line is not None:
-                log.write(line)
-            if trainer.step % config.log.save_every == 0 or trainer.step == optimiser.steps:
-                trainer.save(out / STATE_FILE, digest)
-            yield Event(trainer.step, optimiser.steps, line)
-    except GeneratorExit:
-        trainer.save(out / STATE_FILE, digest)  # stopped at a yield, between two steps
-        raise
+        yield from _steps(trainer, stream.source(folder, config, device, trainer.step), validation, log, out, digest)
+    except NotFiniteError as error:
+        raise UserError(f"{error}. {_remedy(out, trainer.step)}") from None
     finally:
         log.close()
 
 
+def check_device(optimiser: OptimiserConfig, device: torch.device) -> None:
+    """UserError where the device cannot do what the config asks for."""
+    if optimiser.compile:
+        check_compiler(device)
+    if optimiser.cuda_graph and device.type != "cuda":
+        raise UserError("optimiser.cuda_graph: there is no GPU here; --set optimiser.cuda_graph=false")
+    if optimiser.precision == "float16" and device.type != "cuda":
+        raise UserError('optimiser.precision = "float16": there is no GPU here; --set optimiser.precision=auto')
+
+
+def facts(trainer: Trainer) -> list[str]:
+    """What the page of the curves says of a run."""
+    config = trainer.recorded()
+    blur = [f"blur σ {' to '.join(map(str, config.data.blur))}"] if config.data.blur is not None else []
+    return [f"L{config.p}", *blur, f"batches of {config.optimiser.batch_size}", config.optimiser.precision]
+
+
+def _steps(
+    trainer: Trainer, source: Iterator[Tensor], validation: Validation, log: TrainingLog, out: Path, digest: str
+) -> Generator[Event, None, None]:
+    """Train to the last step, log, validate and save."""
+    every, optimiser = trainer.config.log, trainer.config.optimiser
+
+    def due(period: int) -> bool:
+        return trainer.step % period == 0 or trainer.step == optimiser.steps
+
+    try:
+        for hr in source:
+            trainer.train_step(hr)
+            line: dict[str, Any] = {}
+            if due(every.every):
+                line |= {"rate": optimiser.rate(trainer.step), **trainer.losses()}
+            if due(every.validate_every):
+                trainer.check()
+                line |= validate(trainer, validation, out)
+            if line:
+                line = {"step": trainer.step, **line}
+                log.write(line)
+            if due(every.save_every):
+                trainer.save(out / STATE_FILE, digest)
+            yield Event(trainer.step, optimiser.steps, line or None)
+    except GeneratorExit:
+        trainer.save(out / STATE_FILE, digest)  # stopped at a yield, between two steps
+        raise
+
+
 def validate(trainer: Trainer, validation: Validation, out: Path) -> dict[str, float]:
-    """Score the EMA weights, write the sample sheet and, where it is due, the checkpoint."""
+    """Score the EMA weights, write the sample sheet and the checkpoints."""
     network = trainer.averaged()
     scores, sheet = validation.run(network, trainer.device)
     atomic_write(out / "samples" / f"step_{trainer.step:07d}.png", sheet)
+    config, weights = configs.to_dict(trainer.recorded()), network.state_dict()
     if trainer.config.model == "sr3" or scores["psnr"] > trainer.best_psnr:
-        weights = network.state_dict()
-        checkpoint.save(out / WEIGHTS_FILE, configs.to_dict(trainer.config), trainer.step, weights)
+        checkpoint.save(out / WEIGHTS_FILE, config, trainer.step, weights)
+    if trainer.config.log.keep:
+        checkpoint.save(out / CHECKPOINTS / f"step_{trainer.step:07d}.safetensors", config, trainer.step, weights)
+    for _, path in checkpoints(out, trainer.step)[: -trainer.config.log.keep or None]:
+        path.unlink()
     trainer.best_psnr = max(trainer.best_psnr, scores["psnr"])
     return scores
+
+
+def checkpoints(out: Path, step: int) -> list[tuple[int, Path]]:
+    """The kept checkpoints of a run up to a step, and their steps; a kill may have left later ones."""
+    found = [(int(path.stem.removeprefix("step_")), path) for path in (out / CHECKPOINTS).glob("step_*.safetensors")]
+    return sorted((at, path) for at, path in found if at <= step)
+
+
+def _remedy(out: Path, step: int) -> str:
+    """What to do once the loss is no longer finite."""
+    kept = checkpoints(out, step)
+    if kept:
+        at, path = kept[-1]
+        good = f'The last good checkpoint is of step {at}: start = "{path}" goes on from it'
+    elif (out / WEIGHTS_FILE).exists():
+        good = f'The last good checkpoint: start = "{out / WEIGHTS_FILE}" goes on from it'
+    else:
+        good = "No checkpoint was saved before: start again"
+    return f"{good}, in another folder with a lower optimiser.learning_rate"

@@ -22,6 +22,9 @@ class TrainingDataConfig:
     hash. crop: side in pixels of random crops; None takes every image whole (largest central square, area resize to
     the task's size). zoom_out: crops cover up to this many times `crop` pixels a side, log-uniformly, and are area
     resized to `crop`: few photographs then show their textures at many scales. workers: processes that read ahead.
+    blur: lowest and highest standard deviation, in LR pixels, of a Gaussian blur of the low-resolution input in
+    training; blur_share: of the examples, that get it. The paper gives neither; CDM (Ho et al. 2021) has 0.4 to 0.6
+    and one half.
     """
 
     images: str
@@ -35,6 +38,8 @@ class TrainingDataConfig:
     in_memory: bool = False
     transpose: bool = False
     gains: tuple[float, ...] = (1.0, 1.0)
+    blur: tuple[float, ...] | None = None
+    blur_share: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:
@@ -49,6 +54,10 @@ class TrainingDataConfig:
             raise UserError(f"data.workers: {self.workers} is negative")
         if len(self.gains) != 2 or not 0 < self.gains[0] <= self.gains[1] < math.inf:
             raise UserError(f"data.gains: {list(self.gains)} must be the lowest and the highest factor, both positive")
+        if self.blur is not None and (len(self.blur) != 2 or not 0 < self.blur[0] <= self.blur[1] < math.inf):
+            raise UserError(f"data.blur: {list(self.blur)} must be the lowest and the highest sigma, both positive")
+        if not 0 < self.blur_share <= 1:
+            raise UserError(f"data.blur_share: {self.blur_share} is not above 0 and at most 1; leave out blur for none")
         if self.in_memory and self.crop is None:
             raise UserError("data.in_memory: needs data.crop")
         if not self.in_memory and (self.transpose or self.gains != (1.0, 1.0)):
@@ -120,10 +129,12 @@ class OptimiserConfig:
 
     accumulate: parts a batch is computed in, to fit memory. final_decay: last share of the steps over which the rate
     falls linearly to zero; the paper keeps it fixed (0). precision: "auto" computes in bfloat16 where the hardware
-    has it. compile: the network through torch.compile (minutes at the start, then faster; needs a C++ compiler on the
-    CPU); "blocks" or "norms": these parts by themselves, see `UNet.compile_parts`. cuda_graph: on a GPU, replay the
-    forward and backward pass as one CUDA graph, where launching its thousands of kernels takes longer than running
-    them. gradient_clip: largest norm of the gradient, 0 for none. beta2: Adam's decay of the squared gradient's mean.
+    has it; "float16" needs a GPU, scales the loss and skips a step whose gradient overflows. compile: the network
+    through torch.compile (minutes at the start, then faster; needs a C++ compiler on the CPU); "blocks" or "norms":
+    these parts by themselves, see `UNet.compile_parts`. cuda_graph: on a GPU, replay the forward and backward pass as
+    one CUDA graph, where launching its thousands of kernels takes longer than running them. gradient_clip: largest
+    norm of the gradient, 0 for none. beta2: Adam's decay of the squared gradient's mean.
+    checkpoint_activations: levels of the U-Net, 0 for full resolution, whose blocks run forward twice to save memory.
     """
 
     steps: int
@@ -134,16 +145,21 @@ class OptimiserConfig:
     gradient_clip: float = 1.0
     accumulate: int = 1
     final_decay: float = 0.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     compile: bool | Literal["blocks", "norms"] = False
     cuda_graph: bool = False
     beta2: float = 0.999
+    checkpoint_activations: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.accumulate) < 1 or self.batch_size % self.accumulate:
             raise UserError("optimiser: steps and batch_size must be positive, and batch_size a multiple of accumulate")
         if not 0 < self.learning_rate < math.inf or not 0 <= self.ema_decay < 1 or not 0 <= self.final_decay <= 1:
             raise UserError("optimiser: learning_rate must be positive, ema_decay in [0, 1), final_decay in [0, 1]")
+        if self.cuda_graph and self.checkpoint_activations:
+            raise UserError(
+                "optimiser.cuda_graph and checkpoint_activations: a graph cannot run blocks twice; choose one"
+            )
         if not 0 < self.beta2 < 1:
             raise UserError(f"optimiser.beta2: {self.beta2} is not between 0 and 1")
         for name, value in (("warmup_steps", self.warmup_steps), ("gradient_clip", self.gradient_clip)):
@@ -162,17 +178,21 @@ class OptimiserConfig:
 class LogConfig:
     """How often, in steps: a line of losses, validation with its sample sheet, the saved state.
 
-    sampling_steps: refinement steps of SR3's validation.
+    sampling_steps: refinement steps of SR3's validation. keep: how many of the last validations' checkpoints stay in
+    the folder `checkpoints`, beside model.safetensors.
     """
 
     every: int = 100
     validate_every: int = 1000
     save_every: int = 1000
     sampling_steps: int = 50
+    keep: int = 3
 
     def __post_init__(self) -> None:
         if min(self.every, self.validate_every, self.save_every, self.sampling_steps) < 1:
             raise UserError("log: every number must be at least 1")
+        if self.keep < 0:
+            raise UserError(f"log.keep: {self.keep} is negative; 0 keeps model.safetensors alone")
 
 
 @dataclass(frozen=True)
@@ -209,6 +229,9 @@ class TrainConfig:
             raise UserError("training_levels and weighting: Regression has no noise levels; leave them out")
         if self.weighting == "output" and not self.network.residual_scale:
             raise UserError('weighting = "output": needs unet.residual_scale')
+        levels = range(len(self.network.multipliers))
+        if not set(self.optimiser.checkpoint_activations) <= set(levels):
+            raise UserError(f"optimiser.checkpoint_activations: the network's levels are 0 to {levels[-1]}")
         side = self.data.crop or task.hr_size
         if side % task.scale or side % self.network.factor:
             raise UserError(
@@ -224,10 +247,9 @@ class TrainConfig:
         return replace(self, unet=self.network)
 
     def fixed(self) -> "TrainConfig":
-        """The run without what may change when it resumes: number of steps, workers, what is logged."""
-        return replace(
-            self, data=replace(self.data, workers=0), optimiser=replace(self.optimiser, steps=1), log=LogConfig()
-        )
+        """The run without what may change when it resumes: number of steps, workers, what is logged, memory saved."""
+        optimiser = replace(self.optimiser, steps=1, checkpoint_activations=())
+        return replace(self, data=replace(self.data, workers=0), optimiser=optimiser, log=LogConfig())
 
     @property
     def p(self) -> int:

@@ -46,3 +46,38 @@ def test_a_graphed_step_is_the_plain_one(settings, record_property):
     difference = float((weights[0] - weights[1]).abs().max())
     record_property("difference", f"{difference:.2e}")
     assert difference <= 1e-5
+
+
+def test_float16_trains_as_float32_does_and_resumes(settings, tmp_path, record_property):
+    config = from_dict(TrainConfig, settings | {"unet": settings["unet"] | {"dropout": 0.0}})
+    hr = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8)
+    losses = {}
+    for precision in ("float32", "float16"):
+        optimiser = replace(config.optimiser, precision=precision)
+        trainer = Trainer(replace(config, optimiser=optimiser), torch.device("cuda"))
+        for _ in range(20):
+            trainer.train_step(hr)
+        trainer.save(tmp_path / precision, "images")
+        losses[precision] = trainer.losses()["loss"]
+    restored = Trainer(trainer.config, torch.device("cuda"))
+    restored.restore(tmp_path / "float16", "images")
+    assert restored.scaler.get_scale() == trainer.scaler.get_scale()
+    difference = abs(losses["float16"] / losses["float32"] - 1)
+    record_property("difference", f"{difference:.2e}")
+    assert difference <= 0.02
+
+
+def test_checkpointed_activations_give_the_same_gradients_from_less_memory(settings):
+    config = from_dict(TrainConfig, settings)  # with dropout
+    hr = torch.randint(256, (32, 3, 64, 64), dtype=torch.uint8)
+    gradients, peaks = [], []
+    for levels in ((), (0, 1)):
+        optimiser = replace(config.optimiser, checkpoint_activations=levels, precision="float32", batch_size=32)
+        trainer = Trainer(replace(config, optimiser=optimiser), torch.device("cuda"))
+        trainer.train_step(hr)
+        gradients.append(torch.cat([p.grad.flatten() for p in trainer.network.parameters()]).cpu())
+        torch.cuda.reset_peak_memory_stats()
+        trainer.train_step(hr)
+        peaks.append(torch.cuda.max_memory_allocated())
+    assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) <= 1e-4
+    assert peaks[1] < 0.7 * peaks[0]
