@@ -48,6 +48,8 @@ def create(pack: Path, name: str, slug: str | None, models: str | None, override
     settings = specs.load(name, overrides)
     source = Pack(pack)
     chosen = source.slugs(models.split(",") if models is not None else ())
+    against = source.reference(settings)
+    chosen = {model: folder for model, folder in chosen.items() if folder != against}
     settings.check_models(list(chosen))
     slug = slug or Path(name).stem
     _admin().create(slug, settings, list(chosen), source.pairs(settings, chosen))

@@ -26,6 +26,7 @@ from study_app.models import (
     Trial,
 )
 from study_app.service import spec_of
+from study_app.spec import Spec
 
 # What the browser measured, as far as it has no name of its own in the table.
 MEASURED = [
@@ -56,6 +57,7 @@ RESPONSES = [
     *MEASURED,
     "served_at",
     "start_received_at",
+    "against",
 ]
 SESSIONS = [
     "study",
@@ -82,8 +84,8 @@ def responses_csv(database: Database, slug: str) -> str:
     """responses.csv of a study: columns of RESPONSES, rows in the order of subjects and trials."""
     with database.read() as db:
         study = the_study(db, slug)
-        task = spec_of(study.config_toml).task
-        return to_csv(RESPONSES, (_response(study.slug, task, *row) for row in db.execute(_responses(study))))
+        spec = spec_of(study.config_toml)
+        return to_csv(RESPONSES, (_response(study.slug, spec, *row) for row in db.execute(_responses(study))))
 
 
 def sessions_csv(database: Database, slug: str) -> str:
@@ -130,7 +132,7 @@ def _responses(study: Study) -> Any:
 
 def _response(
     slug: str,
-    task: int,
+    spec: Spec,
     condition: Condition,
     subject: str,
     session: Session,
@@ -139,13 +141,15 @@ def _response(
     trial: Trial,
     response: Response,
 ) -> list[Any]:
+    # Rates against a model are no fool rates: another name keeps analyses from pooling them.
+    model = f"{stimulus.model} against {spec.against}" if spec.against and stimulus.model else stimulus.model
     return [
-        *(slug, task, condition.label, stimulus.model, condition.exposure_ms, subject, stimulus.image_id),
+        *(slug, spec.task, condition.label, model, condition.exposure_ms, subject, stimulus.image_id),
         *(stimulus.kind, planned.idx, planned.real_side, response.choice, response.choice != planned.real_side),
         *(response.rt_ms, response.exposure_ms, response.timing_ok),
         *(session.finished_at is not None, session.excluded_reason, utc(response.received_at), trial.showings > 1),
         *(getattr(response, name) for name in MEASURED),
-        *(utc(trial.issued_at), utc(trial.started_at)),
+        *(utc(trial.issued_at), utc(trial.started_at), spec.against),
     ]
 
 

@@ -101,20 +101,26 @@ class Pack:
 
         Raises UserError for too few images, missing, changed or unreadable files, and sizes that differ.
         """
-        if not all(HR in item.sha256 for item in self.manifest.items):
-            raise UserError(
-                f"{self.folder}: has no real pictures, since its run had no HR; Task-1 and Task-2 show them"
-            )
+        reference = self.reference(spec)
         chosen = {kind: self._first(kind, getattr(spec, "images" if kind == "test" else kind)) for kind in KINDS}
         size = None
         for kind in ("practice", "test"):
             for number, item in enumerate(chosen[kind]):
-                real = self._read(HR, item, size)
+                real = self._read(reference, item, size)
                 size = size or real.size
                 middle = self._middle(item, size, spec)
                 for model, slug in models.items():
                     yield _pair(item, number, model, real, self._read(slug, item, size), middle)
-        yield from self._catch(chosen["catch"], size, spec)
+        yield from self._catch(chosen["catch"], reference, size, spec)
+
+    def reference(self, spec: Spec) -> str:
+        """The folder of the pictures that models are shown beside: the real ones, or those of `spec.against`."""
+        if spec.against:
+            return next(iter(self.slugs([spec.against]).values()))
+        if not all(HR in item.sha256 for item in self.manifest.items):
+            hint = 'against = "MODEL" compares models with one of them'
+            raise UserError(f"{self.folder}: has no real pictures, since its run had no HR; {hint}")
+        return HR
 
     def _first(self, kind: str, count: int) -> list[Item]:
         """The first `count` of a kind: a study takes them in the order in which the pack's seed chose them."""
@@ -123,9 +129,9 @@ class Pack:
             raise UserError(f"{self.folder}: the study needs {count} {kind} images, the pack has {len(items)}")
         return items[:count]
 
-    def _catch(self, items: Sequence[Item], size: tuple[int, int] | None, spec: Spec) -> Iterator[Pair]:
-        """Task-1: beside the right photograph another one; Task-2: beside it a mosaic of itself."""
-        reals = [self._read(HR, item, size) for item in items]
+    def _catch(self, items: Sequence[Item], reference: str, size: tuple[int, int] | None, spec: Spec) -> Iterator[Pair]:
+        """Task-1: beside the right picture another one; Task-2: beside it a mosaic of itself."""
+        reals = [self._read(reference, item, size) for item in items]
         others = _most_different(reals) if spec.task == 1 else [_mosaic(real, i) for i, real in enumerate(reals)]
         for number, (item, real, other) in enumerate(zip(items, reals, others, strict=True)):
             yield _pair(item, number, "", real, other, self._middle(item, real.size, spec))

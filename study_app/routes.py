@@ -159,6 +159,7 @@ def _texts(overview: Overview, exposure_ms: int) -> dict[str, Any]:
         "task": spec.task,
         "question": spec.question,
         "n_practice": spec.practice,
+        "feedback": not spec.against,
         "n_trials": spec.per_subject + spec.catch,
         "exposure_s": exposure_ms / 1000,
         "side_by_side": spec.side_by_side,

@@ -219,8 +219,9 @@ class Service:
                     self._accept(db, session, trial, body)
                 elif trial.response.body_sha256 != body.sha256:
                     raise IntegrityError("another body", None, ValueError())
-                is_practice = trial.planned.stimulus.kind == "practice"
-                return body.choice == trial.planned.real_side if is_practice else None
+                compared = spec_of(session.participant.study.config_toml).against  # models: no answer is wrong
+                told = trial.planned.stimulus.kind == "practice" and not compared
+                return body.choice == trial.planned.real_side if told else None
         except IntegrityError:
             log.warning("conflicting answer to a trial of study %s", slug)
             raise RefusedError("conflict", "Another answer is stored already.") from None

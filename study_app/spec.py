@@ -36,6 +36,9 @@ By pressing the button you confirm that you are at least 18 years old and agree 
 DEBRIEF = """\
 Thank you. In each pair one picture was taken by a camera and the other was computed from a small version of it. Your \
 answers tell how convincing the computed pictures are."""
+DEBRIEF_OF_MODELS = """\
+Thank you. In each pair both pictures were computed from a small version of one photograph, by different programs. \
+Your answers tell which of them people prefer."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,16 @@ class Question:
 class Spec:
     """A two-alternative forced-choice study. Times in ms, sizes in CSS pixels; counts are of trials or subjects.
 
+    against: a model of the pack whose outputs stand in the real pictures' place, so that models are compared with it;
+    practice then tells no answer from another. Without, every pair has a real picture.
+
     A condition is a viewing time with one model (`mode = "between"`) or with all of them ("within"); `target` subjects
     complete each. Raises UserError for what cannot be balanced exactly.
     """
 
     title: str
     task: Literal[1, 2]
+    against: str = ""
     images: int = 100  # test images, of which a subject sees
     per_subject: int = 50
     target: int = 50
@@ -99,6 +106,8 @@ class Spec:
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        if self.against and self.debrief == DEBRIEF:
+            object.__setattr__(self, "debrief", DEBRIEF_OF_MODELS)
         if self.per_subject > self.images:
             raise UserError(f"per_subject = {self.per_subject}: there are only images = {self.images}")
         if self.target * self.per_subject % self.images:

@@ -2,16 +2,21 @@
 
 import csv
 import io
+import json
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from sqlalchemy import select
 
+from analysis import tables
+from analysis.fool_rate import fool_rates
 from study_app import export
 from study_app.bots import Bot, simulate
-from study_app.models import Participant, Response, Session, Trial
+from study_app.models import Participant, Response, Session, Stimulus, Trial
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
 
 RATES = {"sr3": 0.5, "esrgan (x4)": 0.2}
@@ -73,6 +78,40 @@ def test_columns_and_what_they_mean(app, clock):
         assert row["received_at"].endswith("Z") and row["received_at"] > row["start_received_at"] >= row["served_at"]
         assert (row["timing_ok"], row["reexposed"]) == ("1", "0")
     assert rows[0]["excluded_reason"] == "failed_catch"  # of two catch trials one has its real picture on the right
+
+
+def test_models_compared_with_one_another(clock, pack, url, tmp_path):
+    """Without real pictures: one model stands in their place, practice says nothing, rates have names of their own."""
+    pack = Path(shutil.copytree(pack, tmp_path / "pack"))
+    manifest = json.loads((pack / "manifest.json").read_text())
+    for item in manifest["items"]:
+        del item["sha256"]["hr"]
+    (pack / "manifest.json").write_text(json.dumps(manifest))
+    shutil.rmtree(pack / "hr")
+    app = make_app(url, clock)
+    spec = small_spec(task=1, against="esrgan (x4)", target=40)
+    open_study(app, pack, spec, models=["sr3"])
+    bot = Bot(app, "study", clock, random.Random(0))
+    bot.enter()
+    bot.start()
+    page = bot.client.get(f"{bot.base}/run").text
+    assert "There are no wrong answers" in page and "was correct" not in page
+    trial = bot.upcoming()["window"][0]
+    assert bot.answer(trial, 3000, "left").json == {"correct": None}
+    assert simulate(app, "study", {"sr3": 0.75}, seed=0, clock=clock) >= 39
+    exported = tmp_path / "responses.csv"
+    exported.write_text(export.responses_csv(app.extensions["study_database"], "study"))
+    tests = [row for row in rows_of(app) if row["kind"] == "test"]
+    assert {row["against"] for row in tests} == {"esrgan (x4)"}
+    rates = fool_rates(tables.load(exported), by=["task", "model"])
+    assert list(rates["model"]) == ["sr3 against esrgan (x4)"]
+    assert rates["fool_rate"].item() == pytest.approx(0.75, abs=0.12)
+    with app.extensions["study_database"].read() as db:
+        stored = {(s.model, s.image_id, s.kind): s.real_png for s in db.scalars(select(Stimulus))}
+    shown = Image.open(io.BytesIO(stored["sr3", "test_place/000", "test"]))
+    theirs = Image.open(pack / "esrgan_x4" / "test_place" / "000.png")
+    assert shown.tobytes() == theirs.convert("RGB").tobytes()
+    assert "different programs" in spec.debrief and "camera" not in spec.debrief
 
 
 def test_timing_rule(app, clock):
