@@ -67,7 +67,7 @@ def test_regression_in_tiles():
     assert build(checkpoint=REGRESSION, overlap=6).fingerprint == whole.fingerprint != tiles.fingerprint
     lr = images(17, 23)
     assert not torch.equal(tiles.upscale(lr, [0, 0]).images, whole.upscale(lr, [0, 0]).images)
-    for parameter in tiles.network.conv_out.parameters():
+    for parameter in tiles.model.unet.conv_out.parameters():
         parameter.requires_grad_(False).zero_()
     expected = bicubic_up(lr, (68, 92)).clamp(0, 1)
     torch.testing.assert_close(tiles.upscale(lr, [0, 0]).images, expected, atol=1e-5, rtol=0)

@@ -12,8 +12,9 @@ from gpu_stages.job import Found, Job, rounded
 from torch.utils.flop_counter import FlopCounterMode
 
 from sr3eval.diffusion.loss import sr3_loss
+from sr3eval.diffusion.preconditioners import SR3Preconditioner
 from sr3eval.diffusion.presets import PRESETS
-from sr3eval.diffusion.unet import UNet, UNetConfig
+from sr3eval.diffusion.unet import UNetConfig
 from sr3eval.metrics.fid import frechet_distance
 
 PEAK = 800e12  # FLOP/s in bf16 of a matrix product on the machine that this was written for
@@ -79,12 +80,12 @@ def network(job: Job, shape: str, way: Way) -> Iterator[Row]:
     layout = torch.channels_last if way.channels_last else torch.contiguous_format
     with tf32(way.tf32):
         with job.device:  # hundreds of millions of random weights take a CPU ten seconds
-            model = UNet(config).to(memory_format=layout)  # type: ignore[call-overload]
+            model = SR3Preconditioner(config).to(memory_format=layout)  # type: ignore[call-overload]
         x = torch.randn(batch, 3, side, side, device=job.device).contiguous(memory_format=layout)
         gamma = torch.full((batch,), 0.5, device=job.device)
         flops = forward_flops(config, side)
         if way.compile:
-            model.compile_parts("norms")
+            model.unet.compile_parts("norms")
         optimiser = torch.optim.Adam(model.parameters(), 1e-5, fused=True)
 
         def train() -> None:
@@ -117,7 +118,7 @@ def network(job: Job, shape: str, way: Way) -> Iterator[Row]:
 def forward_flops(config: UNetConfig, side: int) -> int:
     """FLOPs of one image's forward pass."""
     with torch.device("meta"):
-        model, x = UNet(config), torch.zeros(1, 3, side, side)
+        model, x = SR3Preconditioner(config), torch.zeros(1, 3, side, side)
         with FlopCounterMode(display=False) as counter:
             model(x, x, torch.ones(1))
     return int(counter.get_total_flops())

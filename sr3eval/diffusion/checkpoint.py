@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sr3eval.config import from_dict, resolve_path
+from sr3eval.diffusion.preconditioners import Preconditioner, precondition
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNet
 from sr3eval.errors import UserError
@@ -39,11 +40,11 @@ class Checkpoint:
     weights: dict[str, Tensor]
     sha256: str
 
-    def network(self) -> UNet:
-        """The U-Net with these weights, in eval mode."""
-        network = UNet(self.config.network)
-        network.load_state_dict(self.weights)
-        return network.eval()
+    def model(self) -> Preconditioner:
+        """The model with these weights, in eval mode."""
+        model = precondition(self.config.model, self.config.network)
+        model.unet.load_state_dict(self.weights)
+        return model.eval()
 
 
 def save(path: Path, config: dict[str, Any], step: int, weights: dict[str, Tensor]) -> None:
@@ -120,8 +121,8 @@ def _check_weights(weights: dict[str, Tensor], carried: Metadata, file: Path) ->
     if carried.sha256 not in (None, found):
         raise UserError(f"{file}: damaged: its tensors have the sha256 {found}, not {carried.sha256}")
     with torch.device("meta"):
-        network = UNet(carried.config.network)
-    check_shapes(weights, network, file)
+        model = precondition(carried.config.model, carried.config.network)
+    check_shapes(weights, model.unet, file)
     infinite = sorted(name for name, tensor in weights.items() if not bool(tensor.isfinite().all()))
     if infinite:
         raise UserError(f"{file}: {len(infinite)} weights are not finite, first {infinite[0]}")

@@ -19,18 +19,9 @@ def sr3_loss(model: Denoiser, x: Tensor, y0: Tensor, gamma: Tensor, noise: Tenso
     return _distance(model(x, y, gamma.to(y0.dtype)), noise, p)
 
 
-def output_weight(gamma: Tensor, residual_scale: float) -> Tensor:
-    """What the noise's error is multiplied by to be that of the network's own output (see `UNet`): [N], at least 1.
-
-    f = ... + c F with c^2 = gamma s^2 / (gamma s^2 + 1 - gamma), so that |f - eps| / c = |F - F's target|.
-    """
-    signal = gamma * residual_scale**2
-    return ((signal + 1 - gamma) / signal).sqrt()
-
-
 def regression_loss(model: Callable[[Tensor], Tensor], x: Tensor, y0: Tensor, p: int = 2) -> Tensor:
-    """The Regression model's objective |x + f(x) - y0|_p^p, averaged over pixels: [N]. The paper uses MSE."""
-    return _distance(x + model(x), y0, p)
+    """The Regression model's objective |f(x) - y0|_p^p, averaged over pixels: [N]. The paper uses MSE."""
+    return _distance(model(x), y0, p)
 
 
 def _distance(prediction: Tensor, target: Tensor, p: int) -> Tensor:

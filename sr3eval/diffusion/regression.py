@@ -1,6 +1,6 @@
 """The Regression baseline of the paper as a Method: SR3's U-Net without noise, one pass."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,16 +9,15 @@ from sr3eval import tasks
 from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.padding import pad
-from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, from_signed, to_signed
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 from sr3eval.tiles import WHOLE, Tiles
 
 
-def regress(network: UNet, lr: Tensor, size: tuple[int, int]) -> Tensor:
-    """lr [N, 3, h, w] in [0, 1] to [N, 3, H, W] in [0, 1]: the enlarged input plus the network's residual."""
+def regress(model: Callable[[Tensor], Tensor], lr: Tensor, size: tuple[int, int]) -> Tensor:
+    """lr [N, 3, h, w] in [0, 1] to [N, 3, H, W] in [0, 1]."""
     x = to_signed(bicubic_up(lr, size)).contiguous(memory_format=torch.channels_last)
-    return from_signed(x + network(x))
+    return from_signed(model(x))
 
 
 class Regression(Method):
@@ -33,7 +32,7 @@ class Regression(Method):
         self.tiles = tiles
         self.facts = Facts({"checkpoint": weights.sha256})
         device = default_device()
-        self.network = weights.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = weights.model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
 
     @torch.inference_mode()
@@ -43,6 +42,6 @@ class Regression(Method):
 
     def _whole(self, lr: Tensor) -> Tensor:
         """An image or a tile of one, on the device."""
-        enlarged, size = pad(lr, self.scale, self.network.config.factor)
+        enlarged, size = pad(lr, self.scale, self.model.unet.config.factor)
         height, width = (self.scale * side for side in lr.shape[-2:])
-        return regress(self.network, enlarged, size)[..., :height, :width]
+        return regress(self.model, enlarged, size)[..., :height, :width]

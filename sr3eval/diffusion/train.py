@@ -25,9 +25,9 @@ from sr3eval.diffusion.activations import checkpoint_activations
 from sr3eval.diffusion.blur import draw_sigmas, gaussian_blur
 from sr3eval.diffusion.ema import EMA
 from sr3eval.diffusion.log import NotFiniteError, TrainingLog, Unlogged
-from sr3eval.diffusion.loss import output_weight, regression_loss, sr3_loss
+from sr3eval.diffusion.loss import regression_loss, sr3_loss
+from sr3eval.diffusion.preconditioners import Preconditioner, output_weight, precondition
 from sr3eval.diffusion.train_config import OptimiserConfig, TrainConfig
-from sr3eval.diffusion.unet import UNet
 from sr3eval.diffusion.validation import Validation
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write, claim_folder
@@ -61,19 +61,23 @@ class Progress:
 
 
 class Trainer:
-    """The state of a run - network, EMA, Adam, step, best validation PSNR - and what changes it."""
+    """The state of a run - network, EMA, Adam, step, best validation PSNR - and what changes it.
+
+    `model` is what is trained; `network`, its U-Net, has the weights.
+    """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self.task = tasks.get(config.task)
         torch.manual_seed(stable_hash(config.seed, "weights"))
-        self.network = UNet(config.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = self._untrained()
+        self.network = self.model.unet
         if config.start is not None:
             started = checkpoint.load(config.start, config.model)
             checkpoint.check_shapes(started.weights, self.network, resolve_path(config.start))
             self.network.load_state_dict(started.weights)
         checkpoint_activations(self.network, config.optimiser.checkpoint_activations)
-        self.forward = torch.compile(self.network) if config.optimiser.compile is True else self.network
+        self.forward = torch.compile(self.model) if config.optimiser.compile is True else self.model
         if not isinstance(config.optimiser.compile, bool):
             self.network.compile_parts(config.optimiser.compile)
         self.ema = EMA(self.network, config.optimiser.ema_decay)
@@ -202,11 +206,15 @@ class Trainer:
         precision: Any = str(self.dtype).removeprefix("torch.")
         return replace(self.config, optimiser=replace(self.config.optimiser, precision=precision))
 
-    def averaged(self) -> UNet:
-        """A copy of the network with the EMA weights, in eval mode."""
-        network = UNet(self.config.network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        network.load_state_dict(self.ema.state_dict())
-        return network.eval()
+    def averaged(self) -> Preconditioner:
+        """A copy of the model with the EMA weights, in eval mode."""
+        model = self._untrained()
+        model.unet.load_state_dict(self.ema.state_dict())
+        return model.eval()
+
+    def _untrained(self) -> Preconditioner:
+        model = precondition(self.config.model, self.config.network)
+        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _progress(metadata: dict[str, str], path: Path) -> Progress:
@@ -316,10 +324,10 @@ def _steps(
 
 def validate(trainer: Trainer, validation: Validation, out: Path) -> dict[str, float]:
     """Score the EMA weights, write the sample sheet and the checkpoints."""
-    network = trainer.averaged()
-    scores, sheet = validation.run(network, trainer.device)
+    model = trainer.averaged()
+    scores, sheet = validation.run(model, trainer.device)
     atomic_write(out / "samples" / f"step_{trainer.step:07d}.png", sheet)
-    config, weights = configs.to_dict(trainer.recorded()), network.state_dict()
+    config, weights = configs.to_dict(trainer.recorded()), model.unet.state_dict()
     if trainer.config.model == "sr3" or scores["psnr"] > trainer.best_psnr:
         checkpoint.save(out / WEIGHTS_FILE, config, trainer.step, weights)
     if trainer.config.log.keep:

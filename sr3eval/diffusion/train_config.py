@@ -202,8 +202,8 @@ class TrainConfig:
     unet: by default the task's preset. loss_norm: p of the objective, by default the paper's. training_levels: the
     noise levels of SR3's training, by default the schedule's. weighting: "noise", the paper's: every level's error of
     the noise counts alike; "output", as in EDM: every level's error of the network's own output, before its
-    preconditioning (see `UNet`), which needs a residual_scale. start: a checkpoint of the same network whose weights
-    training starts from.
+    preconditioning (see `ResidualSR3Preconditioner`), which needs a residual_scale. start: a checkpoint of the same
+    network whose weights training starts from.
     """
 
     task: str
@@ -240,7 +240,7 @@ class TrainConfig:
 
     @property
     def network(self) -> UNetConfig:
-        return replace(self.unet or PRESETS[self.task], noise_level=self.model == "sr3")
+        return replace(self.unet or PRESETS[self.task], noise_level=None)
 
     def resolved(self) -> "TrainConfig":
         """The same run with its network written out: what checkpoints carry, lest they change with a preset."""

@@ -1,12 +1,11 @@
 """The U-Net of SR3: DDPM's, with BigGAN residual blocks that also resample, and residual sums divided by sqrt 2.
 
-`UNet(config)` is both networks of the paper: SR3's f(x, y, gamma), and with `noise_level = False` the Regression
-model's f(x).
+What its inputs and outputs mean is up to the models around it, see `preconditioners`.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -28,10 +27,9 @@ class UNetConfig:
     blocks: residual blocks a level (one more on the way up). image_size: the side, in pixels, that the network is
     meant for; with `attention` (sides at which self-attention follows each block) it says which levels attend, and
     the levels keep it at every other size. middle_attention: attention at the lowest level; False, together with
-    `attention = []`, makes the network fully convolutional. noise_level: False leaves out gamma and y, for Regression;
-    in a training config it follows from the model.
-    residual_scale: 0 has the layers predict the noise, as in the paper; s > 0 has them correct the best linear guess
-    for details y_0 - x of standard deviation s (see `UNet`).
+    `attention = []`, makes the network fully convolutional. residual_scale: 0 has SR3's network predict the noise, as
+    in the paper; s > 0 has it correct the best linear guess for details y_0 - x of standard deviation s (see
+    `ResidualSR3Preconditioner`). noise_level: only in files of older versions; it follows from the model.
     """
 
     channels: int
@@ -41,8 +39,8 @@ class UNetConfig:
     attention: tuple[int, ...] = (16,)
     middle_attention: bool = True
     dropout: float = 0.0
-    noise_level: bool | None = None
     residual_scale: float = 0.0
+    noise_level: bool | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if (
@@ -61,11 +59,6 @@ class UNetConfig:
             raise UserError(f"unet: dropout {self.dropout} is not in [0, 1)")
         if not 0 <= self.residual_scale < math.inf:
             raise UserError(f"unet: residual_scale {self.residual_scale} is negative or not finite")
-
-    @property
-    def takes_noise_level(self) -> bool:
-        """Whether the network is SR3's, conditioned on gamma and with [x, y] as input."""
-        return self.noise_level is not False
 
     @property
     def factor(self) -> int:
@@ -230,24 +223,18 @@ class SelfAttention(nn.Module):
 
 
 class UNet(nn.Module):
-    """f(x, y, gamma) -> predicted noise, or f(x) -> residual when the config has no noise level.
+    """[N, inputs, H, W] to [N, 3, H, W], conditioned on a noise level gamma [N] in (0, 1] where `conditional`.
 
-    x: low-resolution image, already enlarged to the target size, [N, 3, H, W] in [-1, 1]; y: noisy image, same shape;
-    gamma: [N] in (0, 1]. Returns [N, 3, H, W]. H and W must be multiples of `config.factor`.
-
-    With `residual_scale` s, y - sqrt(gamma) x = sqrt(gamma) r + sqrt(1 - gamma) eps is taken as a noisy image of the
-    details r = y_0 - x, scaled to unit variance as in EDM (Karras et al. 2022) with sigma_data = s. Untrained, the
-    network then gives E[eps] for r ~ N(0, s^2), and so x plus details that average to zero. A small network keeps
-    colours that way, which group norm otherwise makes it learn slowly; objective and sampler are the same.
+    H and W must be multiples of `config.factor`. Untrained, it gives zero.
     """
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: UNetConfig, inputs: int = 6, conditional: bool = True) -> None:
         super().__init__()
         self.config = config
         widths = [config.channels * m for m in config.multipliers]
-        embedding = 4 * config.channels if config.takes_noise_level else None
-        self.embed = NoiseLevelEmbedding(config.channels) if config.takes_noise_level else None
-        self.conv_in = conv3x3(6 if config.takes_noise_level else 3, widths[0])
+        embedding = 4 * config.channels if conditional else None
+        self.embed = NoiseLevelEmbedding(config.channels) if conditional else None
+        self.conv_in = conv3x3(inputs, widths[0])
 
         def block(inputs: int, outputs: int, resample: str | None = None) -> ResidualBlock:
             return ResidualBlock(inputs, outputs, embedding, config.dropout, resample)
@@ -287,18 +274,18 @@ class UNet(nn.Module):
         self.norm_out = NormSiLU(width)
         self.conv_out = conv3x3(width, 3, zero=True)
 
-    def forward(self, x: Tensor, y: Tensor | None = None, gamma: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
         self._check(x)
-        s = self.config.residual_scale
-        if y is None or gamma is None:
-            return self._layers(x, None)
-        if s == 0:
-            return self._layers(torch.cat([x, y], dim=1), gamma)
-        g = gamma[:, None, None, None]
-        variance = g * s**2 + (1 - g)
-        details = y - g.sqrt() * x
-        correction = self._layers(torch.cat([x, details / variance.sqrt()], dim=1), gamma)
-        return (1 - g).sqrt() / variance * details + (g / variance).sqrt() * s * correction
+        embedding = self.embed(gamma) if self.embed is not None else None
+        h = self.conv_in(x)
+        skips = [h]
+        for stage in self.down:
+            h = run_stage(stage, h, embedding)
+            skips.append(h)
+        h = run_stage(self.middle, h, embedding)
+        for stage, takes_skip in zip(self.up, self.takes_skip, strict=True):
+            h = run_stage(stage, torch.cat([h, skips.pop()], dim=1) if takes_skip else h, embedding)
+        return self.conv_out(self.norm_out(h))
 
     def compile_parts(self, parts: Literal["blocks", "norms"]) -> None:
         """Compile less than the whole network, by torch.compile: it takes less long and brings most of it on GPUs.
@@ -319,19 +306,6 @@ class UNet(nn.Module):
         limits.recompile_limit = max(limits.recompile_limit, 4 * len(blocks))
         for block in blocks:
             block.compile(dynamic=False)
-
-    def _layers(self, inputs: Tensor, gamma: Tensor | None) -> Tensor:
-        """The U-Net proper: [N, 3 or 6, H, W] and gamma [N] to [N, 3, H, W]."""
-        embedding = self.embed(gamma) if self.embed is not None else None
-        h = self.conv_in(inputs)
-        skips = [h]
-        for stage in self.down:
-            h = run_stage(stage, h, embedding)
-            skips.append(h)
-        h = run_stage(self.middle, h, embedding)
-        for stage, takes_skip in zip(self.up, self.takes_skip, strict=True):
-            h = run_stage(stage, torch.cat([h, skips.pop()], dim=1) if takes_skip else h, embedding)
-        return self.conv_out(self.norm_out(h))
 
     def _check(self, x: Tensor) -> None:
         height, width = x.shape[-2:]

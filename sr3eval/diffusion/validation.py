@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from sr3eval.diffusion.loss import sr3_loss
+from sr3eval.diffusion.preconditioners import Preconditioner
 from sr3eval.diffusion.regression import regress
 from sr3eval.diffusion.solvers import NoisePerImage, SamplerConfig
 from sr3eval.diffusion.sr3 import sample
 from sr3eval.diffusion.train_config import TrainConfig
-from sr3eval.diffusion.unet import UNet
 from sr3eval.images import bicubic_up, encode_png, round_to_8bit, to_signed
 from sr3eval.metrics.consistency import consistency
 from sr3eval.metrics.psnr import psnr
@@ -19,7 +19,7 @@ SHEET_IMAGES = 8
 
 
 class Validation:
-    """Scores a network on fixed targets hr [N, 3, S, S] in [0, 1]."""
+    """Scores a model on fixed targets hr [N, 3, S, S] in [0, 1]."""
 
     def __init__(self, config: TrainConfig, task: Task, hr: Tensor) -> None:
         self.config, self.hr, self.lr = config, hr, task.degrade(hr)
@@ -27,27 +27,27 @@ class Validation:
         self.sampler = SamplerConfig(config.log.sampling_steps, variance="posterior", clip=True)
 
     @torch.inference_mode()
-    def run(self, network: UNet, device: torch.device) -> tuple[dict[str, float], bytes]:
+    def run(self, model: Preconditioner, device: torch.device) -> tuple[dict[str, float], bytes]:
         """Mean PSNR (dB), consistency (MSE x 1e5), colour error (levels), loss on fixed noise; and the PNG sheet."""
         parts = zip(self.lr.split(BATCH), range(0, len(self.lr), BATCH), strict=True)
-        sr = round_to_8bit(torch.cat([self._upscale(network, lr.to(device), first) for lr, first in parts]).cpu())
+        sr = round_to_8bit(torch.cat([self._upscale(model, lr.to(device), first) for lr, first in parts]).cpu())
         scores = {
             "psnr": float(psnr(sr, self.hr).mean()),
             "consistency": float(consistency(sr, self.lr).mean() * 1e5),
             "color_error": float((sr - self.hr).mean(dim=(2, 3)).abs().mean() * 255),
         }
         if self.config.model == "sr3":
-            scores["validation_loss"] = self._loss(network, device)
+            scores["validation_loss"] = self._loss(model, device)
         return scores, encode_png(self._sheet(sr))
 
-    def _upscale(self, network: UNet, lr: Tensor, first: int) -> Tensor:
+    def _upscale(self, model: Preconditioner, lr: Tensor, first: int) -> Tensor:
         size = (self.hr.shape[-2], self.hr.shape[-1])
         if self.config.model == "regression":
-            return regress(network, lr, size)
+            return regress(model, lr, size)
         seeds = range(first, first + len(lr))
-        return sample(network, lr, size, seeds, self.sampler, self.final_gamma)
+        return sample(model, lr, size, seeds, self.sampler, self.final_gamma)
 
-    def _loss(self, network: UNet, device: torch.device) -> float:
+    def _loss(self, model: Preconditioner, device: torch.device) -> float:
         generator = torch.Generator().manual_seed(0)
         gamma = self.config.schedule.build().sample_gamma(len(self.hr), generator)
         noise = NoisePerImage(range(len(self.hr)), self.hr)()
@@ -55,7 +55,7 @@ class Validation:
         losses = []
         for parts in zip(*(t.split(BATCH) for t in (x, to_signed(self.hr), gamma.float(), noise)), strict=True):
             x, y0, g, eps = (part.to(device) for part in parts)
-            losses.append(sr3_loss(network, x, y0, g, eps, self.config.p))
+            losses.append(sr3_loss(model, x, y0, g, eps, self.config.p))
         return float(torch.cat(losses).mean())
 
     def _sheet(self, sr: Tensor) -> Tensor:

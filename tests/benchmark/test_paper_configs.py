@@ -15,8 +15,8 @@ from sr3eval import config as configs
 from sr3eval import tasks
 from sr3eval.benchmark import finish, plan
 from sr3eval.benchmark.config import RunConfig
+from sr3eval.diffusion.preconditioners import precondition
 from sr3eval.diffusion.train_config import TrainConfig
-from sr3eval.diffusion.unet import UNet
 from sr3eval.images import load, save
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def write_trained(task: str, model: str) -> None:
     config = configs.from_dict(TrainConfig, plain)
     path = Path("runs", "train", f"{model}_{task}", "model.safetensors")
     path.parent.mkdir(parents=True)
-    checkpoints.save(path, configs.to_dict(config), 1, random_state(UNet(config.network)))
+    checkpoints.save(path, configs.to_dict(config), 1, random_state(precondition(model, config.network).unet))
 
 
 def faces() -> None:

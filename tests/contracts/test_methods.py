@@ -21,8 +21,8 @@ from sr3eval import config as configs
 from sr3eval import methods
 from sr3eval.benchmark.config import MethodConfig
 from sr3eval.benchmark.plan import build
+from sr3eval.diffusion.preconditioners import precondition
 from sr3eval.diffusion.train_config import TrainConfig
-from sr3eval.diffusion.unet import UNet
 from sr3eval.method import Method
 from sr3eval.tasks import TASKS
 
@@ -160,7 +160,7 @@ def random_checkpoint(folder, model, seed) -> str:
         },
     )
     torch.manual_seed(seed)
-    network = UNet(config.network)
+    network = precondition(model, config.network).unet
     torch.nn.init.normal_(network.conv_out.weight, std=0.02)
     path = folder / f"{model}_{seed}.safetensors"
     checkpoints.save(path, configs.to_dict(config), 1, network.state_dict())

@@ -10,8 +10,8 @@ import torch
 from sr3eval import config as configs
 from sr3eval.config import from_dict, resolve_path
 from sr3eval.diffusion import checkpoint
+from sr3eval.diffusion.preconditioners import precondition
 from sr3eval.diffusion.train_config import TrainConfig
-from sr3eval.diffusion.unet import UNet
 from sr3eval.errors import UserError
 
 
@@ -19,7 +19,7 @@ from sr3eval.errors import UserError
 def saved(settings, tmp_path):
     config = from_dict(TrainConfig, settings)
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, configs.to_dict(config), 7, UNet(config.network).state_dict())
+    checkpoint.save(path, configs.to_dict(config), 7, precondition("sr3", config.network).unet.state_dict())
     return path
 
 
@@ -37,7 +37,7 @@ def test_round_trip(saved, settings):
     loaded = checkpoint.load(str(saved), "sr3")
     tensors, _ = opened(saved)
     assert (loaded.config, loaded.step) == (from_dict(TrainConfig, settings), 7)
-    assert all(torch.equal(tensor, tensors[name]) for name, tensor in loaded.network().state_dict().items())
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in loaded.model().unet.state_dict().items())
     before = saved.read_bytes()
     checkpoint.save(saved, configs.to_dict(loaded.config), loaded.step, dict(reversed(loaded.weights.items())))
     assert saved.read_bytes() == before

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from sr3eval.config import from_dict
+from sr3eval.diffusion.preconditioners import precondition
 from sr3eval.diffusion.train import Trainer
 from sr3eval.diffusion.train_config import TrainConfig
-from sr3eval.diffusion.unet import UNet, UNetConfig
+from sr3eval.diffusion.unet import UNetConfig
 
 pytestmark = pytest.mark.gpu
 
@@ -20,11 +21,11 @@ def randomised(network):
     return network.eval()
 
 
-@pytest.mark.parametrize("noise_level", [True, False], ids=["sr3", "regression"])
-def test_unet(noise_level, tf32, record_property):
-    network = randomised(UNet(UNetConfig(32, (1, 2, 4), 2, 64, noise_level=noise_level, residual_scale=0.07)))
+@pytest.mark.parametrize("model", ["sr3", "regression"])
+def test_networks(model, tf32, record_property):
+    network = randomised(precondition(model, UNetConfig(32, (1, 2, 4), 2, 64, residual_scale=0.07)))
     x, y = torch.randn(2, 2, 3, 64, 64)
-    inputs = (x, y, torch.tensor([0.5, 0.999])) if noise_level else (x,)
+    inputs = (x, y, torch.tensor([0.5, 0.999])) if model == "sr3" else (x,)
     with torch.inference_mode():
         on_cpu = network(*inputs)
         on_gpu = network.cuda()(*(tensor.cuda() for tensor in inputs)).cpu()

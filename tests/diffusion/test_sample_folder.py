@@ -123,8 +123,8 @@ def test_regression_is_one_pass_and_starts_as_bicubic(trained, inputs):
     method = regression.build(checkpoint=trained["regression"])
     lr = torch.rand(1, 3, 16, 16)
     assert torch.equal(method.upscale(lr, [0]).images, method.upscale(lr, [1]).images)
-    torch.nn.init.zeros_(method.network.conv_out.weight)
-    torch.nn.init.zeros_(method.network.conv_out.bias)
+    torch.nn.init.zeros_(method.model.unet.conv_out.weight)
+    torch.nn.init.zeros_(method.model.unet.conv_out.bias)
     torch.testing.assert_close(method.upscale(lr, [0]).images, bicubic_up(lr, (64, 64)).clamp(0, 1), atol=1e-6, rtol=0)
 
 

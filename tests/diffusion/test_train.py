@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 import safetensors.torch
@@ -184,10 +183,10 @@ def test_dropout_is_on_in_training_and_off_in_validation(settings):
     for _ in range(3):  # untrained, the last convolutions are zero and hide what comes before
         trainer.train_step(torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8))
     x = torch.rand(1, 3, 16, 16)
-    assert not torch.equal(*(trainer.network(x, x, torch.tensor([0.5])) for _ in range(2)))
+    assert not torch.equal(*(trainer.model(x, x, torch.tensor([0.5])) for _ in range(2)))
     averaged = trainer.averaged()
     assert torch.equal(*(averaged(x, x, torch.tensor([0.5])) for _ in range(2)))
-    assert trainer.network.training
+    assert trainer.model.training
 
 
 def test_warm_up_is_linear_then_fixed_then_falls():
@@ -332,12 +331,28 @@ def test_divergence_stops_with_a_line(settings, tmp_path):
         run(settings, tmp_path / "run")
 
 
+def test_runs_and_checkpoints_of_older_versions_name_the_noise_level_and_go_on(settings, tmp_path):
+    run(settings, tmp_path / "whole")
+    run(settings, tmp_path / "older", stop_after=4)
+    config = tmp_path / "older" / "config.toml"
+    config.write_text(config.read_text().replace("[unet]\n", "[unet]\nnoise_level = true\n"))
+    run(settings, tmp_path / "older")
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "older"))
+    assert config.read_text() == (tmp_path / "whole" / "config.toml").read_text()
+    loaded = checkpoint.load(str(tmp_path / "whole" / "model.safetensors"))
+    plain = configs.to_dict(loaded.config)
+    assert "noise_level" not in plain["unet"]
+    plain["unet"]["noise_level"] = True
+    checkpoint.save(tmp_path / "older.safetensors", plain, 8, loaded.weights)
+    assert checkpoint.load(str(tmp_path / "older.safetensors"), "sr3").config.network == loaded.config.network
+
+
 def test_presets_are_the_default_network():
     data = {"images": "x"}
     optimiser = {"steps": 1, "batch_size": 1, "learning_rate": 1e-4, "warmup_steps": 0}
     for model in ("sr3", "regression"):
         built = from_dict(TrainConfig, {"task": "faces_16_128", "model": model, "data": data, "optimiser": optimiser})
-        assert built.network == replace(PRESETS["faces_16_128"], noise_level=model == "sr3")
+        assert built.network == PRESETS["faces_16_128"]
 
 
 @pytest.fixture

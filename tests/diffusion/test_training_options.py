@@ -90,9 +90,9 @@ def test_blur_changes_the_condition_and_nothing_else(settings):
     for name, blur in (("sharp", {}), ("blurred", {"blur": [0.5, 0.5], "blur_share": 1.0})):
         trainer = trainer_of(settings | {"data": settings["data"] | blur}, precision="float32")
 
-        def note(x, y, gamma, name=name, network=trainer.network):
+        def note(x, y, gamma, name=name, model=trainer.model):
             seen[name] = (x.clone(), y.clone(), gamma)
-            return network(x, y, gamma)
+            return model(x, y, gamma)
 
         trainer.forward = note
         trainer.train_step(HR)
@@ -379,7 +379,7 @@ def test_layers_know_their_level(settings):
                 lambda layer, inputs, output: sides.update({layer: max(inputs[0].shape[-1], output.shape[-1])})
             )
         )
-    network(*torch.rand(2, 1, 3, 16, 16), torch.tensor([0.5]))
+    network(torch.rand(1, 6, 16, 16), torch.tensor([0.5]))
     assert all(sides[layer] == 16 // 2**level for level, layer in found)
 
 

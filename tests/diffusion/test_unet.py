@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sr3eval.diffusion.ema import EMA
 from sr3eval.diffusion.loss import sr3_loss
+from sr3eval.diffusion.preconditioners import precondition
 from sr3eval.diffusion.presets import PRESETS
 from sr3eval.diffusion.schedule import NoiseSchedule
 from sr3eval.diffusion.solvers import NoisePerImage, refine
@@ -27,15 +28,15 @@ from sr3eval.errors import UserError
 TABLE_1 = {"faces_16_128": 550e6, "faces_64_256": 625e6, "faces_64_512": 625e6, "faces_256_1024": 150e6}
 
 
-def parameters(config):
+def parameters(config, **plain):
     with torch.device("meta"):
-        return sum(p.numel() for p in UNet(config).parameters())
+        return sum(p.numel() for p in UNet(config, **plain).parameters())
 
 
 @pytest.mark.parametrize("name", TABLE_1)
 def test_presets_have_the_paper_s_size(name):
     assert parameters(PRESETS[name]) == pytest.approx(TABLE_1[name], rel=0.05)
-    assert parameters(replace(PRESETS[name], noise_level=False)) == pytest.approx(TABLE_1[name], rel=0.05)
+    assert parameters(PRESETS[name], inputs=3, conditional=False) == pytest.approx(TABLE_1[name], rel=0.05)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -43,13 +44,13 @@ def test_every_preset_trains_and_samples(name):
     """All levels and blocks of the preset, at a channel dimension of 8 and the smallest valid image."""
     config = replace(PRESETS[name], channels=8)
     torch.manual_seed(0)
-    network = UNet(config)
-    side = config.factor
+    model = precondition("sr3", config)
+    network, side = model.unet, config.factor
     x, y0, noise = torch.randn(3, 2, 3, side, side)
     ema = EMA(network, 0.9999)
     schedule = NoiseSchedule.linear(1e-4, 0.5, 3)
     before = network.conv_out.weight.clone()
-    loss = sr3_loss(network, x, y0, schedule.sample_gamma(2).float(), noise).mean()
+    loss = sr3_loss(model, x, y0, schedule.sample_gamma(2).float(), noise).mean()
     loss.backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
     torch.optim.Adam(network.parameters(), 1e-4).step()
@@ -57,7 +58,7 @@ def test_every_preset_trains_and_samples(name):
     assert not torch.equal(network.conv_out.weight, before)
     assert torch.allclose(ema.shadow["conv_out.weight"], torch.lerp(before, network.conv_out.weight, 0.9))
     with torch.inference_mode():
-        steps = list(refine(network.eval(), x, schedule, NoisePerImage([0, 1], x)))
+        steps = list(refine(model.eval(), x, schedule, NoisePerImage([0, 1], x)))
     assert len(steps) == 3
     assert steps[-1].shape == x.shape
     assert bool(steps[-1].isfinite().all())
@@ -65,36 +66,11 @@ def test_every_preset_trains_and_samples(name):
 
 def test_a_new_network_predicts_zero_and_its_blocks_start_as_shortcuts():
     config = UNetConfig(channels=8, multipliers=(1, 2), blocks=1, image_size=16)
-    x = torch.randn(2, 3, 16, 16)
-    assert UNet(config)(x, x, torch.tensor([0.5, 0.1])).abs().max() == 0
+    x = torch.randn(2, 6, 16, 16)
+    assert UNet(config)(x, torch.tensor([0.5, 0.1])).abs().max() == 0
     h = torch.randn(2, 8, 4, 4)
     torch.testing.assert_close(ResidualBlock(8, 8, None)(h, None), h / math.sqrt(2))
     torch.testing.assert_close(SelfAttention(8)(h), h / math.sqrt(2))
-
-
-def test_residual_scale_starts_from_the_linear_estimate():
-    """Untrained, it predicts E[eps] for details y_0 - x ~ N(0, s^2): the regression of eps on y - sqrt(g) x."""
-    s, g = 0.1, 0.7
-    network = UNet(UNetConfig(channels=8, multipliers=(1,), blocks=1, image_size=16, residual_scale=s))
-    x, eps = torch.randn(2, 4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    y0 = x + s * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
-    y = math.sqrt(g) * y0 + math.sqrt(1 - g) * eps
-    predicted = network(x, y, torch.full((4,), g))
-    details = y - math.sqrt(g) * x
-    slope = (details * eps).sum() / details.square().sum()
-    assert (predicted / details).mean().item() == pytest.approx(slope.item(), rel=0.01)
-
-
-def test_residual_scale_cannot_shift_colours():
-    """What group norm and few steps do to hue in other SR3 code: here even an untrained network keeps it."""
-    torch.manual_seed(0)
-    network = UNet(UNetConfig(channels=8, multipliers=(1, 2), blocks=1, image_size=32, residual_scale=0.1)).eval()
-    x = torch.rand(2, 3, 1, 1).expand(2, 3, 32, 32).contiguous() - 0.5
-    schedule = NoiseSchedule.inference(4.4e-5, 25)
-    with torch.inference_mode():
-        *_, y = refine(network, x, schedule, NoisePerImage([0, 1], x), "posterior", clip=True)
-    assert (y - x).mean(dim=(2, 3)).abs().max() < 1.5 * 2 / 255
-    assert (y - x).std().item() == pytest.approx(0.1, rel=0.25)
 
 
 def test_blocks_resample_both_branches():
@@ -122,8 +98,7 @@ def test_attention_is_placed_by_resolution():
         for layer in network.modules():
             if isinstance(layer, SelfAttention):
                 layer.register_forward_hook(lambda _, inputs, output: seen.append(output.shape[-1]))
-        x = torch.randn(1, 3, config.image_size, config.image_size)
-        network(x, x, torch.ones(1))
+        network(torch.randn(1, 6, config.image_size, config.image_size), torch.ones(1))
         return seen
 
     config = UNetConfig(channels=8, multipliers=(1, 1, 2), blocks=2, image_size=32, attention=(16,))
@@ -152,10 +127,10 @@ def test_the_noise_level_embedding_tells_late_levels_apart():
 
 
 def test_takes_any_size_its_levels_divide_and_refuses_others():
-    network = UNet(UNetConfig(channels=8, multipliers=(1, 2), blocks=1, image_size=16, noise_level=False))
-    assert network(torch.randn(1, 3, 6, 34)).shape == (1, 3, 6, 34)
+    network = UNet(UNetConfig(channels=8, multipliers=(1, 2), blocks=1, image_size=16), inputs=5, conditional=False)
+    assert network(torch.randn(1, 5, 6, 34)).shape == (1, 3, 6, 34)
     with pytest.raises(UserError, match="multiples of 2"):
-        network(torch.randn(1, 3, 7, 8))
+        network(torch.randn(1, 5, 7, 8))
 
 
 @pytest.mark.parametrize(
@@ -166,22 +141,23 @@ def test_impossible_configs_are_refused(wrong):
         replace(UNetConfig(channels=8, multipliers=(1, 2), blocks=1, image_size=16), **wrong)
 
 
-@pytest.mark.parametrize("noise_level", [True, False])
-def test_norms_by_sums_are_the_same_network(noise_level):
+@pytest.mark.parametrize("conditional", [True, False])
+def test_norms_by_sums_are_the_same_network(conditional):
     """What GPUs compute, on the CPU: outputs and every gradient, biases that it moves elsewhere included."""
     torch.manual_seed(0)
-    config = UNetConfig(16, (1, 3), 1, 16, attention=(8,), noise_level=noise_level, residual_scale=0.07)
-    network = UNet(config).to(memory_format=torch.channels_last)
+    config = UNetConfig(16, (1, 3), 1, 16, attention=(8,))
+    network = UNet(config, conditional=conditional).to(memory_format=torch.channels_last)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    x, y = torch.randn(2, 2, 3, 16, 16)
+    x = torch.randn(2, 6, 16, 16)
+    gamma = torch.tensor([0.3, 0.99]) if conditional else None
     found = []
     for by_sums in (False, True):
         for module in network.modules():
             if isinstance(module, NormSiLU):
                 module.by_sums = by_sums
         network.zero_grad()
-        out = network(x, y, torch.tensor([0.3, 0.99])) if noise_level else network(x)
+        out = network(x, gamma)
         out.square().mean().backward()
         found.append([out.detach(), *(parameter.grad.clone() for parameter in network.parameters())])
     for plain, sums in zip(*found, strict=True):
