@@ -95,9 +95,9 @@ def run(
     steps = min(steps, SMALL_STEPS) if place.small else steps
     trainer.config = config = replace(trainer.config, optimiser=replace(trainer.config.optimiser, steps=steps))
     lines = list(_steps(place, training, end))
-    model = trainer.averaged()
-    scores, _ = training.validation.run(model, place.device)
-    weights = {name: tensor.half() for name, tensor in model.unet.state_dict().items()}
+    averaged = trainer.averaged()
+    scores, _ = training.validation.run(averaged, place.device)
+    weights = {name: tensor.half() for name, tensor in averaged.unet.state_dict().items()}
     checkpoint.save(place.out / f"{model}.safetensors", configs.to_dict(config), trainer.step, weights)
     text = "".join(json.dumps(line) + "\n" for line in [*lines, {"step": trainer.step, **scores}])
     atomic_write(place.out / f"{model}.jsonl", text.encode())

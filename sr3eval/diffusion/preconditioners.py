@@ -46,10 +46,10 @@ class ResidualSR3Preconditioner(SR3Preconditioner):
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__(config)
-        self.scale = config.residual_scale
+        self.residual_scale = config.residual_scale
 
     def forward(self, x: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
-        s, g = self.scale, gamma[:, None, None, None]
+        s, g = self.residual_scale, gamma[:, None, None, None]
         variance = g * s**2 + (1 - g)
         details = y - g.sqrt() * x
         correction = super().forward(x, details / variance.sqrt(), gamma)
