@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from sr3eval.benchmark import report, summary
 from sr3eval.benchmark.config import RunConfig
@@ -19,17 +18,6 @@ SIZES = {"Set5/a&b 1": (320, 200), "Set5/c": (64, 48), "Set14/d": (160, 160), "S
 # The range of dB is greatest for e'f, that of the errors (in levels, 255 * 10 ** (-dB / 20)) for d: 14.3 - 7.2.
 PSNR = {"Ours": [30.0, 20.0, 31.0, 60.0], "R & D": [31.0, 22.0, 25.0, 45.0]}
 SCORES = {"psnr": PSNR, "ssim": {name: [value / 100 for value in values] for name, values in PSNR.items()}}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

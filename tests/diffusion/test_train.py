@@ -19,30 +19,17 @@ from sr3eval import files
 from sr3eval.config import from_dict
 from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.presets import PRESETS
-from sr3eval.diffusion.train import Trainer, train
+from sr3eval.diffusion.train import Trainer
 from sr3eval.diffusion.train_config import OptimiserConfig, TrainConfig
 from sr3eval.diffusion.validation import Validation
 from sr3eval.errors import UserError
 from sr3eval.images import load, save
 from sr3eval.tasks import TASKS
-
-CPU = torch.device("cpu")
-
-
-def run(settings, out, stop_after=None):
-    events = train(from_dict(TrainConfig, settings), out, CPU)
-    for event in events:
-        if event.step == stop_after:
-            events.close()
-            break
+from tests.diffusion.small_training import CPU, run, same
 
 
 def weights(out, name="state.safetensors"):
     return safetensors.torch.load_file(out / name)
-
-
-def equal(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("model", ["sr3", "regression"])
@@ -54,7 +41,7 @@ def test_stopped_and_resumed_equals_one_run_bit_for_bit(settings, tmp_path, mode
     run(settings, tmp_path / "parts", stop_after=3)
     run(settings, tmp_path / "parts", stop_after=5)
     run(settings, tmp_path / "parts")
-    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     for name in ("model.safetensors", "metrics.jsonl", "samples/step_0000008.png"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
 
@@ -82,7 +69,7 @@ def test_killed_command_goes_on_bit_for_bit(settings, tmp_path, signal_number):
     (out / "samples" / f"{files.HOST}{process.pid}-left").write_bytes(b"by the kill")
     subprocess.run(command, check=True, capture_output=True, env=environment, timeout=300)
     assert not list(out.rglob(".tmp-*"))
-    assert equal(weights(tmp_path / "whole"), weights(out))
+    assert same(weights(tmp_path / "whole"), weights(out))
     assert (tmp_path / "whole" / "metrics.jsonl").read_bytes() == (out / "metrics.jsonl").read_bytes()
 
 
@@ -134,7 +121,7 @@ def test_checkpoint_holds_the_averaged_weights(settings, tmp_path):
     assert loaded.config.unet == from_dict(TrainConfig, settings).network  # written out, whatever presets become
     state = weights(tmp_path / "run")
     averaged = weights(tmp_path / "run", "model.safetensors")
-    assert equal(averaged, {n.removeprefix("ema."): t for n, t in state.items() if n.startswith("ema.")})
+    assert same(averaged, {n.removeprefix("ema."): t for n, t in state.items() if n.startswith("ema.")})
     assert not torch.equal(averaged["conv_out.weight"], state["network.conv_out.weight"])
 
 
@@ -337,7 +324,7 @@ def test_runs_and_checkpoints_of_older_versions_name_the_noise_level_and_go_on(s
     config = tmp_path / "older" / "config.toml"
     config.write_text(config.read_text().replace("[unet]\n", "[unet]\nnoise_level = true\n"))
     run(settings, tmp_path / "older")
-    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "older"))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "older"))
     assert config.read_text() == (tmp_path / "whole" / "config.toml").read_text()
     loaded = checkpoint.load(str(tmp_path / "whole" / "model.safetensors"))
     plain = configs.to_dict(loaded.config)
@@ -367,7 +354,7 @@ def test_crops_in_memory_resume_bit_for_bit(in_memory, tmp_path):
     run(in_memory, tmp_path / "whole")
     run(in_memory, tmp_path / "parts", stop_after=3)
     run(in_memory, tmp_path / "parts")
-    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
 def test_training_starts_from_a_checkpoint(in_memory, tmp_path):
@@ -375,7 +362,7 @@ def test_training_starts_from_a_checkpoint(in_memory, tmp_path):
     start = str(tmp_path / "first" / "model.safetensors")
     trainer = Trainer(from_dict(TrainConfig, in_memory | {"start": start}), CPU)
     loaded = checkpoint.load(start).weights
-    assert equal(trainer.network.state_dict(), loaded) and equal(trainer.ema.state_dict(), loaded)
+    assert same(trainer.network.state_dict(), loaded) and same(trainer.ema.state_dict(), loaded)
     other = in_memory | {"start": start, "unet": in_memory["unet"] | {"channels": 16}}
     with pytest.raises(UserError, match=r"model.safetensors: \d+ weights do not fit its network"):
         Trainer(from_dict(TrainConfig, other), CPU)
@@ -394,7 +381,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_keeps_the_last_good_s
     monkeypatch.undo()
     run(settings, tmp_path / "whole")
     run(settings, tmp_path / "run")
-    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "run"))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

@@ -23,24 +23,16 @@ from sr3eval.diffusion import checkpoint, curves
 from sr3eval.diffusion.activations import layers_by_level
 from sr3eval.diffusion.blur import draw_sigmas, gaussian_blur
 from sr3eval.diffusion.log import Unlogged
-from sr3eval.diffusion.train import Trainer, train
+from sr3eval.diffusion.train import Trainer
 from sr3eval.diffusion.train_config import TrainConfig, TrainingDataConfig
 from sr3eval.diffusion.unet import ResidualBlock, SelfAttention, UNet
 from sr3eval.diffusion.validation import Validation
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up, from_uint8, to_signed
+from tests.diffusion.small_training import CPU, run, same
 
-CPU = torch.device("cpu")
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 HR = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-
-
-def run(settings, out, stop_after=None):
-    events = train(from_dict(TrainConfig, settings), out, CPU)
-    for event in events:
-        if event.step == stop_after:
-            events.close()
-            break
 
 
 def trainer_of(settings, **optimiser):
@@ -49,10 +41,6 @@ def trainer_of(settings, **optimiser):
 
 def state(out):
     return safetensors.torch.load_file(out / "state.safetensors")
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def lines_of(out):

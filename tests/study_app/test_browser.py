@@ -3,14 +3,13 @@
 import contextlib
 import io
 import re
-import shutil
 import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import TimeoutError, sync_playwright
+from playwright.sync_api import TimeoutError
 from sqlalchemy import select
 from werkzeug.serving import make_server
 
@@ -44,17 +43,6 @@ WAYS = {
     "click right": ("right", "mouse"),
     "focus right": ("right", "key"),
 }
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def picture(rng):
