@@ -38,10 +38,11 @@ from torch import Tensor
 from sr3eval import benchmark, tasks
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.layout import HR, LR
-from sr3eval.benchmark.make import chunks, make
+from sr3eval.benchmark.make import make
 from sr3eval.benchmark.plan import Plan, RunImage
 from sr3eval.benchmark.progress import silent
 from sr3eval.benchmark.score import prefetched, score
+from sr3eval.data import chunks
 from sr3eval.device import threads
 from sr3eval.features.moments import Moments
 from sr3eval.features.networks import inception

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -15,7 +15,9 @@ from sr3eval.errors import UserError
 from sr3eval.images import SUFFIXES, header_size, load
 from sr3eval.tasks import Task
 
+K = TypeVar("K", bound=Hashable)
 P = TypeVar("P", bound=Path | zipfile.Path)
+T = TypeVar("T")
 LARGEST = 2**28  # bytes of a picture in a zip file, unpacked; more is taken for an attack
 UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -130,13 +132,25 @@ def parent_of(image_id: str) -> str:
     return str(PurePosixPath(image_id).parent)
 
 
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """The items by key(item): keys in the order in which they first occur, items in theirs."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Parts of at most `size` items, in order."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
 def choose(ids: Sequence[str], limit: int | None) -> list[str]:
     """Choose `limit` ids by their hash, spread evenly over their parent folders; returned in sorted order."""
     if limit is None or limit >= len(ids):
         return sorted(ids)
-    groups: dict[str, list[str]] = {}
-    for image_id in sorted(ids, key=stable_hash):
-        groups.setdefault(parent_of(image_id), []).append(image_id)
+    groups = grouped(sorted(ids, key=stable_hash), parent_of)
     ranked = [(rank, stable_hash(name), image_id) for name, g in groups.items() for rank, image_id in enumerate(g)]
     return sorted(image_id for _, _, image_id in sorted(ranked)[:limit])
 

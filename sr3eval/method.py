@@ -113,6 +113,11 @@ class Method(Protocol):
         ...
 
 
+def shares(tell: Callable[[float], None], done: int, images: int) -> Progress:
+    """The progress of a batch of `images`, told as images done when `done` were before it."""
+    return lambda share: tell(round(done + share * images, 2))
+
+
 def fingerprint(*parts: object) -> str:
     """sha256 of the parts' text and this release's version, so that no release takes another's outputs for its own."""
     return hashlib.sha256("\x1f".join(map(str, (sr3eval.__version__, *parts))).encode()).hexdigest()

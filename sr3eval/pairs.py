@@ -23,10 +23,6 @@ class Pair:
     hr: Path | None
     lr: Path | None
 
-    @property
-    def files(self) -> list[Path]:
-        return [path for path in (self.hr, self.lr) if path is not None]
-
     @functools.cached_property
     def sizes(self) -> dict[str, Size]:
         """(height, width) of the files, by "hr" and "lr", from their headers."""

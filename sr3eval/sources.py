@@ -128,6 +128,14 @@ def named_by(code: Code, folder: Path) -> dict[str, Path]:
     return found
 
 
+def made_of(file: Path, options: Mapping[str, Any]) -> dict[str, str]:
+    """Checksums of somebody's code and of the files that code and options name, and the versions of its packages."""
+    code = code_of(file, file.parent)
+    named = named_in(options) | named_by(code, file.parent)
+    versions = {f"version of {name}": installed(name) for name in sorted(code.packages)}
+    return {name: digest(path) for name, path in (code.files | named).items()} | versions
+
+
 def digest(path: Path) -> str:
     """sha256 of a file's content, or of the names and contents of all files in a folder."""
     if path.is_dir():

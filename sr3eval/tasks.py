@@ -174,6 +174,11 @@ _ALL = (
 TASKS = {task.name: task for task in _ALL}
 
 
+def is_named(task: Task) -> bool:
+    """Whether a task is the one that its name alone stands for."""
+    return TASKS.get(task.name) == task
+
+
 def get(name: str) -> Task:
     """The task of that name; raises UserError naming the nearest one."""
     try:

@@ -12,7 +12,7 @@ from PIL import Image
 from sr3eval.benchmark.layout import HR, LR, RunFolder
 from sr3eval.benchmark.scores import Scores, read_conventions, read_run, refuse_other
 from sr3eval.benchmark.significance import LEVEL, holm
-from sr3eval.benchmark.summary import MEAN, SET, Kind, is_reference, with_dataset
+from sr3eval.benchmark.summary import MEAN, SET, Kind, is_reference
 from sr3eval.benchmark.table import MARKDOWN, markdown_lines
 from sr3eval.errors import UserError
 from sr3eval.metrics import Convention
@@ -96,7 +96,7 @@ def _same(a: Path, b: Path) -> bool:
 
 def _by_dataset(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> list[tuple[str, tuple[pd.DataFrame, pd.DataFrame]]]:
     """The metric's scores in both runs, by data set."""
-    one, other = (dict(list(with_dataset(scores[scores["metric"] == metric]).groupby("dataset"))) for scores in (a, b))
+    one, other = (dict(list(scores[scores["metric"] == metric].groupby("dataset"))) for scores in (a, b))
     return [(str(name), (part, other[name])) for name, part in one.items() if name in other]
 
 

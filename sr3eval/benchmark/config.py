@@ -239,7 +239,7 @@ class RunConfig:
         """The resolved config as TOML values; `parse` reads it back."""
         sets = [to_dict(data) for data in self.data]
         return {
-            "task": self.task.name if tasks.TASKS.get(self.task.name) == self.task else _task_table(self.task),
+            "task": self.task.name if tasks.is_named(self.task) else _task_table(self.task),
             "seed": self.seed,
             "batch_size": self.batch_size,
             **({"protocol": self.protocol} if self.protocol else {}),
@@ -274,7 +274,7 @@ def _task(value: str | dict[str, Any], sets: tuple[DatasetConfig, ...]) -> Task:
     table = {"name": f"x{value.get('scale')}", "lr": "files" if given else "bicubic"} | value
     steps = degradation.parse(table.pop("degradation", ()), "task.degradation")
     task = replace(from_dict(Task, table, "task"), degradation=steps)
-    if tasks.TASKS.get(task.name, task) != task:
+    if task.name in tasks.TASKS and not tasks.is_named(task):
         raise UserError(f'task.name: "{task.name}" is another task\'s; choose another, or write task = "{task.name}"')
     return task
 

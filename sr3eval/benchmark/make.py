@@ -8,22 +8,21 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from sr3eval.benchmark.config import MethodConfig
 from sr3eval.benchmark.layout import HR, LR
 from sr3eval.benchmark.plan import Plan, RunImage
-from sr3eval.benchmark.progress import Tell, shares
-from sr3eval.data import stable_hash
+from sr3eval.benchmark.progress import Tell
+from sr3eval.data import chunks, grouped, stable_hash
 from sr3eval.device import threads
 from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write
 from sr3eval.images import Size, encode_png, load, save, to_uint8
-from sr3eval.method import check_outputs, fingerprint
+from sr3eval.method import check_outputs, fingerprint, shares
 
-T = TypeVar("T")
 MOST_PIXELS = 2**20  # of input in a batch of whole images: more gain no speed and take gigabytes in a network
 
 
@@ -111,17 +110,18 @@ class _Outputs:
 
     def write(self) -> None:
         """Write those that exist, then make the missing ones batch by batch."""
-        missing: dict[Size, list[RunImage]] = {}
+        missing = []
         for image in self.plan.images:
             with threads(1):
                 found = self._found(image)
             if found is None:
-                missing.setdefault(self.inputs.size(image), []).append(image)
+                missing.append(image)
             else:
                 self._write(image, *found)
                 self._advance(1)
         self._advance(0)
-        for size, images in sorted(missing.items(), key=lambda item: -math.prod(item[0])):  # what fits once fits after
+        by_size = grouped(missing, self.inputs.size)
+        for size, images in sorted(by_size.items(), key=lambda item: -math.prod(item[0])):  # what fits once fits after
             count = self.inputs.batch_size(size, self.method.one_by_one)
             for part in chunks(images, count):
                 self._make(part, count)
@@ -129,7 +129,10 @@ class _Outputs:
 
     def _advance(self, images: int) -> None:
         self.done += images
-        self.tell(self.stage, self.done, len(self.plan.images))
+        self._tell(self.done)
+
+    def _tell(self, done: float) -> None:
+        self.tell(self.stage, done, len(self.plan.images))
 
     def _found(self, image: RunImage) -> tuple[bytes, Mapping[str, Any]] | None:
         """The PNG file and the note of an output that exists already."""
@@ -150,10 +153,10 @@ class _Outputs:
         filled = [*images, *[images[-1]] * (count - len(images))]
         with threads(1):
             lr = torch.stack([self.inputs.load(image) for image in filled])
-        progress = shares(self.tell, self.stage, self.done, len(images), len(self.plan.images))
         where = f'method "{self.name}", batch of {images[0].image_id}'
         with enough_memory(where, lr):
-            outputs = self.method.upscale(lr, [self._seed(image) for image in filled], progress)
+            seeds = [self._seed(image) for image in filled]
+            outputs = self.method.upscale(lr, seeds, shares(self._tell, self.done, len(images)))
         with threads(1):
             check_outputs(outputs.images, (len(filled), 3, *images[0].size), where)
             notes = outputs.notes or [{}] * len(filled)
@@ -185,9 +188,3 @@ def enough_memory(where: str, lr: torch.Tensor) -> Iterator[None]:
             f"{where}: not enough memory for {number(count, 'input')} of {width}x{height} pixels: lower batch_size, or "
             "set tile on a method that has it"
         ) from None
-
-
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Parts of at most `size` items, in order."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

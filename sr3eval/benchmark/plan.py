@@ -15,7 +15,7 @@ from sr3eval.benchmark import resume
 from sr3eval.benchmark.cache import Cache, identity
 from sr3eval.benchmark.config import DatasetConfig, MethodConfig, RunConfig
 from sr3eval.benchmark.labels import read_labels
-from sr3eval.benchmark.layout import HR, REFERENCE, RunFolder
+from sr3eval.benchmark.layout import LR, REFERENCE, RunFolder
 from sr3eval.config import check_call, defaults, resolve_path
 from sr3eval.data import choose, first, parent_of, unreadable
 from sr3eval.discovery import Builder
@@ -156,7 +156,7 @@ def sha256_of(images: Sequence[RunImage], task: Task) -> str:
     files = {image.image_id: image.pair.hr for image in images}
     files |= {f"lr/{image.image_id}": image.pair.lr for image in images}
     digest = digest_of({name: path for name, path in files.items() if path is not None})
-    return digest if tasks.TASKS.get(task.name) == task else fingerprint(task.fingerprint, digest)
+    return digest if tasks.is_named(task) else fingerprint(task.fingerprint, digest)
 
 
 def _all_sums(sums: Mapping[str, str]) -> str:
@@ -207,7 +207,7 @@ def _find(config: RunConfig, data: DatasetConfig, folder: RunFolder) -> _Found:
         )
     chosen = (choose if data.select == "hash" else first)(kept, data.limit)
     if config.on_error == "skip":
-        new = [i for i in chosen if not folder.image(HR, data.prefixed(i)).exists()]
+        new = [i for i in chosen if not folder.image(LR, data.prefixed(i)).exists()]  # written last, and in every run
         skipped |= unreadable(new, lambda image_id: pairs[image_id].load(config.task, sizes[image_id], 0))
     ids = [image_id for image_id in chosen if image_id not in skipped]
     if not ids:

@@ -14,10 +14,10 @@ from sr3eval import metrics
 from sr3eval.benchmark import environment
 from sr3eval.benchmark.config import MethodConfig
 from sr3eval.benchmark.layout import HR, LR, PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS
-from sr3eval.benchmark.make import chunks
 from sr3eval.benchmark.plan import Plan, RunImage
 from sr3eval.benchmark.progress import Tell
 from sr3eval.benchmark.resume import Known, Rows
+from sr3eval.data import chunks, grouped
 from sr3eval.device import default_device, threads
 from sr3eval.files import atomic_write, digest_of
 from sr3eval.images import load
@@ -123,12 +123,9 @@ class _Scorer:
 
     def _parts(self) -> list[Sequence[RunImage]]:
         """The images in batches of one size, which memory holds whatever the size."""
-        by_size: dict[tuple[int, int], list[RunImage]] = {}
-        for image in self.images:
-            by_size.setdefault(image.size, []).append(image)
         return [
             part
-            for (height, width), images in by_size.items()
+            for (height, width), images in grouped(self.images, lambda image: image.size).items()
             for part in chunks(images, max(1, min(self.plan.config.batch_size, MOST_PIXELS // (height * width))))
         ]
 

@@ -79,12 +79,11 @@ def read_run(folder: Path) -> Scores:
     seeds = _read_csv(run.seed_scores, SEED_COLUMNS) if several else pd.DataFrame(columns=SEED_COLUMNS)
     config = read_config(folder)
     environment = _read_environment(run)
+    described = [_described(run, method, environment) for method in config.method]
     methods = [
-        {"task": config.task.name, "dataset": dataset}
-        | _described(run, method, environment)
-        | {"images": sha256, "made_by": method.kind if method.is_copied else method.settings}
+        {"task": config.task.name, "dataset": dataset} | of_method | {"images": sha256}
         for dataset, sha256 in environment["datasets"].items()
-        for method in config.method
+        for of_method in described
     ]
     return Scores(per_image, sets, seeds, pd.DataFrame(methods))
 
@@ -99,6 +98,7 @@ def _described(run: RunFolder, method: MethodConfig, environment: Mapping[str, A
         "n_too_small": environment["left_out_too_small"],
         "n_unreadable": environment.get("left_out_unreadable", 0),
         "inputs": environment.get("inputs", ""),
+        "made_by": method.kind if method.is_copied else method.settings,
     }
 
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from sr3eval import tasks
-from sr3eval.benchmark.make import chunks
 from sr3eval.benchmark.progress import Tell, silent
 from sr3eval.benchmark.score import prefetched
-from sr3eval.data import Folder, find_images, large_enough
+from sr3eval.data import Folder, chunks, find_images, large_enough
 from sr3eval.errors import UserError, number
 from sr3eval.features.moments import Moments
 from sr3eval.features.networks import Network, Resize, efficientnet_lite0, inception

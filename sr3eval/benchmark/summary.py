@@ -37,7 +37,7 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
     known = {*scores.per_image["metric"], *scores.sets["metric"]}
     for metric in sorted(known - set(conventions)):
         raise UserError(f'results.csv does not know the metric "{metric}" of the scores')
-    per_image, sets = with_dataset(scores.per_image), with_dataset(scores.sets)
+    per_image, sets = scores.per_image, scores.sets
     rows: list[dict[str, object]] = []
     for task, dataset in dict.fromkeys([*_sets_of_images(per_image), *_sets_of_images(sets)]):
         for metric, convention in conventions.items():
@@ -50,14 +50,9 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
     deltas = ["delta_to_best", "delta_ci_low", "delta_ci_high", "p_value", "testable"]
     counts = ["n_groups", "n_infinite", "n_left_out"]
     results = pd.DataFrame(rows, columns=[*columns, *counts, "best", *deltas, "interval"])
-    results = results.merge(_over_seeds(with_dataset(scores.seeds)), on=SCORED, how="left")
+    results = results.merge(_over_seeds(scores.seeds), on=SCORED, how="left")
     methods = scores.methods.drop(columns=["images", "made_by"])
     return results.merge(methods, on=["task", "dataset", "method"], how="left")
-
-
-def with_dataset(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with a column `dataset`, empty for a run's only, unnamed set."""
-    return frame if "dataset" in frame else frame.assign(dataset="")
 
 
 def _sets_of_images(frame: pd.DataFrame) -> list[tuple[str, str]]:

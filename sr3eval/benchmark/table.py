@@ -13,7 +13,7 @@ import pandas as pd
 
 from sr3eval.benchmark.config import TableConfig
 from sr3eval.benchmark.notes import has_identical, is_similar, legend, notes
-from sr3eval.benchmark.summary import SCORED, is_reference, with_dataset
+from sr3eval.benchmark.summary import SCORED, is_reference
 from sr3eval.files import atomic_write
 
 FEW_METHODS = 3  # with fewer, the second best is the worst
@@ -328,7 +328,7 @@ def _plain(value: Any) -> Any:
 def write(results: pd.DataFrame, folder: Path, config: TableConfig | None = None) -> None:
     """Write results.csv, results.json, results.md and results.tex."""
     texts = {
-        "csv": with_dataset(results).to_csv(index=False, lineterminator="\n"),
+        "csv": results.to_csv(index=False, lineterminator="\n"),
         "json": as_json(results),
         "md": markdown(results, config),
         "tex": latex(results, config),

@@ -1,20 +1,20 @@
 """A folder of low-resolution images in, a folder of upscaled ones out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from sr3eval import config as configs
-from sr3eval.data import find_images, stable_hash
+from sr3eval.data import chunks, find_images, grouped, stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import regression, sr3
 from sr3eval.diffusion.solvers import SamplerConfig
 from sr3eval.errors import UserError
 from sr3eval.files import claim_folder, digest_of
 from sr3eval.images import header_size, load, save
-from sr3eval.method import Method, Progress, check_outputs
+from sr3eval.method import Method, Progress, check_outputs, shares
 
 CONFIG_FILE = "sample.toml"
 
@@ -66,19 +66,14 @@ def sample_folder(config: SampleConfig, images: Path, out: Path, progress: Calla
     total, done = sum(map(len, plan)), 0
     for batch in plan:
         if not all(output.path.exists() for output in batch):
-            _write(batch, paths, method, config, _counted(progress, done, len(batch), total))
+            _write(batch, paths, method, config, shares(lambda images: progress(images, total), done, len(batch)))
         done += len(batch)
         progress(done, total)
     return total
 
 
-def _counted(progress: Callable[[float, int], None], done: int, images: int, total: int) -> Progress:
-    """The progress of a batch of `images`, told as images done of all, when `done` were before it."""
-    return lambda share: progress(round(done + share * images, 2), total)
-
-
 def _write(
-    batch: list[Output], paths: dict[str, Path], method: Method, config: SampleConfig, progress: Progress
+    batch: Sequence[Output], paths: dict[str, Path], method: Method, config: SampleConfig, progress: Progress
 ) -> None:
     """Make and write the outputs of one batch."""
     lr = torch.stack([load(paths[output.image_id]) for output in batch])
@@ -97,14 +92,9 @@ def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint) -> sr3.SR3
     return regression.Regression(checkpoint)
 
 
-def _batches(paths: dict[str, Path], config: SampleConfig, out: Path) -> Iterator[list[Output]]:
+def _batches(paths: dict[str, Path], config: SampleConfig, out: Path) -> Iterator[Sequence[Output]]:
     """All outputs, in batches of inputs of one size."""
-    by_size: dict[tuple[int, int], list[Output]] = {}
-    for image_id, path in paths.items():
-        for number in range(config.samples):
-            folder = out / f"sample_{number}" if config.samples > 1 else out
-            output = Output(image_id, number, folder / f"{image_id}.png")
-            by_size.setdefault(header_size(path), []).append(output)
-    for outputs in by_size.values():
-        for first in range(0, len(outputs), config.batch_size):
-            yield outputs[first : first + config.batch_size]
+    folders = [out / f"sample_{number}" if config.samples > 1 else out for number in range(config.samples)]
+    for ids in grouped(paths, lambda image_id: header_size(paths[image_id])).values():
+        outputs = [Output(i, number, folder / f"{i}.png") for i in ids for number, folder in enumerate(folders)]
+        yield from chunks(outputs, config.batch_size)

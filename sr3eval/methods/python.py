@@ -14,7 +14,7 @@ from sr3eval.device import default_device
 from sr3eval.errors import UserError
 from sr3eval.images import Size, to_uint8
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
-from sr3eval.sources import code_of, digest, installed, named_by, named_in
+from sr3eval.sources import made_of
 from sr3eval.user_code import check_modules, function_of, one_line
 
 SHARE_OF_PIXELS = 1e-3  # that may differ by a level between batches: convolutions differ in their last bits
@@ -90,11 +90,3 @@ def build(*, python: str, deterministic: bool | None = None, **options: Any) -> 
     everything = defaults(builder) | options
     made_by = f"{builder.__name__} {sorted(everything.items())}"
     return UserMethod(method, path, made_by, made_of(path, everything), bool(wanted))
-
-
-def made_of(file: Path, options: dict[str, Any]) -> dict[str, str]:
-    """Checksums of somebody's code and of the files that code and options name, and the versions of its packages."""
-    code = code_of(file, file.parent)
-    named = named_in(options) | named_by(code, file.parent)
-    versions = {f"version of {name}": installed(name) for name in sorted(code.packages)}
-    return {name: digest(path) for name, path in (code.files | named).items()} | versions

@@ -12,7 +12,7 @@ from torch import Tensor
 from sr3eval.config import check_call, defaults, from_dict
 from sr3eval.errors import UserError
 from sr3eval.metrics import Batch, Convention, Metric, PerImage
-from sr3eval.sources import code_of, digest, named_by, named_in
+from sr3eval.sources import made_of
 from sr3eval.user_code import check_modules, function_of, one_line
 
 
@@ -82,7 +82,4 @@ def _watched(score: Callable[[Batch], Any], file: Path) -> Callable[[Batch], Ten
 
 def _version(file: Path, options: Mapping[str, Any]) -> str:
     """A hash of the code, and of the files that it and the options name."""
-    code = code_of(file, file.parent)
-    named = named_in(dict(options)) | named_by(code, file.parent)
-    made_of = [code.digest, *(digest(path) for _, path in sorted(named.items()))]
-    return f"code {hashlib.sha256(' '.join(made_of).encode()).hexdigest()[:8]}"
+    return f"code {hashlib.sha256(repr(sorted(made_of(file, options).items())).encode()).hexdigest()[:8]}"

@@ -20,6 +20,7 @@ from sr3eval.errors import UserError
 from sr3eval.images import load, save, to_uint8
 from sr3eval.methods._resized import Resized
 from sr3eval.methods.bicubic import Bicubic
+from sr3eval.pairs import Pair
 from sr3eval.tasks import Task
 
 SIZES = {"Set5": {"baby": (62, 51), "bird": (48, 48)}, "Set14": {"zebra": (45, 70), "bird": (64, 61)}}
@@ -335,3 +336,17 @@ def test_want_of_memory_is_one_line_and_comes_first(world, monkeypatch):
         written(world)
     largest = 'method "bicubic", batch of Set14/bird: not enough memory for 1 input of 15x16 pixels: lower batch_size'
     assert str(caught.value).startswith(largest)
+
+
+def test_images_that_were_read_once_are_not_tried_again(world, monkeypatch):
+    """on_error = "skip" decodes an image to see whether it can; not one whose picture the run has, with or without HR."""
+    kinds = {"images": {"images": str(world / "Set5")}, "lr_images": {"lr_images": str(world / "Set5")}}
+    read, decode = [], Pair.load
+    monkeypatch.setattr(Pair, "load", lambda pair, *rest: (read.append(pair), decode(pair, *rest))[1])
+    for out, data in kinds.items():
+        options = {"data": data, "protocol": None, "metrics": ["consistency"], "on_error": "skip", "out": out}
+        written(world, task={"scale": 4}, **options)
+        assert len(read) == 4  # tried, then prepared
+        read.clear()
+        written(world, task={"scale": 4}, **options)
+        assert not read
