@@ -339,7 +339,7 @@ def test_want_of_memory_is_one_line_and_comes_first(world, monkeypatch):
 
 
 def test_images_that_were_read_once_are_not_tried_again(world, monkeypatch):
-    """on_error = "skip" decodes an image to see whether it can; not one whose picture the run has, with or without HR."""
+    """on_error = "skip" decodes an image to see whether it can; not one whose picture the run has, HR or not."""
     kinds = {"images": {"images": str(world / "Set5")}, "lr_images": {"lr_images": str(world / "Set5")}}
     read, decode = [], Pair.load
     monkeypatch.setattr(Pair, "load", lambda pair, *rest: (read.append(pair), decode(pair, *rest))[1])
