@@ -32,14 +32,18 @@ class TrainingImages(Dataset[Tensor]):
         self._bytes = 0
 
     def __getitem__(self, position: int) -> Tensor:
-        epoch, index = divmod(position, len(self.ids))
         generator = torch.Generator().manual_seed(stable_hash(self.seed, "example", position))
-        image = self._image(self.ids[self._order(epoch)[index]])
+        image = self._image(self.id_of(position))
         if self.crop is not None:
             image = random_crop(image, self.crop, self.zoom_out, generator)
         if self.flip and torch.rand((), generator=generator) < 0.5:
             image = image.flip(-1)
         return image
+
+    def id_of(self, position: int) -> str:
+        """The image that an example is from."""
+        epoch, index = divmod(position, len(self.ids))
+        return self.ids[self._order(epoch)[index]]
 
     def _order(self, epoch: int) -> list[int]:
         if self._permutation[0] != epoch:
