@@ -19,6 +19,18 @@ from sr3eval.diffusion.validation import Validation
 from sr3eval.files import atomic_write
 
 RECIPES = Path("configs/train")
+RECIPE = {
+    "sr3": "sr3_photos_16_64.toml",
+    "regression": "regression_photos_16_64.toml",
+    "generator": "generator_photos_16.toml",
+}
+SMALL_GENERATOR = (
+    "optimiser.batch_size=2",
+    "unet={channels=8, multipliers=[1, 2], blocks=1, image_size=16, attention=[], middle_attention=false}",
+    "data.images=sr3eval:assets/validation_photos",
+    "data.validation_images=2",
+    "log.sampling_steps=2",
+)
 SMALL = (
     "optimiser.batch_size=2",
     "unet={channels=8, multipliers=[1, 2], blocks=1, image_size=64, attention=[], middle_attention=false, "
@@ -54,8 +66,9 @@ class Training:
 def prepare(place: Place, model: str, start: Path | None = None) -> Training:
     """The recipe of configs/train, from random weights or those of `start`/MODEL.safetensors."""
     torch.backends.cudnn.benchmark = True
-    recipe = RECIPES / f"{model}_photos_16_64.toml"
-    config = configs.from_dict(TrainConfig, configs.read_toml(recipe, SMALL if place.small else ON_GPU)).resolved()
+    small = SMALL_GENERATOR if model == "generator" else SMALL
+    recipe = configs.read_toml(RECIPES / RECIPE[model], small if place.small else ON_GPU)
+    config = configs.from_dict(TrainConfig, recipe).resolved()
     if start is not None:
         config = replace(config, start=str(start / f"{model}.safetensors"))
     folder, validation_folder, _, _ = stream.open_folders(config.data, tasks.get(config.task))
