@@ -10,12 +10,10 @@ import torch
 from gpu_stages.job import Found, Place, rounded
 
 from sr3eval import config as configs
-from sr3eval import tasks
 from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.crops import Crops
-from sr3eval.diffusion.train import Trainer
+from sr3eval.diffusion.train import Scorer, Trainer, validation_of
 from sr3eval.diffusion.train_config import TrainConfig
-from sr3eval.diffusion.validation import Validation
 from sr3eval.files import atomic_write
 
 RECIPES = Path("configs/train")
@@ -56,7 +54,7 @@ class Training:
 
     trainer: Trainer
     crops: Crops
-    validation: Validation
+    validation: Scorer
 
     def step(self) -> None:
         size = self.trainer.config.optimiser.batch_size
@@ -71,8 +69,8 @@ def prepare(place: Place, model: str, start: Path | None = None) -> Training:
     config = configs.from_dict(TrainConfig, recipe).resolved()
     if start is not None:
         config = replace(config, start=str(start / f"{model}.safetensors"))
-    folder, validation_folder, _, _ = stream.open_folders(config.data, tasks.get(config.task))
-    validation = Validation(config, tasks.get(config.task), stream.validation_images(validation_folder, config.data))
+    folder, validation_folder, _, _ = stream.open_folders(config.data, config.target)
+    validation = validation_of(config, validation_folder)
     crops = Crops(folder, config.data, config.seed, place.device)
     return Training(Trainer(config, place.device), crops, validation)
 

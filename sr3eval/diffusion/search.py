@@ -368,7 +368,7 @@ class Searcher:
             crops = TrainingImages(self.folder, self.config.seed, data.crop, data.zoom_out)
             positions = range(part * data.number, (part + 1) * data.number)
             hr = from_uint8(torch.stack([crops[position] for position in positions]))
-            ids = [f"{crops.id_of(position)}#{position}" for position in positions]
+            ids = [f"{crops.ids[crops.image_at(position)]}#{position}" for position in positions]
         return Images(ids, list(map(block_of, ids)), hr, self.task.degrade(hr))
 
 
