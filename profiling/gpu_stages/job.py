@@ -21,6 +21,7 @@ SUMMARY = "summary.json"
 SCRIPT = Path(__file__).parents[1] / "gpu_job.py"
 LEAST_MEMORY = 20 * 2**30  # bytes of a GPU
 PATIENCE = 300.0  # seconds that a stage in a process of its own may take
+UNFINISHED = "unfinished"  # what a stage says of itself that a next run of the job goes on with
 Found = dict[str, Any]
 
 
@@ -60,7 +61,11 @@ class Job(Place):
         click.echo(f"{self.seconds():6.1f} s: {name}, for {seconds:.0f} s", err=True)
         if seconds > 0 or self.small:
             began = self.seconds()
-            self._note(name, run(seconds), self.seconds() - began)
+            found = run(seconds)
+            if UNFINISHED in found:
+                self.note(name, found)
+            else:
+                self._note(name, found, self.seconds() - began)
         else:
             click.echo(f"{name}: no time is left", err=True)
 

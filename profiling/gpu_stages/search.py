@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import torch
-from gpu_stages.job import Found, Job
+from gpu_stages.job import UNFINISHED, Found, Job
 
 from sr3eval import config as configs
 from sr3eval.diffusion import schedules
@@ -55,7 +55,7 @@ def run(job: Job, seconds: float, checkpoint: Path) -> Found:
         try:
             found = search(config, out, tell)
         except OutOfTimeError:
-            return {"evaluations": told[0], "of": told[1], "note": "ran out of time"}
+            return {UNFINISHED: f"{told[0]:.0f} of {told[1]} evaluations"}
     for name, brought in BROUGHT.items():
         atomic_write(job.out / brought, (out / name).read_bytes())
     return {"evaluations": told[1], "recommended": found.recommended, "rows": [_row(best) for best in found.found]}

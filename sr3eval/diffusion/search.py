@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sr3eval import config as configs
-from sr3eval import metrics, significance, tasks
+from sr3eval import metrics, significance
 from sr3eval.config import resolve_path
 from sr3eval.data import Folder, choose, chunks, find_images, large_enough, stable_hash
 from sr3eval.device import default_device, training_dtype
@@ -279,7 +279,7 @@ class Searcher:
     def __init__(self, config: SearchConfig) -> None:
         self.config = config
         self.weights = checkpoints.load(config.checkpoint, "sr3")
-        self.task = tasks.get(self.weights.config.task)
+        self.task = self.weights.config.target
         self.final_gamma = float(self.weights.config.schedule.build().gammas[-1])
         for name, reference in config.reference.items():
             if not fits(reference, self.final_gamma):
