@@ -265,7 +265,9 @@ def _probe(config: RunConfig, size: Size, labelled: bool) -> Batch:
     """A grey image of that size, as a batch."""
     hr, task = torch.full((1, 3, *size), 0.5), config.task
     lr = hr[..., :: task.scale, :: task.scale] if task.lr == "files" else task.degrade(hr)
-    return Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None, samples=hr.expand(2, *hr.shape))
+    return Batch(
+        ["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None, samples=hr.expand(2, *hr.shape)
+    )
 
 
 def _builder(config: MethodConfig) -> Builder:

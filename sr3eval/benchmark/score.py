@@ -73,25 +73,22 @@ class _Scorer:
     def keys(self, row: Row) -> dict[str, str]:
         """By metric, a hash of all that its scores of a row depend on: pictures, settings, files, code, device."""
         of_images = [(image.image_id, image.group, image.block, image.label) for image in self.images]
+        compared = {_compares_samples(metric, row) for metric in self.metrics}
+        pictures = {several: digest_of(self._pictures(_folders(row, several))) for several in compared}
         keys = {}
         for metric, (name, options) in zip(self.metrics, self.plan.config.metrics, strict=True):
             if _applies(metric, row):
                 code = code_behind(metrics.builder(name))
                 files = [digest(path) for path in named_in(options).values()]
                 made_by = (metric.convention, code.digest if code else "", *files, default_device().type)
-                pictures = self._digest(_folders(row, _compares_samples(metric, row)))
-                keys[metric.name] = fingerprint(*made_by, self._inputs, pictures, of_images)
+                seen = pictures[_compares_samples(metric, row)]
+                keys[metric.name] = fingerprint(*made_by, self._inputs, seen, of_images)
         return keys
 
     @functools.cached_property
     def _inputs(self) -> str:
         """sha256 of the HR and LR pictures."""
         return digest_of(self._pictures((HR, LR) if self.plan.has_hr else (LR,)))
-
-    @functools.cache  # noqa: B019 - a scorer lives as long as its data set is scored
-    def _digest(self, folders: tuple[str, ...]) -> str:
-        """sha256 of the pictures in these folders."""
-        return digest_of(self._pictures(folders))
 
     def _pictures(self, folders: Sequence[str]) -> dict[str, Path]:
         return {f"{f}/{i.image_id}": self.plan.folder.image(f, i.image_id) for f in folders for i in self.images}
@@ -134,7 +131,9 @@ class _Scorer:
         return [
             part
             for (height, width), images in grouped(self.images, lambda image: image.size).items()
-            for part in chunks(images, max(1, min(self.plan.config.batch_size, MOST_PIXELS // (samples * height * width))))
+            for part in chunks(
+                images, max(1, min(self.plan.config.batch_size, MOST_PIXELS // (samples * height * width)))
+            )
         ]
 
     def _batch(self, slug: str, samples: int, images: Sequence[RunImage]) -> Batch:
@@ -172,7 +171,8 @@ def _applies(metric: Metric, row: Row) -> bool:
 
 
 def _compares_samples(metric: Metric, row: Row) -> bool:
-    return row.of == "best" or metric.convention.needs_samples
+    """Whether the scores are of all samples, not of one set of pictures."""
+    return row.of == "best" or (row.of == "first" and metric.convention.needs_samples)
 
 
 def _of_row(metric: Metric, row: Row) -> Metric:

@@ -73,8 +73,7 @@ class Convention:
             )
         if self.needs_samples and not samples:
             raise UserError(
-                f"{self.name}: compares several samples of an input, and no method here has them: write samples = 8 (or "
-                "another number) in a [[method]] that draws noise"
+                f"{self.name}: compares several samples of an input; add samples = 8 to a [[method]] that draws noise"
             )
 
 
@@ -114,7 +113,9 @@ class Batch:
             shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in given.items())
             raise UserError(f"{number(n, 'image')}: {shapes}; wanted sr and hr [N, 3, H, W], and lr [N, 3, h, w]")
         if self.samples is not None and (len(self.samples) < 2 or self.samples.shape[1:] != self.sr.shape):
-            raise UserError(f"samples {tuple(self.samples.shape)} of sr {tuple(self.sr.shape)}; wanted [K, *sr], K >= 2")
+            raise UserError(
+                f"samples {tuple(self.samples.shape)} of sr {tuple(self.sr.shape)}; wanted [K, *sr], K >= 2"
+            )
         for what, images in (("output", self.sr), ("HR image", self.hr), *(("sample", s) for s in self._all_samples())):
             if images is not None:
                 _check_pixels(self.ids, what, images)
