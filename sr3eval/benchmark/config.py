@@ -129,7 +129,7 @@ class MethodConfig:
 
     def sample_folders(self, slug: str) -> list[str]:
         """Of all samples, of one of its slugs."""
-        return [of_sample(slug, number) for number in range(self.samples)]
+        return [of_sample(slug, number) for number in range(1, self.samples + 1)]
 
     @property
     def rows(self) -> "tuple[Row, ...]":

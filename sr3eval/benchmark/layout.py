@@ -18,8 +18,8 @@ HR, LR = "_hr", "_lr"  # folders below images/ that are no method's: slugs do no
 
 
 def of_sample(folder: str, number: int) -> str:
-    """The folder of a method's sample `number` of each input; the first one's is the method's own."""
-    return f"{folder}@{number}" if number else folder
+    """The folder of a method's sample `number`, from 1, of each input; the first one's is the method's own."""
+    return folder if number == 1 else f"{folder}@{number}"
 
 
 def of_mean(folder: str) -> str:

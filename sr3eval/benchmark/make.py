@@ -34,8 +34,8 @@ def make(plan: Plan, tell: Tell) -> None:
     for method in plan.config.method:
         for seed, slug in zip(method.seeds or (plan.config.seed,), method.slugs, strict=True):
             stage = f"{method.name}, seed {seed}" if method.seeds else method.name
-            for sample in range(method.samples):
-                of = f", sample {sample + 1} of {method.samples}" if method.samples > 1 else ""
+            for sample in range(1, method.samples + 1):
+                of = f", sample {sample} of {method.samples}" if method.samples > 1 else ""
                 _Outputs(plan, inputs, method, seed, sample, slug, stage + of, tell).write()
             if method.samples > 1:
                 average(plan, method.sample_folders(slug), of_mean(slug), f"{stage}, mean of {method.samples}", tell)
@@ -175,7 +175,7 @@ class _Outputs:
         return fingerprint(self.plan.identities[self.name], self.inputs.content(image), self._seed(image))
 
     def _seed(self, image: RunImage) -> int:
-        return stable_hash(self.seed, image.image_id, *([self.sample] if self.sample else []))
+        return stable_hash(self.seed, image.image_id, *([self.sample] if self.sample > 1 else []))
 
     def _make(self, images: Sequence[RunImage], count: int) -> None:
         """Make one batch of inputs of one size, filled up to `count` by repeating the last."""

@@ -140,7 +140,7 @@ class _Scorer:
         def stacked(folder: str) -> torch.Tensor:
             return torch.stack([load(self.plan.folder.image(folder, image.image_id)) for image in images])
 
-        outputs = [stacked(of_sample(slug, number)) for number in range(samples)]
+        outputs = [stacked(of_sample(slug, number)) for number in range(1, samples + 1)]
         labels = [image.label for image in images if image.label is not None]
         return Batch(
             [image.image_id for image in images],

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from sr3eval.diffusion.sr3 import SR3
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
 from sr3eval.images import bicubic_up, from_signed, load, to_signed, to_uint8
+from sr3eval.method import Progress
 
 SIDE = 192  # pixels: about the side of an enlarged picture
 GAP, LINE, FONT_SIZE = 8, 20, 14  # pixels
@@ -31,7 +32,7 @@ class RefinementConfig:
     """checkpoint: of SR3; samples: of the sheet, none for one; columns: steps of the strip."""
 
     checkpoint: str
-    sampler: SamplerConfig = SamplerConfig()
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
     seed: int = 0
     samples: int = 1
     columns: int = 8
@@ -69,13 +70,15 @@ def write(config: RefinementConfig, image: Path, out: Path, progress: Callable[[
         raise UserError(f"{out}: is a file; give a folder")
     lr = load(image)[None]
     method = SR3(checkpoints.load(config.checkpoint, "sr3"), config.sampler)
-    steps, total = config.sampler.steps, config.samples * config.sampler.steps
-    seeds = [stable_hash(config.seed, image.stem, number) for number in range(config.samples)]
-    chain = refined(method, lr, seeds[0], lambda done: progress(done, total))
-    outputs = [chain.states[-1]]
-    for number, seed in enumerate(seeds[1:], start=1):
-        made = method.upscale(lr, [seed], lambda share, before=number: progress(round((before + share) * steps), total))
-        outputs.append(to_uint8(made.images[0]))
+    steps = config.sampler.steps
+
+    def told(number: int) -> Progress:
+        return lambda share: progress(round((number + share) * steps), config.samples * steps)
+
+    first, *others = (stable_hash(config.seed, image.stem, number) for number in range(config.samples))
+    chain = refined(method, lr, first, told(0))
+    made = (method.upscale(lr, [seed], told(number)).images[0] for number, seed in enumerate(others, start=1))
+    outputs = [chain.states[-1], *map(to_uint8, made)]
     enlarged = to_uint8(bicubic_up(lr, (outputs[0].shape[-2], outputs[0].shape[-1])))[0]
     files = {"chain.png": png(strip(enlarged, chain, config.columns)), "chain.gif": film(chain.states)}
     if config.samples > 1:
@@ -86,8 +89,8 @@ def write(config: RefinementConfig, image: Path, out: Path, progress: Callable[[
 
 
 @torch.inference_mode()
-def refined(method: SR3, lr: Tensor, seed: int, progress: Callable[[int], None]) -> Chain:
-    """Refine lr [1, 3, h, w] in [0, 1] and keep every step; its last state is what `method.upscale` makes of the seed."""
+def refined(method: SR3, lr: Tensor, seed: int, progress: Progress) -> Chain:
+    """Refine lr [1, 3, h, w] in [0, 1] and keep every step; the last is what `method.upscale` makes of the seed."""
     padded, size = pad(lr.to(method.device), method.scale, method.model.unet.config.factor)
     x = to_signed(bicubic_up(padded, size)).contiguous(memory_format=torch.channels_last)
     height, width = (method.scale * side for side in lr.shape[-2:])
@@ -107,7 +110,7 @@ def refined(method: SR3, lr: Tensor, seed: int, progress: Callable[[int], None])
 
     for y in method.sampler.refine(watched, x, method.final_gamma, NoisePerImage([seed], x)):
         states.append(picture(y))
-        progress(len(estimates))
+        progress(len(estimates) / method.sampler.steps)
     return Chain(states, estimates)
 
 
@@ -116,7 +119,7 @@ def strip(enlarged: Tensor, chain: Chain, columns: int) -> Picture:
     steps = len(chain.estimates)
     chosen = _spread(len(chain.states), columns)
     above = [(chain.states[index], f"y_{steps - index}") for index in chosen]
-    below = [(chain.estimates[index], f"y_0 seen in y_{steps - index}") for index in chosen if index < steps]
+    below = [(chain.estimates[index], f"y_0 from y_{steps - index}") for index in chosen if index < steps]
     return sheet([[(enlarged, "input"), *above], [None, *below]])
 
 
@@ -127,7 +130,7 @@ def side_by_side(enlarged: Tensor, samples: Sequence[Tensor]) -> Picture:
     grey = (deviation / max(most, 1e-9) * 255).round().to(torch.uint8).expand(3, -1, -1)
     panels: list[Panel | None] = [(enlarged, "input")]
     panels += [(sample, f"sample {number}") for number, sample in enumerate(samples, start=1)]
-    panels.append((grey, f"sd, white: {most:.0f}/255"))
+    panels.append((grey, f"std, white: {most:.0f}/255"))
     return sheet([panels[start : start + PER_ROW] for start in range(0, len(panels), PER_ROW)])
 
 
