@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,13 @@ class Job(Place):
             self._note(name, run(seconds), self.seconds() - began)
         else:
             click.echo(f"{name}: no time is left", err=True)
+
+    def take(self, start: Path, models: Sequence[str]) -> None:
+        """Copy checkpoints that are not trained here from where training would start."""
+        for model in models:
+            name = f"{model}.safetensors"
+            if (start / name).exists() and not (self.out / name).exists():
+                atomic_write(self.out / name, (start / name).read_bytes())
 
     def beside(self, name: str) -> Callable[[], None]:
         """Start a stage in a process of its own, unless it is there.

@@ -9,7 +9,9 @@ import pandas as pd
 
 from sr3eval.benchmark.layout import ORACLE, REFERENCE
 from sr3eval.benchmark.scores import WRITTEN, Conventions, Scores
-from sr3eval.benchmark.significance import (
+from sr3eval.errors import UserError
+from sr3eval.metrics import Convention
+from sr3eval.significance import (
     LEVEL,
     bootstrap_interval,
     holm,
@@ -18,8 +20,6 @@ from sr3eval.benchmark.significance import (
     t_interval,
     t_p,
 )
-from sr3eval.errors import UserError
-from sr3eval.metrics import Convention
 
 SCORED = ["task", "dataset", "method", "metric"]  # what a row of results.csv is of
 

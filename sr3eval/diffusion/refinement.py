@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sr3eval.data import stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
+from sr3eval.diffusion import schedules
 from sr3eval.diffusion.padding import pad
-from sr3eval.diffusion.solvers import NoisePerImage, SamplerConfig
+from sr3eval.diffusion.solvers import NoisePerImage, SamplerOptions
 from sr3eval.diffusion.sr3 import SR3
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
@@ -32,7 +33,7 @@ class RefinementConfig:
     """checkpoint: of SR3; samples: of the sheet, none for one; columns: steps of the strip."""
 
     checkpoint: str
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    sampler: SamplerOptions = field(default_factory=SamplerOptions)
     seed: int = 0
     samples: int = 1
     columns: int = 8
@@ -69,8 +70,9 @@ def write(config: RefinementConfig, image: Path, out: Path, progress: Callable[[
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give a folder")
     lr = load(image)[None]
-    method = SR3(checkpoints.load(config.checkpoint, "sr3"), config.sampler)
-    steps = config.sampler.steps
+    weights = checkpoints.load(config.checkpoint, "sr3")
+    method = SR3(weights, schedules.choose(config.checkpoint, weights.sha256, config.sampler))
+    steps = method.sampler.steps
 
     def told(number: int) -> Progress:
         return lambda share: progress(round((number + share) * steps), config.samples * steps)

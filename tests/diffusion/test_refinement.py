@@ -14,12 +14,12 @@ from sr3eval.data import stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.refinement import GAP, LINE, RefinementConfig, film, refined, write
 from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
-from sr3eval.diffusion.solvers import NoisePerImage, SamplerConfig
+from sr3eval.diffusion.solvers import NoisePerImage, SamplerConfig, SamplerOptions
 from sr3eval.diffusion.sr3 import SR3
 from sr3eval.images import bicubic_up, load, save, to_signed, to_uint8
 
 CHECKPOINT = "sr3eval:assets/sr3_photos_16_64.safetensors"
-SAMPLER = SamplerConfig(steps=4, solver="dpmpp_2m_sde", clip=True)
+SAMPLER = SamplerOptions(steps=4, solver="dpmpp_2m_sde", clip=True)
 FACTOR = 3  # by which 64 pixels are enlarged
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,7 +38,7 @@ def image(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def method():
-    return SR3(checkpoints.load(CHECKPOINT, "sr3"), SAMPLER)
+    return SR3(checkpoints.load(CHECKPOINT, "sr3"), SamplerConfig(**SAMPLER.given))
 
 
 @pytest.fixture(scope="module")
