@@ -1,4 +1,4 @@
-"""`sr3eval train`, `sample` and `search-schedule`. torch is imported inside the commands, so that --help is instant."""
+"""`sr3eval train`, `sample`, `refine` and `search-schedule`. torch is imported inside them: --help is instant."""
 
 import signal
 import threading
@@ -97,6 +97,37 @@ def sample(images: Path, out: Path, **options: Any) -> None:
 
         count = sample_folder(settings, images, out, tell)
     click.echo(f"{out}: {count} images")
+
+
+OF_A_FOLDER = ("samples", "batch_size", "images", "out")  # options of `sample` that `refine` has otherwise, or not
+
+
+@main.command(params=[option for option in sample.params if option.name not in OF_A_FOLDER])
+@click.option("--samples", default=1, show_default=True, help="Samples of the sheet, each from its own seed.")
+@click.option("--columns", default=8, show_default=True, help="Steps of the strip.")
+@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+def refine(image: Path, out: Path, **options: Any) -> None:
+    """Show how SR3 refines IMAGE, in the folder OUT.
+
+    chain.png is a strip of some steps with their estimates of the result, chain.gif a film of all of them, and
+    samples.png, with --samples K, a sheet of K samples and their standard deviation.
+    """
+    from sr3eval.diffusion.refinement import RefinementConfig, write
+    from sr3eval.diffusion.solvers import SamplerOptions
+
+    sampler = SamplerOptions(**{field.name: options.pop(field.name) for field in fields(SamplerOptions)})
+    settings = RefinementConfig(sampler=sampler, **options)
+    with console.progress("refine") as bar, console.interrupts() as stop:
+
+        def tell(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+            stop()
+
+        written = write(settings, image, out, tell)
+    for path in written:
+        click.echo(path)
 
 
 @main.command()
