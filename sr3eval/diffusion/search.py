@@ -345,7 +345,10 @@ class Searcher:
 
     def _metric(self) -> metrics.Metric:
         options = {key: value for key, value in self.config.metric.items() if key != "name"}
-        return metrics.load(str(self.config.metric.get("name", "")), **options)
+        metric = metrics.load(str(self.config.metric.get("name", "")), **options)
+        if not isinstance(metric, metrics.SetMetric) or metric.higher_is_better:
+            raise UserError(f"{metric.name}: is a mean over images, not a metric of whole sets, or higher is better")
+        return metric
 
     def _folder(self) -> Folder:
         data, task = self.config.data, self.task

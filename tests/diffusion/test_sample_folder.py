@@ -10,35 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sr3eval.config import check_call, from_dict
+from sr3eval.config import check_call
 from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
 from sr3eval.diffusion.solvers import SamplerOptions
-from sr3eval.diffusion.train import train
-from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up, load, save
 from sr3eval.methods import regression, sr3
 from sr3eval.tasks import TASKS
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, photos):
-    """Paths of tiny checkpoints, after a few steps, by model."""
-    paths = {}
-    for model in ("sr3", "regression"):
-        out = tmp_path_factory.mktemp("trained") / model
-        settings = {
-            "task": "photos_16_64",
-            "model": model,
-            "data": {"images": str(photos), "validation": str(photos), "crop": 16, "validation_images": 2},
-            "unet": {"channels": 8, "multipliers": [1, 2, 2, 2], "blocks": 1, "image_size": 16, "attention": []},
-            "optimiser": {"steps": 3, "batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 0},
-            "log": {"sampling_steps": 2},
-        }
-        for _ in train(from_dict(TrainConfig, settings), out, torch.device("cpu")):
-            pass
-        paths[model] = str(out / "model.safetensors")
-    return paths
 
 
 @pytest.fixture
