@@ -13,7 +13,8 @@ import torch
 from sr3eval.config import from_dict, read_toml
 from sr3eval.diffusion import checkpoint, generator, stream
 from sr3eval.diffusion.generator import GeneratorSampler
-from sr3eval.diffusion.labels import class_names, labels
+from sr3eval.diffusion.labels import class_names
+from sr3eval.diffusion.labels import labels as labels_of
 from sr3eval.diffusion.preconditioners import precondition
 from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
 from sr3eval.diffusion.schedule import NoiseSchedule
@@ -159,7 +160,7 @@ def test_every_embedded_photograph_has_a_class():
     folder, validation, *_ = stream.open_folders(config.data, config.target)
     named = replace(config, classes=class_names(folder, config))
     assert named.classes == ("animals", "buildings", "landscapes", "plants", "things")
-    assert set(labels(folder, named)) == set(range(5)) and len(labels(validation, named)) == 6
+    assert set(labels_of(folder, named)) == set(range(5)) and len(labels_of(validation, named)) == 6
 
 
 # Labels
@@ -192,7 +193,7 @@ def test_labels_may_come_from_a_table(plain, photos, tmp_path):
     carried = checkpoint.load(str(tmp_path / "run" / "model.safetensors")).config
     assert carried.classes == ("even", "odd")
     (tmp_path / "labels.csv").write_text("\n".join(rows[:-1]))
-    with pytest.raises(UserError, match="labels.csv does not list the image 5$"):
+    with pytest.raises(UserError, match="labels.csv has no label for the image 5$"):
         run(plain, tmp_path / "other")
 
 
