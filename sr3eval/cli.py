@@ -15,7 +15,7 @@ from sr3eval import console
 
 @click.group(cls=console.Group)
 def main() -> None:
-    """Train SR3 and Regression, and upscale folders of images with them."""
+    """Train SR3, Regression and generators, and upscale folders of images."""
 
 
 @main.command()

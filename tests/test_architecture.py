@@ -49,10 +49,10 @@ ALLOWED = {
     "sr3eval/sources.py": FILES,
     "sr3eval/user_code.py": FILES | rooms("sources"),
     "sr3eval/assets": FILES | rooms("data", "tasks"),
-    "sr3eval/weights": BASICS | rooms("weights", "discovery", "methods", "metrics"),
+    "sr3eval/weights": BASICS | rooms("weights", "diffusion", "discovery", "methods", "metrics"),
     "sr3eval/features": IMAGES | rooms("features", "weights"),
     "sr3eval/metrics": IMAGES | rooms("metrics", "features", "weights"),
-    "sr3eval/diffusion": IMAGES | rooms("diffusion", "metrics", "significance"),
+    "sr3eval/diffusion": IMAGES | rooms("diffusion", "metrics", "significance", "weights"),
     "sr3eval/methods": IMAGES | rooms("methods", "diffusion"),
     "sr3eval/benchmark": IMAGES
     | rooms("benchmark", "methods", "metrics", "features", "diffusion", "protocols", "significance"),
