@@ -108,7 +108,7 @@ def beside(name: str, out: Path) -> None:
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def adopt(folder: Path) -> None:
-    """Embed the checkpoints of DIR where they are better than today's, by the lines of embedded_quality.py."""
+    """Embed what DIR holds where it is better than today's, SR3 and Regression by the lines of embedded_quality.py."""
     from gpu_stages.adopt import run
 
     for line in run(folder):
