@@ -199,7 +199,7 @@ class Trial:
         return difference, *significance.t_interval(difference, *self._error(without, difference))
 
     def _error(self, without: Without, value: float | None = None) -> tuple[float, int]:
-        counts = np.array([self.n - left for _, left in self.without.values()])
+        counts = np.array([left for _, left in self.without.values()])
         value = self.distance if value is None else value
         error = significance.jackknife_error(value, self.n, np.array(list(without.values())), counts)
         return error, len(without)

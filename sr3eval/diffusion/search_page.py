@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from markupsafe import Markup
 
 from sr3eval.diffusion.curves import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, limits
 from sr3eval.diffusion.schedules import Schedules
@@ -34,7 +33,7 @@ def write(path: Path, found: Schedules, measured: Sequence["Trial"], references:
     rows = [_row(f"{trial.sampler.steps} steps", trial, references) for trial in measured]
     rows += [_row(name, trial, references) for name, trial in references.items()]
     page = _template("search.html").render(
-        figure=Markup(figure), found=found, rows=rows, references=list(references), names=_names()
+        figure=figure, found=found, rows=rows, references=list(references), names=_names()
     )
     atomic_write(path, page.encode())
 

@@ -193,12 +193,12 @@ def test_schedules_of_another_checkpoint_or_damaged_are_refused(checkpoint, kept
 
 
 def test_differences_are_jackknifed_block_by_block():
-    """Two blocks of one image each: of pseudo-values 2 d - d_without, the standard error of their mean."""
-    a = Trial(SamplerConfig(1), 5.0, {"x": (4.0, 1), "y": (7.0, 1)}, 2)
-    b = Trial(SamplerConfig(2), 3.0, {"x": (3.0, 1), "y": (4.0, 1)}, 2)
+    """Three blocks of two images each: of pseudo-values 3 d - 2 d_without, the standard error of their mean."""
+    a = Trial(SamplerConfig(1), 5.0, {"x": (4.0, 4), "y": (7.0, 4), "z": (5.0, 4)}, 6)
+    b = Trial(SamplerConfig(2), 3.0, {"x": (3.0, 4), "y": (4.0, 4), "z": (3.5, 4)}, 6)
     difference, low, high = a.worse_than(b)
-    pseudo = np.array([2 * 2 - 1, 2 * 2 - 3])
-    half = 12.706204736 * pseudo.std(ddof=1) / math.sqrt(2)  # Student's t with one degree of freedom
+    pseudo = np.array([3 * 2 - 2 * 1, 3 * 2 - 2 * 3, 3 * 2 - 2 * 1.5])
+    half = 4.302652730 * pseudo.std(ddof=1) / math.sqrt(3)  # Student's t with two degrees of freedom
     assert difference == 2 and (low, high) == pytest.approx((2 - half, 2 + half))
 
 
