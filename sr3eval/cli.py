@@ -1,4 +1,4 @@
-"""`sr3eval train` and `sr3eval sample`. torch is imported inside the commands, so that --help is instant."""
+"""`sr3eval train`, `sr3eval sample` and `sr3eval cascade`. torch is imported inside the commands, so that --help is instant."""
 
 import signal
 import threading
@@ -11,11 +11,12 @@ from typing import Any
 import click
 
 from sr3eval import console
+from sr3eval.errors import number
 
 
 @click.group(cls=console.Group)
 def main() -> None:
-    """Train SR3 and Regression, and upscale folders of images with them."""
+    """Train SR3 and Regression, upscale folders of images with them, and make images from noise."""
 
 
 @main.command()
@@ -98,6 +99,34 @@ def sample(images: Path, out: Path, **options: Any) -> None:
 
         count = sample_folder(settings, images, out, tell)
     click.echo(f"{out}: {count} images")
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the images.")
+@click.option("--shard", default="1/1", show_default=True, metavar="I/N", help="Make part I of N, say one a GPU.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
+def cascade(config: Path, out: Path, shard: str, overrides: tuple[str, ...]) -> None:
+    """Make the images that CONFIG describes from noise: a generator, and SR3 models behind it.
+
+    Run it again to resume after an interruption. Shards may run at the same time, into the same folder or not.
+    """
+    from sr3eval.config import from_dict, read_toml
+    from sr3eval.diffusion.cascade_folder import CascadeConfig, CascadeFolder, Shard
+
+    part = Shard.parse(shard)
+    folder = CascadeFolder(from_dict(CascadeConfig, read_toml(config, overrides)), out)
+    for remark in folder.remarks:
+        click.echo(remark, err=True)
+    with console.progress("cascade") as bar, console.interrupts() as stop:
+
+        def tell(done: float, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+            stop()
+
+        count = folder.write(part, tell)
+    click.echo(f"{out}: {number(count, 'image')}")
 
 
 if __name__ == "__main__":

@@ -40,9 +40,9 @@ class Stage:
         return trained_hr_side(self.trained) // self.method.scale
 
     def check(self, side: int) -> str:
-        """What there is to say of inputs of another side than those of training, if they are.
+        """What there is to say of inputs of that side, if they are not those of training.
 
-        Raises UserError for a network with attention, which such inputs would show a scene of another extent.
+        Raises UserError where its network has attention, which looks at the whole of an image.
         """
         if side == self.trained_side:
             return ""
@@ -93,10 +93,14 @@ class Cascade(Method):
         sums = [sha256 for method in methods for sha256 in method.facts.checksums.values()]
         self.facts = Facts({f"checkpoint {number}": sha256 for number, sha256 in enumerate(sums, start=1)})
 
-    def check_sides(self, side: int) -> list[str]:
-        """Remarks on stages that get other sizes than they were trained on, for inputs of that side; see `Stage`."""
+    def check_sides(self, side: int | None = None) -> list[str]:
+        """Remarks on stages that get other sizes than they were trained on, for inputs of that side; see `Stage.check`.
+
+        side: by default what the first stage was trained on, so that the stages are checked against one another.
+        """
         remarks = []
         for stage in self.stages:
+            side = side or stage.trained_side
             remarks.append(stage.check(side))
             side *= stage.method.scale
         return list(filter(None, remarks))
@@ -107,12 +111,12 @@ class Cascade(Method):
         return Upscaled(images)
 
     def each(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Iterator[Tensor]:
-        """What every stage makes of lr [N, 3, h, w], in order, each the next one's input once it is rounded."""
+        """What every stage makes of lr [N, 3, h, w], in order; rounded, it is the next one's input."""
         for number, stage in enumerate(self.stages):
             own = [stable_hash(seed, "stage", number) for seed in seeds] if number else list(seeds)
-            images = stage.method.upscale(round_to_8bit(lr), own, _part(progress, number, len(self.stages))).images
+            images = stage.method.upscale(lr, own, _part(progress, number, len(self.stages))).images
             yield images
-            lr = images
+            lr = round_to_8bit(images)
 
 
 def _part(progress: Progress | None, number: int, count: int) -> Callable[[float], None] | None:

@@ -1,5 +1,6 @@
 """A cascade: SR3 and Regression checkpoints one behind the other, say 64x64 to 256x256 to 1024x1024."""
 
+from dataclasses import replace
 from typing import Any
 
 from sr3eval.diffusion.cascade import Cascade, build_stages
@@ -16,4 +17,6 @@ def build(*, stages: tuple[dict[str, Any], ...]) -> Cascade:
     """
     if not stages:
         raise UserError("stages: at least one is needed")
-    return Cascade(build_stages(stages, "stages"))
+    cascade = Cascade(build_stages(stages, "stages"))
+    cascade.facts = replace(cascade.facts, warning="; ".join(cascade.check_sides()))
+    return cascade
