@@ -1,4 +1,4 @@
-"""`sr3eval train`, `sr3eval sample` and `sr3eval cascade`. torch is imported inside the commands, so that --help is instant."""
+"""`sr3eval train`, `sample` and `cascade`. torch is imported inside the commands, so that --help is instant."""
 
 import signal
 import threading

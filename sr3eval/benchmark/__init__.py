@@ -8,8 +8,8 @@ import pandas as pd
 
 from sr3eval.benchmark import generated, report, table
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.make import make
 from sr3eval.benchmark.generated import GeneratedPlan
+from sr3eval.benchmark.make import make
 from sr3eval.benchmark.plan import Plan
 from sr3eval.benchmark.plan import plan as plan_data
 from sr3eval.benchmark.progress import Tell, silent

@@ -139,11 +139,16 @@ class _Scorer(Scorer):
         return picture
 
     def sheet(self) -> Tensor:
-        """Some of the images, chosen by the hashes of their ids, in rows: [3, H, W]."""
+        """Some of the images, chosen by the hashes of their ids, on one sheet."""
         chosen = choose([image.image_id for image in self.images], COLUMNS**2)
-        cells = torch.stack([_cell(self._picture(image_id)) for image_id in chosen])
-        cells = torch.cat([cells, cells.new_ones(-len(cells) % COLUMNS, *cells.shape[1:])])
-        return torch.cat([torch.cat(list(row), dim=-1) for row in cells.split(COLUMNS)], dim=-2)
+        return _rows([self._picture(image_id) for image_id in chosen])
+
+
+def _rows(images: Sequence[Tensor]) -> Tensor:
+    """Images [3, H, W] of any sizes on one sheet, [3, rows * CELL, COLUMNS * CELL]."""
+    cells = torch.stack(list(map(_cell, images)))
+    cells = torch.cat([cells, cells.new_ones(-len(cells) % COLUMNS, *cells.shape[1:])])
+    return torch.cat([torch.cat(list(row), dim=-1) for row in cells.split(COLUMNS)], dim=-2)
 
 
 def _cell(image: Tensor) -> Tensor:

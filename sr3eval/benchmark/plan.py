@@ -339,6 +339,7 @@ def claim(
     }
     changed = resume.changed_methods(folder, made_by)
     made = {method.name for method in config.method if folder.has_pictures(method.slugs)}
+    made |= {method.name for method in config.method if folder.sheet(method.slug).exists()}
     if resume.config_before(folder, text) is not None:
         resume.refuse_changed(
             folder, sha256, {n: what for n, what in changed.items() if n in made and not built[n].copied}
