@@ -115,6 +115,8 @@ class Cascade(Method):
         for number, stage in enumerate(self.stages):
             own = [stable_hash(seed, "stage", number) for seed in seeds] if number else list(seeds)
             images = stage.method.upscale(lr, own, _part(progress, number, len(self.stages))).images
+            if progress:
+                progress((number + 1) / len(self.stages))  # Regression tells nothing itself
             yield images
             lr = round_to_8bit(images)
 

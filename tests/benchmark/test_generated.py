@@ -153,9 +153,13 @@ def test_a_resumed_run_decodes_what_is_new_alone(settings, folders, tmp_path, mo
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
     looked = []
     decode = Precomputed.lookup
-    monkeypatch.setattr(Precomputed, "lookup", lambda m, i, hr: looked.append(f"{m.folder.name}/{i}") or decode(m, i, hr))
+    monkeypatch.setattr(
+        Precomputed, "lookup", lambda m, i, hr: looked.append(f"{m.folder.name}/{i}") or decode(m, i, hr)
+    )
     run(settings, tmp_path / "run")
-    on_sheets = {f"{name}/{i}" for name, count in COUNTS.items() for i in choose([f"{k:06d}" for k in range(count)], 64)}
+    on_sheets = {
+        f"{name}/{i}" for name, count in COUNTS.items() for i in choose([f"{k:06d}" for k in range(count)], 64)
+    }
     assert sorted(looked) == sorted(on_sheets)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")} == before
 
@@ -171,7 +175,7 @@ def test_a_resumed_run_decodes_what_is_new_alone(settings, folders, tmp_path, mo
 def test_report_shows_a_sheet_of_each_method(settings, folders, tmp_path):
     run(settings, tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text()
-    assert page.count("<img src=\"data:image/jpeg;base64,") == 2
+    assert page.count('<img src="data:image/jpeg;base64,') == 2
     assert "const RUN" not in page
     sheet = load(tmp_path / "run" / "sheets" / "b.png")
     assert sheet.shape == (3, 6 * 128, 8 * 128)  # 48 pictures of 64 pixels, enlarged twice
