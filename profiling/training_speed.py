@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from sr3eval import tasks
 from sr3eval.config import from_dict, read_toml
 from sr3eval.device import has_bfloat16
 from sr3eval.diffusion import stream
@@ -72,7 +71,7 @@ def contender(overrides: tuple[str, ...], batch_size: int) -> Contender:
     """Prepare one way, first steps and compilation included."""
     options = (*overrides, f"optimiser.batch_size={batch_size}", "optimiser.steps=1000000")
     config = from_dict(TrainConfig, read_toml(RECIPE, options)).resolved()
-    folder, *_ = stream.open_folders(config.data, tasks.get(config.task))
+    folder, *_ = stream.open_folders(config.data, config.target)
     made = Contender(Trainer(config, CPU), stream.source(folder, config, CPU, 0))
     made.step()
     made.step()

@@ -10,7 +10,6 @@ import torch
 from gpu_stages.job import Found, Place, rounded
 
 from sr3eval import config as configs
-from sr3eval import tasks
 from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.crops import Crops
 from sr3eval.diffusion.train import Trainer
@@ -58,8 +57,8 @@ def prepare(place: Place, model: str, start: Path | None = None) -> Training:
     config = configs.from_dict(TrainConfig, configs.read_toml(recipe, SMALL if place.small else ON_GPU)).resolved()
     if start is not None:
         config = replace(config, start=str(start / f"{model}.safetensors"))
-    folder, validation_folder, _, _ = stream.open_folders(config.data, tasks.get(config.task))
-    validation = Validation(config, tasks.get(config.task), stream.validation_images(validation_folder, config.data))
+    folder, validation_folder, _, _ = stream.open_folders(config.data, config.target)
+    validation = Validation(config, config.target, stream.validation_images(validation_folder, config.data))
     crops = Crops(folder, config.data, config.seed, place.device)
     return Training(Trainer(config, place.device), crops, validation)
 

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from sr3eval.data import Folder, stable_hash
 from sr3eval.diffusion.train_config import TrainingDataConfig
+from sr3eval.errors import UserError
 from sr3eval.images import area_down, from_uint8, load, to_uint8
 
 OCTAVE = 4  # zoom levels from one size to its half
@@ -23,7 +25,7 @@ class Crops:
     def __init__(self, folder: Folder, data: TrainingDataConfig, seed: int, device: torch.device) -> None:
         assert data.crop is not None
         self.data, self.seed, self.side, self.device = data, seed, data.crop, device
-        photographs = [list(zooms(load(path).to(device), data.crop, data.zoom_out)) for path in folder.paths.values()]
+        photographs = [self._planes(path) for path in folder.paths.values()]
         planes = [plane for zoomed in photographs for plane in zoomed]
         self.pixels = torch.cat([plane.flatten(1) for plane in planes], dim=1)
         self.sizes = torch.tensor([plane.shape[-2:] for plane in planes])  # [planes, 2]: height, width
@@ -31,10 +33,16 @@ class Crops:
         self.counts = torch.tensor([len(zoomed) for zoomed in photographs])
         self.firsts = first_of_each(self.counts)  # of each photograph among the planes
 
+    def _planes(self, path: Path) -> list[Tensor]:
+        found = list(zooms(load(path).to(self.device), self.side, self.data.zoom_out, self.data.zoom_least))
+        if not found:
+            raise UserError(f"{path}: is smaller than {self.data.zoom_least:g} (data.zoom_least) x {self.side} pixels")
+        return found
+
     def batch(self, step: int, size: int) -> Tensor:
         """The uint8 crops [size, 3, S, S] of optimiser step `step`, counted from 0."""
-        generator = torch.Generator().manual_seed(stable_hash(self.seed, "crops", step))
-        photograph = torch.randint(len(self.counts), (size,), generator=generator)
+        generator = _generator(self.seed, step)
+        photograph = _draw_photographs(len(self.counts), size, generator)
         u = torch.rand(5, size, generator=generator, dtype=torch.float64)
         plane = self.firsts[photograph] + (u[0] * self.counts[photograph]).long()
         start, (height, width) = self.starts[plane], self.sizes[plane].unbind(1)
@@ -63,18 +71,32 @@ class Crops:
             yield self.batch(step, batch_size)
 
 
+def _generator(seed: int, step: int) -> torch.Generator:
+    return torch.Generator().manual_seed(stable_hash(seed, "crops", step))
+
+
+def _draw_photographs(count: int, size: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(count, (size,), generator=generator)
+
+
+def drawn_photographs(count: int, seed: int, step: int, size: int) -> Tensor:
+    """Which of `count` photographs the crops of `Crops.batch` are of: int64 [size]."""
+    return _draw_photographs(count, size, _generator(seed, step))
+
+
 def first_of_each(counts: Tensor) -> Tensor:
     """Where each part begins when parts of so many items follow one another."""
     return counts.cumsum(0) - counts
 
 
-def zooms(photograph: Tensor, side: int, zoom_out: float) -> Iterator[Tensor]:
+def zooms(photograph: Tensor, side: int, zoom_out: float, zoom_least: float = 1.0) -> Iterator[Tensor]:
     """A photograph [3, H, W] in [0, 1] as uint8, whole and area-resized by 2^(-1/4), 2^(-1/2) ... to 1 / `zoom_out`.
 
-    Sizes whose short side is below `side` are left out.
+    Sizes whose short side is below `side` are left out, and those above 1 / `zoom_least`.
     """
     height, width = photograph.shape[-2:]
-    for level in range(1 + math.floor(OCTAVE * math.log2(zoom_out) + 1e-9)):
+    first, last = OCTAVE * math.log2(zoom_least) - 1e-9, OCTAVE * math.log2(zoom_out) + 1e-9
+    for level in range(math.ceil(first), 1 + math.floor(last)):
         factor = 2 ** (-level / OCTAVE)
         size = (round(height * factor), round(width * factor))
         if min(size) >= side:

@@ -1,8 +1,9 @@
 """What the U-Net's inputs and outputs mean: the paper's models, around one plain network, as in EDM.
 
-Loss and solvers see the models alone: SR3's f(x, y, gamma) gives the noise in y, Regression's f(x) the image. x is the
-low-resolution image, already enlarged to the target size, [N, 3, H, W] in [-1, 1]; y a noisy image of the same shape;
-gamma [N] in (0, 1]. H and W are multiples of `UNetConfig.factor`. Files hold the weights of `unet`.
+Loss and solvers see the models alone: SR3's f(x, y, gamma) gives the noise in y, Regression's f(x) the image, a
+generator's f(y, gamma, labels) the noise again. x is the low-resolution image, already enlarged to the target size,
+[N, 3, H, W] in [-1, 1]; y a noisy image of the same shape; gamma [N] in (0, 1]; labels [N] of int64, or None. H and W
+are multiples of `UNetConfig.factor`. Files hold the weights of `unet`.
 """
 
 from typing import Literal
@@ -11,6 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from sr3eval.diffusion.unet import UNet, UNetConfig
+
+
+Model = Literal["sr3", "regression", "ddpm", "improved_ddpm"]
 
 
 class Preconditioner(nn.Module):
@@ -66,10 +70,35 @@ class RegressionPreconditioner(Preconditioner):
         return x + self.unet(x)
 
 
-def precondition(model: Literal["sr3", "regression"], config: UNetConfig) -> Preconditioner:
+class DDPMPreconditioner(Preconditioner):
+    """eps = F(y, gamma, labels): the noise, as Ho et al. (2020) predict it; the level is gamma, as everywhere here."""
+
+    def __init__(self, config: UNetConfig, outputs: int = 3) -> None:
+        super().__init__(UNet(config, inputs=3, outputs=outputs))
+
+    def forward(self, y: Tensor, gamma: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.unet(y, gamma, labels)
+
+
+class ImprovedDDPMPreconditioner(DDPMPreconditioner):
+    """[eps, v] = F(y, gamma, labels), [N, 6, H, W]: the noise, and how large the variances of the way back are.
+
+    v is the share, from -1 to 1, of the way from the posterior's log variance to log beta (Nichol & Dhariwal 2021,
+    eq. 15, with (v + 1) / 2 as in their code).
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config, outputs=6)
+
+
+def precondition(model: Model, config: UNetConfig) -> Preconditioner:
     """An untrained model of these sizes."""
     if model == "regression":
         return RegressionPreconditioner(config)
+    if model == "ddpm":
+        return DDPMPreconditioner(config)
+    if model == "improved_ddpm":
+        return ImprovedDDPMPreconditioner(config)
     return ResidualSR3Preconditioner(config) if config.residual_scale else SR3Preconditioner(config)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sr3eval import tasks
 from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.padding import pad
@@ -27,7 +26,7 @@ class Regression(Method):
 
     def __init__(self, weights: checkpoints.Checkpoint, tiles: Tiles = WHOLE) -> None:
         self.name = "regression"
-        self.scale = tasks.get(weights.config.task).scale
+        self.scale = weights.config.target.scale
         self.fingerprint = fingerprint("regression", weights.sha256, tiles)
         self.tiles = tiles
         self.facts = Facts({"checkpoint": weights.sha256})

@@ -85,6 +85,8 @@ def _write(
 
 
 def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint) -> sr3.SR3 | regression.Regression:
+    if checkpoint.config.generates:
+        raise UserError(f"{config.checkpoint}: a generator, which makes images from noise; it takes no input images")
     if checkpoint.config.model == "sr3":
         return sr3.SR3(checkpoint, config.sampler)
     if config.samples > 1:

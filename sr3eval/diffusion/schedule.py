@@ -40,8 +40,37 @@ class NoiseSchedule:
         if steps == 1:
             return cls(torch.tensor([final_gamma], dtype=torch.float64))
         first, last = torch.logit(torch.tensor([first_gamma, final_gamma], dtype=torch.float64)).tolist()
-        gammas = torch.sigmoid(torch.linspace(first, last, steps, dtype=torch.float64))
+        return cls.of_gammas(torch.sigmoid(torch.linspace(first, last, steps, dtype=torch.float64)))
+
+    @classmethod
+    def of_gammas(cls, gammas: Tensor) -> "NoiseSchedule":
+        """The schedule of these gamma_1 .. gamma_T, [T] float64, decreasing."""
         return cls(gammas / torch.cat([torch.ones(1, dtype=torch.float64), gammas[:-1]]))
+
+    @classmethod
+    def cosine(cls, steps: int) -> "NoiseSchedule":
+        """gamma_t = f(t) / f(0), f(t) = cos^2((t / T + s) / (1 + s) * pi / 2), s = 0.008; beta is at most 0.999.
+
+        Nichol & Dhariwal (2021), eq. 17.
+        """
+        if steps < 1:
+            raise UserError(f"noise schedule: {steps} steps; at least 1 is needed")
+        s = 0.008
+        t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        f = torch.cos((t + s) / (1 + s) * math.pi / 2).square()
+        return cls((f[1:] / f[:-1]).clamp(min=1 - 0.999))
+
+    def respaced(self, steps: int) -> "NoiseSchedule":
+        """`steps` of the T levels, evenly spaced from the first to the last; one step takes the last alone.
+
+        Nichol & Dhariwal (2021), section 4: alphas are those between the levels that are left. UserError for more
+        steps than levels.
+        """
+        if not 1 <= steps <= len(self):
+            raise UserError(f"{steps} steps: must be from 1 to {len(self)}, the levels of the training")
+        last = len(self) - 1
+        kept = [round(i * last / (steps - 1)) for i in range(steps)] if steps > 1 else [last]
+        return self.of_gammas(self.gammas[kept])
 
     @classmethod
     def inference(

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sr3eval.diffusion.generator_loss import log_variance
 from sr3eval.diffusion.loss import Denoiser
 from sr3eval.diffusion.schedule import FIRST_BETA, NoiseSchedule, Spacing
 from sr3eval.errors import UserError
@@ -65,7 +66,7 @@ def refine(
     x: Tensor,
     schedule: NoiseSchedule,
     noise: Noise,
-    variance: Variance = "beta",
+    variance: Variance | Literal["learned"] = "beta",
     clip: bool = False,
     solver: Solver = "ancestral",
     eta: float | None = None,
@@ -76,7 +77,8 @@ def refine(
         model: (x, y, gamma [N]) to the predicted noise.
         schedule: the T noise levels; every one is evaluated once.
         noise: returns a fresh eps ~ N(0, I) like x; the last step calls it no more, nor do solvers with eta 0.
-        variance, clip, solver, eta: see `SamplerConfig`.
+        variance, clip, solver, eta: see `SamplerConfig`. "learned": the model gives v beside eps, [N, 6, H, W], which
+            lies between the log variances of "posterior", at -1, and "beta", at 1 (Improved DDPM).
     """
     gammas = schedule.gammas.tolist()
     previous = [1.0, *gammas[:-1]]  # gamma_{t-1}, with gamma_0 = 1
@@ -84,16 +86,18 @@ def refine(
     y = noise()
     older: tuple[Tensor, float] | None = None  # the step before's estimate of y_0, and its half log SNR
     for alpha, gamma, gamma_prev in reversed(list(zip(schedule.alphas.tolist(), gammas, previous, strict=True))):
-        eps = model(x, y, torch.full((len(x),), gamma, dtype=x.dtype, device=x.device))
+        output = model(x, y, torch.full((len(x),), gamma, dtype=x.dtype, device=x.device))
+        eps, v = output.chunk(2, dim=1) if variance == "learned" else (output, output)
+        spread = _ancestral_variance(alpha, gamma, gamma_prev, variance, v) if solver == "ancestral" else 0.0
         if solver == "ancestral" and not clip:
             mean = (y - (1 - alpha) / math.sqrt(1 - gamma) * eps) / math.sqrt(alpha)
-            y = _noised(mean, _ancestral_variance(alpha, gamma, gamma_prev, variance), noise)
+            y = _noised(mean, spread, noise)
         else:
             y0 = (y - math.sqrt(1 - gamma) * eps) / math.sqrt(gamma)
             y0 = y0.clamp(-1, 1) if clip else y0
             if solver == "ancestral":
                 mean = math.sqrt(gamma_prev) * (1 - alpha) * y0 + math.sqrt(alpha) * (1 - gamma_prev) * y
-                y = _noised(mean / (1 - gamma), _ancestral_variance(alpha, gamma, gamma_prev, variance), noise)
+                y = _noised(mean / (1 - gamma), spread, noise)
             elif gamma_prev == 1.0:
                 y = y0
             elif solver == "ddim":
@@ -104,14 +108,21 @@ def refine(
         yield y
 
 
-def _noised(mean: Tensor, variance: float, noise: Noise) -> Tensor:
+def _noised(mean: Tensor, variance: float | Tensor, noise: Noise) -> Tensor:
+    if isinstance(variance, Tensor):
+        return mean + variance.sqrt() * noise()
     return mean + math.sqrt(variance) * noise() if variance > 0 else mean
 
 
-def _ancestral_variance(alpha: float, gamma: float, gamma_prev: float, variance: Variance) -> float:
+def _ancestral_variance(
+    alpha: float, gamma: float, gamma_prev: float, variance: Variance | Literal["learned"], v: Tensor
+) -> float | Tensor:
     if gamma_prev == 1.0:  # the last step adds no noise
         return 0.0
-    return 1 - alpha if variance == "beta" else (1 - gamma_prev) / (1 - gamma) * (1 - alpha)
+    posterior = (1 - gamma_prev) / (1 - gamma) * (1 - alpha)
+    if variance == "learned":
+        return log_variance(v, math.log(posterior), math.log(1 - alpha)).exp()
+    return 1 - alpha if variance == "beta" else posterior
 
 
 def _ddim(y: Tensor, y0: Tensor, gamma: float, gamma_prev: float, eta: float, noise: Noise) -> Tensor:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sr3eval import tasks
 from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.loss import Denoiser
@@ -43,7 +42,7 @@ class SR3(Method):
 
     def __init__(self, weights: checkpoints.Checkpoint, sampler: SamplerConfig) -> None:
         self.name = "sr3"
-        self.scale = tasks.get(weights.config.task).scale
+        self.scale = weights.config.target.scale
         self.fingerprint = fingerprint("sr3", weights.sha256, sampler)
         self.facts = Facts({"checkpoint": weights.sha256})
         self.sampler, self.device = sampler, default_device()

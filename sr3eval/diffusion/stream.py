@@ -9,13 +9,17 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sr3eval.config import resolve_path
 from sr3eval.data import Folder, choose, find_images, large_enough, split, stable_hash
-from sr3eval.diffusion.crops import Crops
+from sr3eval.diffusion.crops import Crops, drawn_photographs
+from sr3eval.diffusion.labels import labels
 from sr3eval.diffusion.train_config import TrainConfig, TrainingDataConfig
 from sr3eval.errors import UserError
 from sr3eval.files import listing_digest
 from sr3eval.images import area_down, from_uint8, load, to_uint8
 from sr3eval.tasks import Task
 
+Examples = tuple[
+    Tensor, Tensor | None
+]  # images, uint8 [N, 3, S, S], and their labels, int64 [N], of a model with classes
 CACHE_BYTES = 1 << 30  # decoded images kept in memory, by each reading process
 
 
@@ -23,23 +27,34 @@ class TrainingImages(Dataset[Tensor]):
     """Example p: uint8 [3, S, S]. Each pass over the images is a new permutation; crop and flip come from (seed, p)."""
 
     def __init__(
-        self, folder: Folder, seed: int, crop: int | None = None, zoom_out: float = 1.0, flip: bool = False
+        self,
+        folder: Folder,
+        seed: int,
+        crop: int | None = None,
+        zoom_out: float = 1.0,
+        flip: bool = False,
+        zoom_least: float = 1.0,
     ) -> None:
-        self.folder, self.seed, self.crop, self.zoom_out, self.flip = folder, seed, crop, zoom_out, flip
+        self.folder, self.seed, self.crop, self.flip = folder, seed, crop, flip
+        self.zooms = (zoom_least, zoom_out)
         self.ids = list(folder.paths)
         self._permutation: tuple[int, list[int]] = (-1, [])
         self._decoded: dict[str, Tensor] = {}
         self._bytes = 0
 
     def __getitem__(self, position: int) -> Tensor:
-        epoch, index = divmod(position, len(self.ids))
         generator = torch.Generator().manual_seed(stable_hash(self.seed, "example", position))
-        image = self._image(self.ids[self._order(epoch)[index]])
+        image = self._image(self.ids[self.image_at(position)])
         if self.crop is not None:
-            image = random_crop(image, self.crop, self.zoom_out, generator)
+            image = random_crop(image, self.crop, self.zooms, generator)
         if self.flip and torch.rand((), generator=generator) < 0.5:
             image = image.flip(-1)
         return image
+
+    def image_at(self, position: int) -> int:
+        """The number of the image that example `position` is of."""
+        epoch, index = divmod(position, len(self.ids))
+        return self._order(epoch)[index]
 
     def _order(self, epoch: int) -> list[int]:
         if self._permutation[0] != epoch:
@@ -58,9 +73,10 @@ class TrainingImages(Dataset[Tensor]):
         return image
 
 
-def random_crop(image: Tensor, side: int, zoom_out: float, generator: torch.Generator) -> Tensor:
-    """A [3, side, side] crop of uint8 [3, H, W] at a uniformly random place, of up to `zoom_out` times the side."""
-    zoom = zoom_out ** float(torch.rand((), generator=generator))
+def random_crop(image: Tensor, side: int, zooms: tuple[float, float], generator: torch.Generator) -> Tensor:
+    """A [3, side, side] crop of uint8 [3, H, W] at a uniformly random place, of `zooms` (from, to) times the side."""
+    least, most = zooms
+    zoom = least * (most / least) ** float(torch.rand((), generator=generator))
     span = min(round(side * zoom), *image.shape[-2:])
     top = int(torch.randint(image.shape[-2] - span + 1, (), generator=generator))
     left = int(torch.randint(image.shape[-1] - span + 1, (), generator=generator))
@@ -121,8 +137,26 @@ def source(folder: Folder, config: TrainConfig, device: torch.device, first: int
     data, optimiser = config.data, config.optimiser
     if data.in_memory:
         return Crops(folder, data, config.seed, device).batches(first, optimiser.steps, optimiser.batch_size)
-    images = TrainingImages(folder, config.seed, data.crop, data.zoom_out, data.flip)
+    images = TrainingImages(folder, config.seed, data.crop, data.zoom_out, data.flip, data.zoom_least)
     return batches(images, first, optimiser.steps, optimiser.batch_size, data.workers)
+
+
+def examples(folder: Folder, config: TrainConfig, device: torch.device, first: int) -> Iterator[Examples]:
+    """Images and labels of the run's steps from number `first` (counted from 0) on."""
+    return zip(source(folder, config, device, first), label_source(folder, config, first), strict=True)
+
+
+def label_source(folder: Folder, config: TrainConfig, first: int) -> Iterator[Tensor | None]:
+    """The labels, int64 [N], of what `source` gives; None where the model has none."""
+    found, size, steps = labels(folder, config), config.optimiser.batch_size, range(first, config.optimiser.steps)
+    if found is None:
+        yield from (None for _ in steps)
+    elif config.data.in_memory:
+        yield from (torch.tensor(found)[drawn_photographs(len(found), config.seed, step, size)] for step in steps)
+    else:
+        images, of_image = TrainingImages(folder, config.seed), torch.tensor(found)
+        for positions in Positions(first, config.optimiser.steps, size):
+            yield of_image[[images.image_at(position) for position in positions]]
 
 
 def open_folders(config: TrainingDataConfig, task: Task) -> tuple[Folder, Folder, list[str], list[str]]:
@@ -154,5 +188,21 @@ def validation_images(folder: Folder, config: TrainingDataConfig) -> Tensor:
     """The fixed validation targets, float [N, 3, S, S] in [0, 1] at the task's size."""
     if config.crop is None:
         return torch.stack([folder.hr(i) for i in choose(list(folder.paths), config.validation_images)])
-    crops = TrainingImages(folder, seed=0, crop=folder.task.hr_size, zoom_out=config.zoom_out)
+    crops = _validation_crops(folder, config)
     return from_uint8(torch.stack([crops[p] for p in range(config.validation_images)]))
+
+
+def validation_labels(folder: Folder, config: TrainConfig) -> Tensor | None:
+    """The labels, int64 [N], of the validation targets; None where the model has none."""
+    found, data = labels(folder, config), config.data
+    if found is None:
+        return None
+    of_image, ids = torch.tensor(found), list(folder.paths)
+    if data.crop is None:
+        return of_image[[ids.index(i) for i in choose(ids, data.validation_images)]]
+    crops = _validation_crops(folder, data)
+    return of_image[[crops.image_at(p) for p in range(data.validation_images)]]
+
+
+def _validation_crops(folder: Folder, config: TrainingDataConfig) -> TrainingImages:
+    return TrainingImages(folder, 0, folder.task.hr_size, config.zoom_out, zoom_least=config.zoom_least)

@@ -1,4 +1,4 @@
-"""Training of SR3 and Regression, as an iterator that yields one event a step and can be stopped anywhere.
+"""Training of SR3, Regression and generators, as an iterator that yields one event a step and can be stopped anywhere.
 
 Everything random is a function of (seed, step): example number, crop, blur, noise level, noise, dropout. The saved
 state is therefore weights, EMA, Adam's moments, float16's scale and the step: N + M steps equal N, kill, M bit for bit.
@@ -16,14 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from sr3eval import config as configs
-from sr3eval import tasks
 from sr3eval.config import resolve_path
-from sr3eval.data import stable_hash
+from sr3eval.data import Folder, stable_hash
 from sr3eval.device import Graphed, check_compiler, default_device, training_dtype
 from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.activations import checkpoint_activations
 from sr3eval.diffusion.blur import draw_sigmas, gaussian_blur
 from sr3eval.diffusion.ema import EMA
+from sr3eval.diffusion.generator_loss import Levels, generator_loss
+from sr3eval.diffusion.generator_validation import GeneratorValidation
+from sr3eval.diffusion.labels import class_names
 from sr3eval.diffusion.log import NotFiniteError, TrainingLog, Unlogged
 from sr3eval.diffusion.loss import regression_loss, sr3_loss
 from sr3eval.diffusion.preconditioners import Preconditioner, output_weight, precondition
@@ -38,7 +40,8 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.toml"
 CHECKPOINTS = "checkpoints"
 PROGRESS_KEY = "progress"
-NAMES = {"sr3": "SR3", "regression": "Regression"}
+Scorer = Validation | GeneratorValidation
+NAMES = {"sr3": "SR3", "regression": "Regression", "ddpm": "DDPM", "improved_ddpm": "Improved DDPM"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.task = tasks.get(config.task)
+        self.task = config.target
         torch.manual_seed(stable_hash(config.seed, "weights"))
         self.model = self._untrained()
         self.network = self.model.unet
@@ -84,26 +87,26 @@ class Trainer:
         self.optimiser = torch.optim.Adam(
             self.network.parameters(), config.optimiser.learning_rate, betas=(0.9, config.optimiser.beta2), fused=True
         )
-        self.levels = config.training_levels or config.schedule.build()
+        self.schedule = config.schedule.build()
+        self.levels = config.training_levels or self.schedule
+        self.tables = Levels.of(self.schedule, device)
         self.dtype = training_dtype(config.optimiser.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.step, self.best_psnr = 0, -math.inf
         self.unlogged = Unlogged(config.optimiser.batch_size, self.scaler.is_enabled())
         self.gradients: Callable[..., Tensor] = self._gradients
 
-    def train_step(self, hr: Tensor) -> None:
-        """One optimiser step on uint8 HR images [N, 3, S, S]. Nothing waits for a GPU: `losses`, `check`, `save` do."""
+    def train_step(self, hr: Tensor, labels: Tensor | None = None) -> None:
+        """One optimiser step on uint8 HR images [N, 3, S, S], with labels [N] where the model has classes.
+
+        Nothing waits for a GPU: `losses`, `check`, `save` do.
+        """
         self.step += 1
         torch.manual_seed(stable_hash(self.config.seed, "step", self.step))
         optimiser = self.config.optimiser
         for group in self.optimiser.param_groups:
             group["lr"] = optimiser.rate(self.step)
-        sr3 = self.config.model == "sr3"
-        gamma = self.levels.sample_gamma(len(hr)).float() if sr3 else torch.zeros(len(hr))
-        sigma = draw_sigmas(self.config.data, self.config.seed, self.step, len(hr))
-        inputs = [hr.to(self.device), gamma.to(self.device), sigma.to(self.device)]
-        if sr3:
-            inputs.append(torch.randn(hr.shape, device=self.device))
+        gamma, inputs = self._drawn_generator(hr, labels) if self.config.generates else self._drawn(hr)
         if optimiser.cuda_graph and not isinstance(self.gradients, Graphed):
             self.gradients = Graphed(self._gradients, inputs)
         losses = self.gradients(*inputs)
@@ -112,16 +115,33 @@ class Trainer:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.ema.update(self.network, self.step)
-        self.unlogged.add(inputs[1], losses, norm)
+        self.unlogged.add(gamma, losses, norm)
 
-    def _gradients(self, hr: Tensor, gamma: Tensor, sigma: Tensor, noise: Tensor | None = None) -> Tensor:
+    def _drawn(self, hr: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The noise levels [N] of a step, and what `_losses` takes."""
+        sr3 = self.config.model == "sr3"
+        gamma = self.levels.sample_gamma(len(hr)).float() if sr3 else torch.zeros(len(hr))
+        sigma = draw_sigmas(self.config.data, self.config.seed, self.step, len(hr))
+        inputs = [hr.to(self.device), gamma.to(self.device), sigma.to(self.device)]
+        if sr3:
+            inputs.append(torch.randn(hr.shape, device=self.device))
+        return inputs[1], inputs
+
+    def _drawn_generator(self, hr: Tensor, labels: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        """The noise levels [N] of a step, and what `_generator_losses` takes."""
+        t = torch.randint(len(self.schedule), (len(hr),)).to(self.device)
+        inputs = [hr.to(self.device), t, torch.randn(hr.shape, device=self.device)]
+        if labels is not None:
+            inputs.append(labels.to(self.device))
+        return self.tables.gamma[t], inputs
+
+    def _gradients(self, *inputs: Tensor) -> Tensor:
         """Leave the gradients of a batch in the network; returns its losses [N]."""
         self.optimiser.zero_grad(set_to_none=True)
         parts = self.config.optimiser.accumulate
-        chunks = [t.chunk(parts) for t in (hr, gamma, sigma, noise) if t is not None]
-        losses = []
-        for part in zip(*chunks, strict=True):
-            loss = self._losses(*part)
+        objective, losses = self._generator_losses if self.config.generates else self._losses, []
+        for part in zip(*(t.chunk(parts) for t in inputs), strict=True):
+            loss = objective(*part)
             self.scaler.scale(loss.mean() / parts).backward()
             losses.append(loss.detach())
         return torch.cat(losses)
@@ -142,6 +162,12 @@ class Trainer:
             if self.config.weighting == "output":
                 loss = loss * output_weight(gamma, self.config.network.residual_scale) ** self.config.p
             return loss
+
+    def _generator_losses(self, images: Tensor, t: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Losses [N] of uint8 images at these levels, with this noise and these labels."""
+        y0 = to_signed(from_uint8(images)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return generator_loss(self.forward, y0, t, noise, self.tables, labels)
 
     def check(self) -> None:
         """NotFiniteError where a step since the last line of the log has a loss or gradient that is not finite."""
@@ -199,7 +225,7 @@ class Trainer:
 
     def losses(self) -> dict[str, float]:
         """Mean losses and gradient norms since the last call, see `Unlogged.means`."""
-        return self.unlogged.means(self.step, by_level=self.config.model == "sr3")
+        return self.unlogged.means(self.step, by_level=self.config.model != "regression")
 
     def recorded(self) -> TrainConfig:
         """The config with the precision that "auto" came to: what checkpoints carry."""
@@ -244,7 +270,7 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
     """Run or resume the training of `config` in the folder `out`; one Event a step.
 
     A run resumes bit for bit; its steps, workers and what is logged may change, so that a finished one can be extended.
-    Writes config.toml, state.safetensors (to go on from), model.safetensors (EMA weights: the last ones for SR3, those
+    Writes config.toml, state.safetensors (to go on from), model.safetensors (EMA weights: the last ones, or those
     of the best validation PSNR for Regression), checkpoints/ (EMA weights of the last validations), metrics.jsonl,
     curves.html, tensorboard/ and samples/. Closing the iterator saves the state, so that nothing is lost; a kill loses
     the steps since the last save. Raises UserError when `out` holds another run, an image cannot be read, or the loss
@@ -252,9 +278,10 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
     """
     config, device = config.resolved(), device or default_device()
     check_device(config.optimiser, device)
-    task, data, optimiser = tasks.get(config.task), config.data, config.optimiser
-    folder, validation_folder, too_small, validation_too_small = stream.open_folders(data, task)
-    validation = Validation(config, task, stream.validation_images(validation_folder, data))
+    data, optimiser = config.data, config.optimiser
+    folder, validation_folder, too_small, validation_too_small = stream.open_folders(data, config.target)
+    config = replace(config, classes=class_names(folder, config))
+    validation = validation_of(config, validation_folder)
     digest = stream.digest(folder, validation_folder)
     trainer = Trainer(config, device)
     claim(out, config)
@@ -264,16 +291,25 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
         raise UserError(
             f"{out}: is trained to step {trainer.step}; optimiser.steps = {optimiser.steps} lies before that"
         )
-    log = TrainingLog(out, trainer.step, f"{NAMES[config.model]} {config.task}", facts(trainer))
+    log = TrainingLog(out, trainer.step, f"{NAMES[config.model]} {config.target.name}", facts(trainer))
     if trainer.step == 0:
         left_out = {"left_out_too_small": len(too_small), "validation_left_out_too_small": len(validation_too_small)}
         log.write({"step": 0, "training_images": len(folder), **left_out})
     try:
-        yield from _steps(trainer, stream.source(folder, config, device, trainer.step), validation, log, out, digest)
+        examples = stream.examples(folder, config, device, trainer.step)
+        yield from _steps(trainer, examples, validation, log, out, digest)
     except NotFiniteError as error:
         raise UserError(f"{error}. {_remedy(out, trainer.step)}") from None
     finally:
         log.close()
+
+
+def validation_of(config: TrainConfig, folder: Folder) -> Scorer:
+    """What scores the model of a run, on the images of this folder."""
+    images = stream.validation_images(folder, config.data)
+    if config.generates:
+        return GeneratorValidation(config, images, stream.validation_labels(folder, config))
+    return Validation(config, config.target, images)
 
 
 def check_device(optimiser: OptimiserConfig, device: torch.device) -> None:
@@ -294,7 +330,7 @@ def facts(trainer: Trainer) -> list[str]:
 
 
 def _steps(
-    trainer: Trainer, source: Iterator[Tensor], validation: Validation, log: TrainingLog, out: Path, digest: str
+    trainer: Trainer, examples: Iterator[stream.Examples], validation: Scorer, log: TrainingLog, out: Path, digest: str
 ) -> Generator[Event, None, None]:
     """Train to the last step, log, validate and save."""
     every, optimiser = trainer.config.log, trainer.config.optimiser
@@ -303,8 +339,8 @@ def _steps(
         return trainer.step % period == 0 or trainer.step == optimiser.steps
 
     try:
-        for hr in source:
-            trainer.train_step(hr)
+        for hr, labels in examples:
+            trainer.train_step(hr, labels)
             line: dict[str, Any] = {}
             if due(every.every):
                 line |= {"rate": optimiser.rate(trainer.step), **trainer.losses()}
@@ -322,19 +358,20 @@ def _steps(
         raise
 
 
-def validate(trainer: Trainer, validation: Validation, out: Path) -> dict[str, float]:
+def validate(trainer: Trainer, validation: Scorer, out: Path) -> dict[str, float]:
     """Score the EMA weights, write the sample sheet and the checkpoints."""
     model = trainer.averaged()
     scores, sheet = validation.run(model, trainer.device)
     atomic_write(out / "samples" / f"step_{trainer.step:07d}.png", sheet)
     config, weights = configs.to_dict(trainer.recorded()), model.unet.state_dict()
-    if trainer.config.model == "sr3" or scores["psnr"] > trainer.best_psnr:
+    psnr = scores.get("psnr", -math.inf)
+    if trainer.config.model != "regression" or psnr > trainer.best_psnr:
         checkpoint.save(out / WEIGHTS_FILE, config, trainer.step, weights)
     if trainer.config.log.keep:
         checkpoint.save(out / CHECKPOINTS / f"step_{trainer.step:07d}.safetensors", config, trainer.step, weights)
     for _, path in checkpoints(out, trainer.step)[: -trainer.config.log.keep or None]:
         path.unlink()
-    trainer.best_psnr = max(trainer.best_psnr, scores["psnr"])
+    trainer.best_psnr = max(trainer.best_psnr, psnr)
     return scores
 
 

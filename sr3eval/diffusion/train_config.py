@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from sr3eval import tasks
+from sr3eval.diffusion.preconditioners import Model
 from sr3eval.diffusion.presets import PRESETS
-from sr3eval.diffusion.schedule import FIRST_BETA, NoiseSchedule, Spacing
+from sr3eval.diffusion.schedule import FIRST_BETA, NoiseSchedule
 from sr3eval.diffusion.unet import UNetConfig
 from sr3eval.errors import UserError
+from sr3eval.tasks import Task
+
+GENERATORS = ("ddpm", "improved_ddpm")
 
 
 @dataclass(frozen=True)
@@ -21,10 +25,12 @@ class TrainingDataConfig:
     images: folder, searched recursively. validation: folder, or None to hold out the share `held_out` of `images` by
     hash. crop: side in pixels of random crops; None takes every image whole (largest central square, area resize to
     the task's size). zoom_out: crops cover up to this many times `crop` pixels a side, log-uniformly, and are area
-    resized to `crop`: few photographs then show their textures at many scales. workers: processes that read ahead.
+    resized to `crop`: few photographs then show their textures at many scales; zoom_least: the fewest times, so that
+    crops show things, not textures. workers: processes that read ahead.
     blur: lowest and highest standard deviation, in LR pixels, of a Gaussian blur of the low-resolution input in
     training; blur_share: of the examples, that get it. The paper gives neither; CDM (Ho et al. 2021) has 0.4 to 0.6
-    and one half.
+    and one half. labels: of a class-conditional generator's images, "folders" (a class a folder directly below
+    `images`, as ImageNet has them) or a CSV file with the columns image_id and label.
     """
 
     images: str
@@ -32,6 +38,7 @@ class TrainingDataConfig:
     held_out: float = 0.02
     crop: int | None = None
     zoom_out: float = 1.0
+    zoom_least: float = 1.0
     flip: bool = True
     validation_images: int = 32
     workers: int = 0
@@ -40,6 +47,7 @@ class TrainingDataConfig:
     gains: tuple[float, ...] = (1.0, 1.0)
     blur: tuple[float, ...] | None = None
     blur_share: float = 0.5
+    labels: str = "folders"
 
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:
@@ -48,6 +56,8 @@ class TrainingDataConfig:
             raise UserError(f"data.crop: {self.crop} is not positive; leave it out to take images whole")
         if not 1 <= self.zoom_out < math.inf or (self.zoom_out > 1 and self.crop is None):
             raise UserError("data.zoom_out: must be at least 1, and needs data.crop")
+        if not 1 <= self.zoom_least <= self.zoom_out:
+            raise UserError(f"data.zoom_least: {self.zoom_least} is not between 1 and data.zoom_out, {self.zoom_out}")
         if self.validation_images < 1:
             raise UserError(f"data.validation_images: {self.validation_images}; at least 1 is needed")
         if self.workers < 0:
@@ -69,13 +79,14 @@ class ScheduleConfig:
     """Training schedule beta_1 .. beta_T. The paper gives T alone; the ends are Palette's.
 
     spacing: "linear" in beta; "log_snr" goes from the same gamma_1 to the same gamma_T in equal steps of log SNR, which
-    draws more examples at the low noise levels where textures are decided.
+    draws more examples at the low noise levels where textures are decided; "cosine" is Improved DDPM's, whose ends
+    are its own.
     """
 
     start: float = 1e-6
     end: float = 1e-2
     steps: int = 2000
-    spacing: Spacing = "linear"
+    spacing: Literal["linear", "log_snr", "cosine"] = "linear"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -83,11 +94,15 @@ class ScheduleConfig:
         for name, beta in (("start", self.start), ("end", self.end)):
             if not 0 < beta < 1:
                 raise UserError(f"schedule.{name}: {beta} is not between 0 and 1")
+        if self.spacing == "cosine" and (self.start, self.end) != (ScheduleConfig.start, ScheduleConfig.end):
+            raise UserError('schedule: spacing = "cosine" has its own ends; leave out start and end')
         final_gamma = float(self.build().gammas[-1])
         if not 0 < final_gamma < 1 - FIRST_BETA:
             raise UserError(f"schedule: ends at gamma_T = {final_gamma}, not between 0 and {1 - FIRST_BETA}")
 
     def build(self) -> NoiseSchedule:
+        if self.spacing == "cosine":
+            return NoiseSchedule.cosine(self.steps)
         linear = NoiseSchedule.linear(self.start, self.end, self.steps)
         if self.spacing == "linear":
             return linear
@@ -178,7 +193,7 @@ class OptimiserConfig:
 class LogConfig:
     """How often, in steps: a line of losses, validation with its sample sheet, the saved state.
 
-    sampling_steps: refinement steps of SR3's validation. keep: how many of the last validations' checkpoints stay in
+    sampling_steps: of validation's samples, SR3's or a generator's. keep: how many of the last validations' checkpoints stay in
     the folder `checkpoints`, beside model.safetensors.
     """
 
@@ -199,17 +214,21 @@ class LogConfig:
 class TrainConfig:
     """One training run.
 
+    model: SR3 and Regression are trained for a `task`. The generators, which have none, make images of
+    `unet.image_size` pixels a side from noise: "ddpm" (Ho et al. 2020) and "improved_ddpm" (Nichol & Dhariwal 2021:
+    variances are learned, too), both without labels or, with `unet.classes`, with those of `data.labels`.
     unet: by default the task's preset. loss_norm: p of the objective, by default the paper's. training_levels: the
     noise levels of SR3's training, by default the schedule's. weighting: "noise", the paper's: every level's error of
     the noise counts alike; "output", as in EDM: every level's error of the network's own output, before its
     preconditioning (see `ResidualSR3Preconditioner`), which needs a residual_scale. start: a checkpoint of the same
-    network whose weights training starts from.
+    network whose weights training starts from. classes: names of the classes in the order of their labels; the data
+    tell them, so that they may be left out.
     """
 
-    task: str
-    model: Literal["sr3", "regression"]
+    model: Model
     data: TrainingDataConfig
     optimiser: OptimiserConfig
+    task: str | None = None
     unet: UNetConfig | None = None
     schedule: ScheduleConfig = ScheduleConfig()
     log: LogConfig = LogConfig()
@@ -217,16 +236,17 @@ class TrainConfig:
     training_levels: LevelsConfig | None = None
     weighting: Literal["noise", "output"] = "noise"
     start: str | None = None
+    classes: tuple[str, ...] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        task = tasks.get(self.task)
-        if self.unet is None and self.task not in PRESETS:
-            raise UserError(f"{self.task} has no preset network: give the table [unet]")
-        if self.unet is not None and self.unet.noise_level not in (None, self.model == "sr3"):
+        if self.generates:
+            self._check_generator()
+        else:
+            self._check_task()
+        task = self.target
+        if self.unet is not None and self.unet.noise_level not in (None, self.model != "regression"):
             raise UserError(f'unet.noise_level: follows from model = "{self.model}"; leave it out')
-        if self.model == "regression" and (self.training_levels is not None or self.weighting != "noise"):
-            raise UserError("training_levels and weighting: Regression has no noise levels; leave them out")
         if self.weighting == "output" and not self.network.residual_scale:
             raise UserError('weighting = "output": needs unet.residual_scale')
         levels = range(len(self.network.multipliers))
@@ -238,9 +258,48 @@ class TrainConfig:
                 f"data.crop: {side} is not a multiple of the scale {task.scale} and of {self.network.factor}"
             )
 
+    def _check_task(self) -> None:
+        if self.task is None:
+            raise UserError(f'missing key "task": model = "{self.model}" is trained for one')
+        tasks.get(self.task)
+        if self.unet is None and self.task not in PRESETS:
+            raise UserError(f"{self.task} has no preset network: give the table [unet]")
+        if self.model == "regression" and (self.training_levels is not None or self.weighting != "noise"):
+            raise UserError("training_levels and weighting: Regression has no noise levels; leave them out")
+        if self.network.classes is not None or self.classes is not None:
+            raise UserError('classes and unet.classes: go with model = "ddpm" or "improved_ddpm"; leave them out')
+
+    def _check_generator(self) -> None:
+        if self.unet is None:
+            raise UserError(f'missing key "unet": model = "{self.model}" has no preset network')
+        others = {"task": self.task, "training_levels": self.training_levels, "loss_norm": self.loss_norm}
+        others |= {"data.blur": self.data.blur, "weighting": None if self.weighting == "noise" else self.weighting}
+        others |= {"unet.residual_scale": self.unet.residual_scale or None}
+        if given := [name for name, value in others.items() if value is not None]:
+            raise UserError(f'{given[0]}: goes with SR3 and Regression, not with model = "{self.model}"; leave it out')
+        if self.data.crop not in (None, self.unet.image_size):
+            raise UserError(f"data.crop: {self.data.crop} is not unet.image_size, {self.unet.image_size}")
+        if self.classes is not None and len(self.classes) != self.unet.classes:
+            raise UserError(f"classes: {len(self.classes)} names, but unet.classes = {self.unet.classes}")
+
+    @property
+    def generates(self) -> bool:
+        """Whether it makes images from noise alone."""
+        return self.model in GENERATORS
+
+    @property
+    def target(self) -> Task:
+        """The task; a generator's is the squares that it makes."""
+        if self.task is None:
+            side = self.network.image_size
+            return Task(f"{side}x{side} images", 1, f"square {side}")
+        return tasks.get(self.task)
+
     @property
     def network(self) -> UNetConfig:
-        return replace(self.unet or PRESETS[self.task], noise_level=None)
+        unet = self.unet if self.unet is not None or self.task is None else PRESETS[self.task]
+        assert unet is not None  # checked at construction
+        return replace(unet, noise_level=None)
 
     def resolved(self) -> "TrainConfig":
         """The same run with its network written out: what checkpoints carry, lest they change with a preset."""
@@ -253,4 +312,5 @@ class TrainConfig:
 
     @property
     def p(self) -> int:
+        """The objective's norm."""
         return self.loss_norm or (1 if self.model == "sr3" else 2)

@@ -29,7 +29,8 @@ class UNetConfig:
     the levels keep it at every other size. middle_attention: attention at the lowest level; False, together with
     `attention = []`, makes the network fully convolutional. residual_scale: 0 has SR3's network predict the noise, as
     in the paper; s > 0 has it correct the best linear guess for details y_0 - x of standard deviation s (see
-    `ResidualSR3Preconditioner`). noise_level: only in files of older versions; it follows from the model.
+    `ResidualSR3Preconditioner`). classes: how many labels a generator is told apart by; None for no labels.
+    noise_level: only in files of older versions; it follows from the model.
     """
 
     channels: int
@@ -40,6 +41,7 @@ class UNetConfig:
     middle_attention: bool = True
     dropout: float = 0.0
     residual_scale: float = 0.0
+    classes: int | None = None
     noise_level: bool | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -59,6 +61,8 @@ class UNetConfig:
             raise UserError(f"unet: dropout {self.dropout} is not in [0, 1)")
         if not 0 <= self.residual_scale < math.inf:
             raise UserError(f"unet: residual_scale {self.residual_scale} is negative or not finite")
+        if self.classes is not None and self.classes < 2:
+            raise UserError(f"unet: classes {self.classes}; at least 2 are needed, or leave it out")
 
     @property
     def factor(self) -> int:
@@ -223,17 +227,19 @@ class SelfAttention(nn.Module):
 
 
 class UNet(nn.Module):
-    """[N, inputs, H, W] to [N, 3, H, W], conditioned on a noise level gamma [N] in (0, 1] where `conditional`.
+    """[N, inputs, H, W] to [N, outputs, H, W], conditioned on a noise level gamma [N] in (0, 1] where `conditional`.
 
-    H and W must be multiples of `config.factor`. Untrained, it gives zero.
+    With `config.classes`, labels [N] of int64 condition it, too. H and W must be multiples of `config.factor`.
+    Untrained, it gives zero.
     """
 
-    def __init__(self, config: UNetConfig, inputs: int = 6, conditional: bool = True) -> None:
+    def __init__(self, config: UNetConfig, inputs: int = 6, conditional: bool = True, outputs: int = 3) -> None:
         super().__init__()
         self.config = config
         widths = [config.channels * m for m in config.multipliers]
         embedding = 4 * config.channels if conditional else None
         self.embed = NoiseLevelEmbedding(config.channels) if conditional else None
+        self.embed_label = nn.Embedding(config.classes, 4 * config.channels) if config.classes else None
         self.conv_in = conv3x3(inputs, widths[0])
 
         def block(inputs: int, outputs: int, resample: str | None = None) -> ResidualBlock:
@@ -272,11 +278,13 @@ class UNet(nn.Module):
                 self.takes_skip.append(False)
 
         self.norm_out = NormSiLU(width)
-        self.conv_out = conv3x3(width, 3, zero=True)
+        self.conv_out = conv3x3(width, outputs, zero=True)
 
-    def forward(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, gamma: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         self._check(x)
         embedding = self.embed(gamma) if self.embed is not None else None
+        if self.embed_label is not None:
+            embedding = embedding + self.embed_label(labels)
         h = self.conv_in(x)
         skips = [h]
         for stage in self.down:
