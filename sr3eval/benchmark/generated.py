@@ -50,8 +50,8 @@ def plan(config: RunConfig, out: Path, cache: Path) -> GeneratedPlan:
     built = {method.name: _folder(method, config.task) for method in config.method}
     own = {method.name: _images(method, built[method.name], config) for method in config.method}
     for metric in load_metrics(config):
-        for name, images in own.items():
-            _check_scorable(metric, name, images)
+        for name, part in own.items():
+            _check_scorable(metric, name, part)
     identities = {name: identity(method) for name, method in built.items()}
     remarks = claim(config, folder, fingerprint(*identities.values()), built, identities)
     images = tuple(image for part in own.values() for image in part)
@@ -155,7 +155,8 @@ def _cell(image: Tensor) -> Tensor:
     """An image [3, H, W], shrunk into a square or enlarged by a whole factor, on white: [3, CELL, CELL]."""
     side = max(image.shape[-2:])
     if side > CELL:
-        image = area_down(image, tuple(max(1, round(length * CELL / side)) for length in image.shape[-2:]))
+        height, width = (max(1, round(length * CELL / side)) for length in image.shape[-2:])
+        image = area_down(image, (height, width))
     factor = CELL // max(image.shape[-2:])
     image = image.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
     bottom, right = (CELL - length for length in image.shape[-2:])

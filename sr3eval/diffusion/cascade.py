@@ -6,14 +6,12 @@ from typing import Annotated, Any
 
 from torch import Tensor
 
-from sr3eval import tasks
 from sr3eval.config import SPREAD, check_call
 from sr3eval.data import stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.regression import Regression
 from sr3eval.diffusion.solvers import SamplerConfig
 from sr3eval.diffusion.sr3 import SR3
-from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError
 from sr3eval.images import round_to_8bit
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
@@ -37,7 +35,7 @@ class Stage:
     @property
     def trained_side(self) -> int:
         """Of the inputs that it was trained on, in pixels."""
-        return trained_hr_side(self.trained) // self.method.scale
+        return (self.trained.data.crop or self.trained.target.hr_size) // self.method.scale
 
     def check(self, side: int) -> str:
         """What there is to say of inputs of that side, if they are not those of training.
@@ -50,11 +48,6 @@ class Stage:
         if self.trained.network.attention or self.trained.network.middle_attention:
             raise UserError(f"{sizes}, and its network has attention: the sizes of stages must meet")
         return f"{sizes}; its network is convolutional and takes them, but has not seen details of that scale"
-
-
-def trained_hr_side(config: TrainConfig) -> int:
-    """Side of the targets that a checkpoint was trained on, in pixels."""
-    return config.data.crop or tasks.get(config.task).hr_size
 
 
 def build_stage(*, checkpoint: str, sampler: Annotated[SamplerConfig, SPREAD]) -> Stage:

@@ -32,7 +32,7 @@ class CascadeConfig:
         stage: in order, each with a checkpoint, and for SR3 settings of `SamplerConfig`; none: the generator alone.
         images: how many.
         labels: of a class-conditional generator: "balanced" has the classes take turns, "random" draws them; or a list
-            of classes that take turns.
+            of classes, by number or name, that take turns.
         seed: with an image's number, what all of its noise is drawn from.
         batch_size: of images at once, at every stage.
         keep_stages: write what the generator and the stages before the last make, too.
@@ -41,7 +41,7 @@ class CascadeConfig:
     generator: dict[str, Any]
     stage: tuple[dict[str, Any], ...] = ()
     images: int = 50_000
-    labels: Literal["balanced", "random"] | tuple[int, ...] | None = None
+    labels: Literal["balanced", "random"] | tuple[int | str, ...] | None = None
     seed: int = 0
     batch_size: int = 16
     keep_stages: bool = False
@@ -50,23 +50,6 @@ class CascadeConfig:
         for name, value in (("images", self.images), ("batch_size", self.batch_size)):
             if value < 1:
                 raise UserError(f"{name}: {value} is below 1")
-
-    def label(self, index: int, classes: int) -> int:
-        """The class of image number `index`, however many there are."""
-        if self.labels == "random":
-            return stable_hash(self.seed, "label", index) % classes
-        turns = range(classes) if self.labels == "balanced" else self.labels or ()
-        return int(turns[index % len(turns)])
-
-    def check_labels(self, classes: int | None) -> None:
-        """Raise UserError for labels that a generator of so many classes (None: unconditional) does not take."""
-        if classes is None and self.labels is not None:
-            raise UserError("labels: this generator is unconditional and takes none; leave them out")
-        if classes is not None and not self.labels:
-            raise UserError(f'labels: missing; this generator has {classes} classes: "balanced", "random" or a list')
-        for label in self.labels if isinstance(self.labels, tuple) else ():
-            if classes is not None and not 0 <= label < classes:
-                raise UserError(f"labels: {label} is no class of this generator, which has 0 to {classes - 1}")
 
 
 @dataclass(frozen=True)
@@ -90,6 +73,23 @@ def build_generator(*, checkpoint: str, sampler: Annotated[GeneratorSampler, SPR
     return generators.load(checkpoint, sampler)
 
 
+def choose_classes(config: CascadeConfig, generator: Generator) -> Sequence[int] | None:
+    """The classes that images are of; None for an unconditional generator.
+
+    Raises UserError for labels that are missing, given in vain or not the generator's.
+    """
+    if generator.classes is None:
+        if config.labels is not None:
+            raise UserError("labels: this generator is unconditional and takes none; leave them out")
+        return None
+    if not config.labels:
+        several = f"this generator has {generator.classes} classes"
+        raise UserError(f'labels: missing; {several}: write "balanced", "random" or a list of classes')
+    if isinstance(config.labels, tuple):
+        return [generator.label(name) for name in config.labels]
+    return range(generator.classes)
+
+
 class CascadeFolder:
     """The images of a config, in the folder `out`. An image depends on the config and its number alone.
 
@@ -103,7 +103,7 @@ class CascadeFolder:
         """Load the models. Raises UserError where one is not what the config takes it for, or two do not fit."""
         self.config, self.out = config, out
         self.generator = build_generator(**check_call(build_generator, config.generator, "generator"))
-        config.check_labels(self.generator.classes)
+        self.classes = choose_classes(config, self.generator)
         self.cascade = Cascade(build_stages(config.stage, "stage"))
         self.remarks = self.cascade.check_sides(self.generator.size)
 
@@ -144,9 +144,15 @@ class CascadeFolder:
             stage=tuple(table | {"checkpoint": method.fingerprint} for table, method in stages),
         )
 
+    def label(self, index: int) -> int | None:
+        """The class of image number `index`, however many there are; None for an unconditional generator."""
+        if self.classes is None:
+            return None
+        turn = stable_hash(self.config.seed, "label", index) if self.config.labels == "random" else index
+        return self.classes[turn % len(self.classes)]
+
     def _labels(self, batch: Sequence[int]) -> list[int] | None:
-        classes = self.generator.classes
-        return None if classes is None else [self.config.label(index, classes) for index in batch]
+        return [label for index in batch if (label := self.label(index)) is not None] or None
 
     def _write_labels(self) -> None:
         """labels.csv, as `benchmark.py run` reads it: image_id, label."""

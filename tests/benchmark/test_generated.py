@@ -1,6 +1,5 @@
 """Images made from noise: folders without HR and LR, scored against a reference, each method for itself."""
 
-import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import torch
 from sr3eval.benchmark import plan, run
 from sr3eval.benchmark.comparison import compare
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.published import with_published
 from sr3eval.benchmark.scores import read_runs
 from sr3eval.benchmark.statistics import statistics
 from sr3eval.benchmark.summary import summarise
