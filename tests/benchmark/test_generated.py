@@ -12,6 +12,7 @@ import torch
 from sr3eval.benchmark import plan, run
 from sr3eval.benchmark.comparison import compare
 from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.published import with_published
 from sr3eval.benchmark.scores import read_runs
 from sr3eval.benchmark.statistics import statistics
 from sr3eval.benchmark.summary import summarise
@@ -22,7 +23,7 @@ from sr3eval.errors import UserError
 from sr3eval.features import networks
 from sr3eval.images import load, save
 from sr3eval.methods.precomputed import Precomputed
-from sr3eval.metrics import fid
+from sr3eval.metrics import fid, inception_score
 
 ROOT = Path(__file__).parents[2]
 SIDE = 64
@@ -250,3 +251,42 @@ def test_images_of_no_task_may_have_any_size(settings, folders, tmp_path):
     results = run(settings, tmp_path / "run")
     assert set(results["task"]) == {"generated"}
     assert RunConfig.parse(read_toml(tmp_path / "run" / "config.toml")).task.scale == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        (
+            "table_5_class_conditional",
+            {
+                "VQ-VAE-2": 38.1,
+                "BigGAN (truncation 1.0)": 7.4,
+                "BigGAN (truncation 1.5)": 11.8,
+                "SR3 (two stages)": 11.3,
+            },
+        ),
+        (
+            "table_6_ablations",
+            {"SR3 (no blur)": 13.1, "SR3 (w/ Gaussian blur)": 11.3, "SR3 (L2)": 11.8, "SR3 (L1)": 11.3},
+        ),
+    ],
+)
+def test_the_papers_tables_of_generated_images(name, printed, tmp_path, monkeypatch):
+    """The configs, whole, on stand-ins for their files; and the paper's rows in italics beside ours."""
+    monkeypatch.chdir(tmp_path)
+    for module in (fid, inception_score):
+        monkeypatch.setattr(module, "inception", lambda _weights, _resize: NETWORK)
+    config = RunConfig.parse(read_toml(ROOT / "configs" / f"{name}.toml"))
+    generator = torch.Generator().manual_seed(0)
+    for folder in ("data/imagenet", *(method.options["folder"] for method in config.method)):
+        for index in range(12):
+            save(Path(folder) / f"{index:06d}.png", torch.rand(3, 256, 256, generator=generator))
+    statistics(Path("data/imagenet"), config.task.name, NETWORK, Path("data/imagenet_train.npz"), 12)
+    results = run(config, "run")
+    table = with_published(results, ROOT / "configs" / "published" / f"{name[:7]}.csv")
+    theirs = table[table["source"] != ""]
+    assert dict(zip(theirs["method"], theirs["value"], strict=True)) == printed
+    text = markdown(table)
+    assert all(f"*{method}* (SR3, Table {name[6]}" in text for method in printed)
+    assert "values as published, which took no part in comparisons" in text
+    assert text.count("quoted there") == (2 * 3 if name == "table_5_class_conditional" else 0)
