@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sr3eval.config import resolve_path
 from sr3eval.device import default_device
 from sr3eval.diffusion import checkpoint as checkpoints
+from sr3eval.diffusion import openai
 from sr3eval.diffusion.generator_loss import GeneratorModel
 from sr3eval.diffusion.schedule import NoiseSchedule
 from sr3eval.diffusion.solvers import NoisePerImage, SamplerConfig, Solver, Variance, refine
@@ -148,11 +149,14 @@ class Generator:
 
 
 def load(checkpoint: str, sampler: GeneratorSampler | None = None) -> Generator:
-    """Load a generator: a model.safetensors of `sr3eval train` with model = "ddpm" or "improved_ddpm".
+    """Load a generator: a model.safetensors of `sr3eval train`, or one of openai's (`openai.RELEASES`).
 
-    Raises UserError for other files, and for more steps than the training has levels.
+    Of a release, the file's name alone will do: it is looked for where weights lie, and else downloaded. Raises
+    UserError for other files, and for more steps than the training has levels.
     """
-    return Generator(_ours(resolve_path(checkpoint)), sampler or GeneratorSampler())
+    path = resolve_path(checkpoint)
+    ours = path.suffix == ".safetensors"
+    return Generator(_ours(path) if ours else _openais(checkpoint, path), sampler or GeneratorSampler())
 
 
 def _ours(path: Path) -> Trained:
@@ -169,4 +173,19 @@ def _ours(path: Path) -> Trained:
         sha256=found.sha256,
         classes=config.network.classes,
         names=config.classes or (),
+    )
+
+
+def _openais(checkpoint: str, path: Path) -> Trained:
+    saved, model = openai.load(checkpoint, path)
+    structure = model.network.structure
+    return Trained(
+        name=openai.NAME,
+        model=model,
+        schedule=NoiseSchedule.cosine(structure.steps),
+        size=structure.image_size,
+        learned=True,
+        sha256=saved.sha256,
+        classes=structure.classes,
+        licence=openai.RELEASES[0].licence,
     )

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from sr3eval.diffusion.unet import UNet, UNetConfig
 
-
 Model = Literal["sr3", "regression", "ddpm", "improved_ddpm"]
 
 

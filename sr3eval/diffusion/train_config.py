@@ -193,8 +193,8 @@ class OptimiserConfig:
 class LogConfig:
     """How often, in steps: a line of losses, validation with its sample sheet, the saved state.
 
-    sampling_steps: of validation's samples, SR3's or a generator's. keep: how many of the last validations' checkpoints stay in
-    the folder `checkpoints`, beside model.safetensors.
+    sampling_steps: of validation's samples, SR3's or a generator's. keep: how many of the last validations'
+    checkpoints stay in the folder `checkpoints`, beside model.safetensors.
     """
 
     every: int = 100
@@ -272,7 +272,11 @@ class TrainConfig:
     def _check_generator(self) -> None:
         if self.unet is None:
             raise UserError(f'missing key "unet": model = "{self.model}" has no preset network')
-        others = {"task": self.task, "training_levels": self.training_levels, "loss_norm": self.loss_norm}
+        others: dict[str, object] = {
+            "task": self.task,
+            "training_levels": self.training_levels,
+            "loss_norm": self.loss_norm,
+        }
         others |= {"data.blur": self.data.blur, "weighting": None if self.weighting == "noise" else self.weighting}
         others |= {"unet.residual_scale": self.unet.residual_scale or None}
         if given := [name for name, value in others.items() if value is not None]:

@@ -98,10 +98,11 @@ class Declarations:
 
 
 def declared() -> Declarations:
-    """What all methods and metrics declare; one that cannot be loaded is `broken`, and the others are there."""
-    from sr3eval import methods, metrics  # whose files import this one
+    """What methods, metrics and generators declare; one that cannot be loaded is `broken`, and the others are there."""
+    from sr3eval import diffusion, methods, metrics  # whose files import this one
 
     packages = [*methods.packages().items(), *((name, metrics) for name in discovery.names(metrics))]
+    packages.append(("openai", diffusion))
     found = Declarations()
     for name, package in packages:
         try:
