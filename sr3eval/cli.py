@@ -16,7 +16,7 @@ from sr3eval.errors import number
 
 @click.group(cls=console.Group)
 def main() -> None:
-    """Train SR3 and Regression, upscale folders of images with them, and make images from noise."""
+    """Train SR3, Regression and generators, upscale folders of images, and make images from noise."""
 
 
 @main.command()

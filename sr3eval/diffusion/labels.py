@@ -50,8 +50,8 @@ def _names(folder: Folder, data: TrainingDataConfig) -> dict[str, str]:
     if data.labels != FOLDERS:
         listed = _read_csv(resolve_path(data.labels))
         for image_id in folder.paths:
-            if image_id not in listed:
-                raise UserError(f"data.labels: {data.labels} does not list the image {image_id}")
+            if not listed.get(image_id):
+                raise UserError(f"data.labels: {data.labels} has no label for the image {image_id}")
         return {image_id: listed[image_id] for image_id in folder.paths}
     for image_id, path in folder.paths.items():
         if "/" not in image_id:

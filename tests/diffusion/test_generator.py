@@ -3,15 +3,18 @@
 import json
 import math
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 
-from sr3eval.config import from_dict
+from sr3eval.config import from_dict, read_toml
 from sr3eval.diffusion import checkpoint, generator, stream
 from sr3eval.diffusion.generator import GeneratorSampler
 from sr3eval.diffusion.labels import class_names
+from sr3eval.diffusion.labels import labels as labels_of
 from sr3eval.diffusion.preconditioners import precondition
 from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
 from sr3eval.diffusion.schedule import NoiseSchedule
@@ -21,6 +24,7 @@ from sr3eval.errors import UserError
 from sr3eval.images import load, save
 from tests.diffusion.small_training import CPU, run, same
 
+ROOT = Path(__file__).parents[2]
 COLORS = {"blue": (0.1, 0.2, 0.9), "green": (0.1, 0.8, 0.2), "red": (0.9, 0.1, 0.1)}
 
 
@@ -140,6 +144,25 @@ def test_label_embeddings_add_to_the_level():
     torch.testing.assert_close(labelled(y, gamma, torch.tensor([2, 2])), plain(y, gamma))
 
 
+@pytest.mark.parametrize(
+    ("recipe", "millions"),
+    [("photos_16", (2.0, 2.5)), ("classes_16", (0.1, 0.3)), ("faces_64", (90, 130)), ("imagenet_64", (250, 300))],
+)
+def test_recipes_are_of_the_size_that_they_say(recipe, millions):
+    config = from_dict(TrainConfig, read_toml(ROOT / f"configs/train/generator_{recipe}.toml"))
+    with torch.device("meta"):
+        count = sum(p.numel() for p in precondition(config.model, config.network).parameters())
+    assert millions[0] <= count / 1e6 <= millions[1]
+
+
+def test_every_embedded_photograph_has_a_class():
+    config = from_dict(TrainConfig, read_toml(ROOT / "configs/train/generator_classes_16.toml"))
+    folder, validation, *_ = stream.open_folders(config.data, config.target)
+    named = replace(config, classes=class_names(folder, config))
+    assert named.classes == ("animals", "buildings", "landscapes", "plants", "things")
+    assert set(labels_of(folder, named)) == set(range(5)) and len(labels_of(validation, named)) == 6
+
+
 # Labels
 
 
@@ -170,7 +193,7 @@ def test_labels_may_come_from_a_table(plain, photos, tmp_path):
     carried = checkpoint.load(str(tmp_path / "run" / "model.safetensors")).config
     assert carried.classes == ("even", "odd")
     (tmp_path / "labels.csv").write_text("\n".join(rows[:-1]))
-    with pytest.raises(UserError, match="labels.csv does not list the image 5$"):
+    with pytest.raises(UserError, match="labels.csv has no label for the image 5$"):
         run(plain, tmp_path / "other")
 
 

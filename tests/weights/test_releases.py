@@ -180,6 +180,7 @@ def test_no_key_looks_like_two_methods():
         "PULSE's StyleGAN (mapping.pt)": ("dense7.weight",),
         "FSRNet (cs-giung's port), kind fsrgan": ("csr_net.conv1.0.weight",),
         "FSRNet (cydiachen's port), kind fsrgan": ("coarse_SR_Encoder.1.weight",),
+        "openai's generator": ("label_emb.weight",),
     }
     patterns = declared().keys
     assert samples.keys() == patterns.keys()
