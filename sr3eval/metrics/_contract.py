@@ -59,7 +59,7 @@ class Convention:
         """Raise UserError that says what of a run's or a batch's parts is missing."""
         if self.needs_hr and not hr:
             raise UserError(
-                f"{self.name}: needs HR images; this run has none: remove it, or choose a metric without, such as "
+                f"{self.name}: needs HR images; this run has none: remove it, or choose a no-reference metric such as "
                 'brisque, or fid with reference = "FILE.npz"'
             )
         if self.needs_lr and not lr:

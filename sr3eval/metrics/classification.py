@@ -68,12 +68,22 @@ def _agreement(name: str, label: str, network: Network, side: int | None = None)
 
 
 def build_top1_error(*, weights: str | None = None, resize: Resize | None = None) -> PerImage:
-    """Top-1 error of timm's resnet50.tv_in1k; needs labels, and 224x224 outputs or resize = "bicubic"."""
+    """Top-1 error of timm's resnet50.tv_in1k; needs labels, and 224x224 outputs unless it resizes.
+
+    Args:
+        weights: torchvision's file; downloaded by default.
+        resize: "bicubic" takes outputs of any size to 224x224.
+    """
     return _error(1, weights, resize)
 
 
 def build_top5_error(*, weights: str | None = None, resize: Resize | None = None) -> PerImage:
-    """Top-5 error of timm's resnet50.tv_in1k; needs labels, and 224x224 outputs or resize = "bicubic"."""
+    """Top-5 error of timm's resnet50.tv_in1k; needs labels, and 224x224 outputs unless it resizes.
+
+    Args:
+        weights: torchvision's file; downloaded by default.
+        resize: "bicubic" takes outputs of any size to 224x224.
+    """
     return _error(5, weights, resize)
 
 
