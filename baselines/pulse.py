@@ -63,6 +63,7 @@ class PULSE(Method):
 
     name = "pulse"
     one_by_one = True
+    stochastic = True
 
     def __init__(
         self,

@@ -60,6 +60,7 @@ class JanspirySR3(Method):
 
     name = NAME
     scale: int
+    stochastic = True
 
     def __init__(
         self, unet: UNet, schedule: NoiseSchedule, scale: int, quantize: Quantize, settings: str, sha256: str

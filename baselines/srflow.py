@@ -223,6 +223,7 @@ class SRFlow(Method):
     def __init__(self, flownet: SRFlowNet, heat: float, quantize: Quantize, sha256: str) -> None:
         sizes = flownet.structure
         self.scale, self.heat, self.quantize = sizes.scale, heat, quantize
+        self.stochastic = heat > 0
         self.facts = Facts({"weights": sha256}, RELEASED.get(sizes, f"SRFlow, of no release: {sizes}"), BICUBIC)
         self.fingerprint = fingerprint(NAME, options_text(weights=sha256, heat=heat, quantize=quantize))
         self.device = default_device()

@@ -1,4 +1,4 @@
-"""`sr3eval train`, `sample` and `cascade`. torch is imported inside the commands, so that --help is instant."""
+"""Commands that train models and sample from them. torch is imported inside the commands: --help is instant."""
 
 import signal
 import threading
@@ -65,30 +65,29 @@ def terminations() -> Iterator[Callable[[], bool]]:
 
 @main.command()
 @click.option("--checkpoint", required=True, help="A model.safetensors of `sr3eval train`, SR3 or Regression.")
-@click.option("--steps", default=100, show_default=True, help="Refinement steps (SR3).")
-@click.option(
-    "--solver",
-    type=click.Choice(["ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_sde"]),
-    default="ancestral",
-    show_default=True,
-)
+@click.option("--steps", type=int, help="Refinement steps (SR3); by default as many as were found best.")
+@click.option("--solver", type=click.Choice(["ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_sde"]))
 @click.option("--eta", type=float, help="How much noise ddim and dpmpp_2m_sde add, from 0 to 1; by default 0 and 1.")
-@click.option("--variance", type=click.Choice(["beta", "posterior"]), default="beta", show_default=True)
-@click.option("--clip/--no-clip", default=False, show_default=True, help="Clamp the estimate of y_0 at every step.")
-@click.option("--spacing", type=click.Choice(["log_snr", "linear"]), default="log_snr", show_default=True)
-@click.option("--first-beta", default=1e-4, show_default=True, help="1 - gamma of the last noise level to be removed.")
-@click.option("--jump", type=float, help="Log SNR that the first step goes to (SR3).")
+@click.option("--variance", type=click.Choice(["beta", "posterior"]), help="Of ancestral; beta by default.")
+@click.option("--clip/--no-clip", default=None, help="Clamp the estimate of y_0 at every step.")
+@click.option("--spacing", type=click.Choice(["log_snr", "linear"]), help="Of the noise levels; log_snr by default.")
+@click.option("--first-beta", type=float, help="1 - gamma of the last noise level to be removed; 1e-4 by default.")
+@click.option("--jump", type=float, help="Log SNR that the first step goes to.")
 @click.option("--samples", default=1, show_default=True, help="Samples an image, each from its own seed (SR3).")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--batch-size", default=16, show_default=True)
 @click.argument("images", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 def sample(images: Path, out: Path, **options: Any) -> None:
-    """Upscale every image below the folder IN into OUT; run it again to resume after an interruption."""
-    from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
-    from sr3eval.diffusion.solvers import SamplerConfig
+    """Upscale every image below the folder IN into OUT; run it again to resume after an interruption.
 
-    sampler = SamplerConfig(**{field.name: options.pop(field.name) for field in fields(SamplerConfig)})
+    SR3 takes the sampler that `sr3eval search-schedule` found for the checkpoint and this number of steps, or a good
+    one where nothing was searched; an option from --solver to --jump replaces it by the paper's with these settings.
+    """
+    from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
+    from sr3eval.diffusion.solvers import SamplerOptions
+
+    sampler = SamplerOptions(**{field.name: options.pop(field.name) for field in fields(SamplerOptions)})
     settings = SampleConfig(sampler=sampler, **options)
     with console.progress("sample") as bar, console.interrupts() as stop:
 
@@ -99,6 +98,61 @@ def sample(images: Path, out: Path, **options: Any) -> None:
 
         count = sample_folder(settings, images, out, tell)
     click.echo(f"{out}: {count} images")
+
+
+OF_A_FOLDER = ("samples", "batch_size", "images", "out")  # options of `sample` that `refine` has otherwise, or not
+
+
+@main.command(params=[option for option in sample.params if option.name not in OF_A_FOLDER])
+@click.option("--samples", default=1, show_default=True, help="Samples of the sheet, each from its own seed.")
+@click.option("--columns", default=8, show_default=True, help="Steps of the strip.")
+@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+def refine(image: Path, out: Path, **options: Any) -> None:
+    """Show how SR3 refines IMAGE, in the folder OUT.
+
+    chain.png is a strip of some steps with their estimates of the result, chain.gif a film of all of them, and
+    samples.png, with --samples K, a sheet of K samples and their standard deviation.
+    """
+    from sr3eval.diffusion.refinement import RefinementConfig, write
+    from sr3eval.diffusion.solvers import SamplerOptions
+
+    sampler = SamplerOptions(**{field.name: options.pop(field.name) for field in fields(SamplerOptions)})
+    settings = RefinementConfig(sampler=sampler, **options)
+    with console.progress("refine") as bar, console.interrupts() as stop:
+
+        def tell(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+            stop()
+
+        written = write(settings, image, out, tell)
+    for path in written:
+        click.echo(path)
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the search; runs/search/NAME of the config by default."
+)
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
+def search_schedule(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
+    """Find the best sampler for each number of steps, and keep them beside the checkpoint that CONFIG names.
+
+    Run it again to resume after an interruption. `steps = N` of a run, or `sr3eval sample --steps N`, then takes what
+    was found.
+    """
+    from sr3eval.config import from_dict, read_toml
+    from sr3eval.diffusion.search import PAGE, SearchConfig, search
+
+    out = out or Path("runs/search") / config.stem
+    settings = from_dict(SearchConfig, read_toml(config, overrides))
+    with console.stages() as tell:
+        found = search(settings, out, tell)
+    for best in found.found:
+        click.echo(f"{best.sampler.steps:5} steps: {best.distance:8.2f} [{best.low:.2f}, {best.high:.2f}]")
+    click.echo(f"{out / PAGE}")
 
 
 @main.command()

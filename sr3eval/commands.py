@@ -47,6 +47,7 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
 @click.option("--method", "methods", multiple=True, metavar="NAME", help="A method to show; all by default.")
 @click.option("--columns", type=click.IntRange(1), help="Of windows; by default in two rows.")
 @click.option("--lr", "enlarge_lr", type=click.Choice(["nearest", "bicubic"]), default="nearest", show_default=True)
+@click.option("--samples", is_flag=True, help="Show every sample of the methods that have several.")
 def figure(folder: Path, image: str, window: str, out: Path, methods: tuple[str, ...], **options: Any) -> None:
     """Draw a paper's figure: the image, and the same window of every method, enlarged."""
     from sr3eval.benchmark.figure import Window

@@ -64,6 +64,7 @@ class Method(Protocol):
         facts: see `Facts`.
         one_by_one: it makes the images of a batch one after the other, so that none need wait for the others.
         deterministic: the same input and seed give the same image.
+        stochastic: other seeds give other images, so that there are several samples of an input.
         copied: its outputs are looked up, not made.
     """
 
@@ -74,6 +75,7 @@ class Method(Protocol):
     facts: Facts = Facts()
     one_by_one: bool = False
     deterministic: bool = True
+    stochastic: bool = False
     copied: bool = False
 
     @cached_property

@@ -37,6 +37,7 @@ ALLOWED = {
     "sr3eval/files.py": BASICS,
     "sr3eval/matlab.py": BASICS,
     "sr3eval/protocols.py": BASICS,
+    "sr3eval/significance.py": set(),
     "sr3eval/images.py": FILES,
     "sr3eval/arrays.py": FILES | rooms("images"),
     "sr3eval/degradation.py": FILES | rooms("images", "matlab"),
@@ -51,9 +52,10 @@ ALLOWED = {
     "sr3eval/weights": BASICS | rooms("weights", "diffusion", "discovery", "methods", "metrics"),
     "sr3eval/features": IMAGES | rooms("features", "weights"),
     "sr3eval/metrics": IMAGES | rooms("metrics", "features", "weights"),
-    "sr3eval/diffusion": IMAGES | rooms("diffusion", "metrics", "weights"),
+    "sr3eval/diffusion": IMAGES | rooms("diffusion", "metrics", "significance", "weights"),
     "sr3eval/methods": IMAGES | rooms("methods", "diffusion"),
-    "sr3eval/benchmark": IMAGES | rooms("benchmark", "methods", "metrics", "features", "diffusion", "protocols"),
+    "sr3eval/benchmark": IMAGES
+    | rooms("benchmark", "methods", "metrics", "features", "diffusion", "protocols", "significance"),
     "sr3eval/cli.py": FILES | rooms("benchmark", "diffusion", "metrics", "console"),
     "sr3eval/commands.py": FILES
     | rooms("benchmark", "console", "discovery", "methods", "metrics", "protocols", "tasks", "weights"),

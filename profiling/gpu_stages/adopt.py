@@ -1,5 +1,7 @@
-"""Checkpoints of a job beside the embedded ones: each is taken in where it is better."""
+"""What a job brought beside what is embedded: each is taken in where it is better."""
 
+import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,12 +18,13 @@ from gpu_stages.train import RECIPES
 from sr3eval import config as configs
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.config import resolve_path
-from sr3eval.diffusion import checkpoint
+from sr3eval.diffusion import checkpoint, schedules
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError
 
 ASSETS = resolve_path("sr3eval:assets")
 MODELS = ("regression", "sr3")
+GENERATOR = "generator.safetensors"
 LARGEST = 16_000_000  # bytes of an embedded checkpoint
 QUICKSTART = Path("configs/quickstart.toml")
 
@@ -42,7 +45,8 @@ def run(folder: Path, limit: int = 256) -> Iterator[str]:
     """Compare and take in; yields what is to be said. limit: how many of the embedded crops to compare on.
 
     Regression: the one of higher PSNR. SR3: the one that meets more of `embedded_quality.LINES` beside that
-    Regression, and of two that meet as many the one of the lower Fréchet distance. Logs and summary go with them.
+    Regression, and of two that meet as many the one of the lower Fréchet distance. Logs and summary go with them. The
+    generator: of lower validation loss. Schedules: those of the SR3 that is embedded then.
     """
     with tempfile.TemporaryDirectory() as scratch:
         brought = with_configs(folder, Path(scratch) / "given")  # which refuses what is none before any work
@@ -68,8 +72,44 @@ def run(folder: Path, limit: int = 256) -> Iterator[str]:
             yield f"{'met' if is_met(winner.quality['sr3'], regression) else 'missed':8}{line}"
     if taken:
         logs = [path for model in MODELS if (path := log_of(model)).exists() and training_curve.read(path)]
+    yield from adopt_generator(folder)
+    yield from adopt_schedules(folder)
     if taken and logs:
         training_curve.draw(ASSETS / "training" / "curves.png", logs)
+
+
+def adopt_generator(folder: Path) -> Iterator[str]:
+    """Embed the job's generator, if it brought one."""
+    if not (folder / GENERATOR).exists():
+        return
+    checkpoint.load(str(folder / GENERATOR), "ddpm")
+    own, embedded_log = folder / "generator.jsonl", ASSETS / "training" / "generator_photos_16.jsonl"
+    if validation_loss(own) >= validation_loss(embedded_log):
+        yield "generator: the embedded one stays"
+        return
+    shutil.copy(folder / GENERATOR, ASSETS / "generator_photos_16.safetensors")
+    shutil.copy(own, embedded_log)
+    yield "generator: adopted"
+
+
+def validation_loss(log: Path) -> float:
+    """The last one of a training's log; infinite where there is no log."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return float(json.loads(lines[-1])["validation_loss"]) if lines else math.inf
+
+
+def adopt_schedules(folder: Path) -> Iterator[str]:
+    """Put the job's schedules beside the embedded SR3, if they were searched for it."""
+    path = folder / "sr3.schedules.json"
+    if not path.exists():
+        return
+    try:
+        schedules.load(path, checkpoint.load(str(embedded("sr3"))).sha256)
+    except UserError:
+        yield "schedules: of another checkpoint than the embedded one"
+        return
+    shutil.copy(path, schedules.beside(embedded("sr3")))
+    yield "schedules: adopted"
 
 
 def rank(pair: Pair, regression: Row) -> tuple[int, float]:

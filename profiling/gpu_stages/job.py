@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ SUMMARY = "summary.json"
 SCRIPT = Path(__file__).parents[1] / "gpu_job.py"
 LEAST_MEMORY = 20 * 2**30  # bytes of a GPU
 PATIENCE = 300.0  # seconds that a stage in a process of its own may take
+UNFINISHED = "unfinished"  # what a stage says of itself that a next run of the job goes on with
 Found = dict[str, Any]
 
 
@@ -60,9 +61,20 @@ class Job(Place):
         click.echo(f"{self.seconds():6.1f} s: {name}, for {seconds:.0f} s", err=True)
         if seconds > 0 or self.small:
             began = self.seconds()
-            self._note(name, run(seconds), self.seconds() - began)
+            found = run(seconds)
+            if UNFINISHED in found:
+                self.note(name, found)
+            else:
+                self._note(name, found, self.seconds() - began)
         else:
             click.echo(f"{name}: no time is left", err=True)
+
+    def take(self, start: Path, models: Sequence[str]) -> None:
+        """Copy checkpoints that are not trained here from where training would start."""
+        for model in models:
+            name = f"{model}.safetensors"
+            if (start / name).exists() and not (self.out / name).exists():
+                atomic_write(self.out / name, (start / name).read_bytes())
 
     def beside(self, name: str) -> Callable[[], None]:
         """Start a stage in a process of its own, unless it is there.

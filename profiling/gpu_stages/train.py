@@ -12,12 +12,23 @@ from gpu_stages.job import Found, Place, rounded
 from sr3eval import config as configs
 from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.crops import Crops
-from sr3eval.diffusion.train import Trainer
+from sr3eval.diffusion.train import Scorer, Trainer, validation_of
 from sr3eval.diffusion.train_config import TrainConfig
-from sr3eval.diffusion.validation import Validation
 from sr3eval.files import atomic_write
 
 RECIPES = Path("configs/train")
+RECIPE = {
+    "sr3": "sr3_photos_16_64.toml",
+    "regression": "regression_photos_16_64.toml",
+    "generator": "generator_photos_16.toml",
+}
+SMALL_GENERATOR = (
+    "optimiser.batch_size=2",
+    "unet={channels=8, multipliers=[1, 2], blocks=1, image_size=16, attention=[], middle_attention=false}",
+    "data.images=sr3eval:assets/validation_photos",
+    "data.validation_images=2",
+    "log.sampling_steps=2",
+)
 SMALL = (
     "optimiser.batch_size=2",
     "unet={channels=8, multipliers=[1, 2], blocks=1, image_size=64, attention=[], middle_attention=false, "
@@ -29,7 +40,8 @@ SMALL = (
 )
 # Measured on an H200, batches of 256: 156 ms a step eager, 125 with the norms alone compiled (both wait for the CPU to
 # launch kernels), 75 of the latter as one CUDA graph, 44 with the whole network compiled, which takes 129 s.
-ON_GPU = ("optimiser.compile=true", "optimiser.cuda_graph=true")
+WHOLE = ("optimiser.compile=true", "optimiser.cuda_graph=true")
+ON_GPU = {"sr3": WHOLE, "regression": WHOLE, "generator": ("optimiser.compile=norms", "optimiser.cuda_graph=true")}
 WARM, TIMED = 8, 24  # steps before the pace is known
 PACED = 10  # steps between two looks at the clock
 SPARE = 0.03  # share of the time that is kept back for what the pace did not show
@@ -43,7 +55,7 @@ class Training:
 
     trainer: Trainer
     crops: Crops
-    validation: Validation
+    validation: Scorer
 
     def step(self) -> None:
         size = self.trainer.config.optimiser.batch_size
@@ -53,12 +65,13 @@ class Training:
 def prepare(place: Place, model: str, start: Path | None = None) -> Training:
     """The recipe of configs/train, from random weights or those of `start`/MODEL.safetensors."""
     torch.backends.cudnn.benchmark = True
-    recipe = RECIPES / f"{model}_photos_16_64.toml"
-    config = configs.from_dict(TrainConfig, configs.read_toml(recipe, SMALL if place.small else ON_GPU)).resolved()
+    small = SMALL_GENERATOR if model == "generator" else SMALL
+    recipe = configs.read_toml(RECIPES / RECIPE[model], small if place.small else ON_GPU[model])
+    config = configs.from_dict(TrainConfig, recipe).resolved()
     if start is not None:
         config = replace(config, start=str(start / f"{model}.safetensors"))
     folder, validation_folder, _, _ = stream.open_folders(config.data, config.target)
-    validation = Validation(config, config.target, stream.validation_images(validation_folder, config.data))
+    validation = validation_of(config, validation_folder)
     crops = Crops(folder, config.data, config.seed, place.device)
     return Training(Trainer(config, place.device), crops, validation)
 

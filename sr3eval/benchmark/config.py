@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
 from sr3eval import degradation, protocols, tasks
-from sr3eval.benchmark.layout import PRECOMPUTED, REFERENCE
+from sr3eval.benchmark.layout import ORACLE, PRECOMPUTED, REFERENCE, of_mean, of_sample
 from sr3eval.config import from_dict, resolve_path, to_dict
 from sr3eval.errors import UserError
 from sr3eval.pairs import Crop
@@ -102,6 +102,8 @@ class MethodConfig:
         path: resizes about a method of another scale, see `methods._resized`.
         seeds: each makes a set of pictures of its own, and one row of the table is their mean; none: the run's seed.
         ensemble: the mean over flips and turns of the input, as the rows "+" of papers, see `methods._self_ensemble`.
+        samples: how many of each input, each from its own seed; of several the table shows the first, their mean and
+            the best, see `Row`.
     """
 
     name: str
@@ -110,8 +112,15 @@ class MethodConfig:
     path: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     ensemble: bool = False
+    samples: int = 1
 
     def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise UserError(f'method "{self.name}": samples = {self.samples}; at least 1 is needed')
+        if self.samples > 1 and self.is_copied:
+            raise UserError(f'method "{self.name}": {self.kind} takes no samples; it draws nothing')
+        if ORACLE.search(self.name):
+            raise UserError(f'method "{self.name}": the table calls the best of a method\'s samples so; rename it')
         if len(set(self.seeds)) < len(self.seeds):
             raise UserError(f'method "{self.name}": seeds = {list(self.seeds)} names one twice')
         if self.seeds and self.is_copied:
@@ -133,18 +142,72 @@ class MethodConfig:
         """The folder of the pictures that are shown: those of the first seed."""
         return self.slugs[0]
 
+    def sample_folders(self, slug: str) -> list[str]:
+        """Of all samples, of one of its slugs."""
+        return [of_sample(slug, number) for number in range(1, self.samples + 1)]
+
+    @property
+    def rows(self) -> "tuple[Row, ...]":
+        """What the table has of it."""
+        return tuple(Row(self, of) for of in (("first", "mean", "best") if self.samples > 1 else ("first",)))
+
     def plain(self) -> dict[str, Any]:
         """The [[method]] table."""
         ours = {"path": list(self.path), "seeds": list(self.seeds), "ensemble": self.ensemble}
+        ours |= {"samples": self.samples if self.samples > 1 else None}
         return {"name": self.name, "kind": self.kind, **self.options} | {key: v for key, v in ours.items() if v}
 
     @property
     def settings(self) -> str:
-        """Kind, options, path and seeds as text, for tables."""
+        """Kind and options as text, for tables."""
         options = [f"{key} = {value}" for key, value in self.options.items()]
         path = [" > ".join(self.path)] if self.path else []
         seeds = [f"seeds {', '.join(map(str, self.seeds))}"] if self.seeds else []
         return ", ".join([self.kind, *options, *path, *seeds, *(["self-ensemble x8"] if self.ensemble else [])])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a method's pictures, or what comes of its samples of each input.
+
+    of: "first" has the first sample alone, as rows without samples do, and the metrics that compare all of them;
+        "mean" is their mean, pixel by pixel, a picture of its own; "best" takes by each metric of images the best one.
+    """
+
+    method: MethodConfig
+    of: Literal["first", "mean", "best"] = "first"
+
+    @property
+    def name(self) -> str:
+        """In the tables."""
+        return self.method.name if self.of == "first" else f"{self.method.name} ({self.of} of {self.method.samples})"
+
+    @property
+    def slugs(self) -> list[str]:
+        """The folders of its pictures, one a seed; of the best, which has none of its own, those of the method."""
+        slugs = self.method.slugs
+        return [of_mean(slug) for slug in slugs] if self.of == "mean" else slugs
+
+    @property
+    def slug(self) -> str:
+        """The folder of the pictures that are shown."""
+        return self.slugs[0]
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it has a picture of each image: the best sample is another one by each metric."""
+        return self.of != "best" and self.method.kind != REFERENCE
+
+    @property
+    def settings(self) -> str:
+        """What it is, for tables."""
+        count, name = self.method.samples, self.method.name
+        if self.of == "mean":
+            return f"pixel mean of {count} samples of {name}, of 8-bit pictures, rounded"
+        if self.of == "best":
+            chosen = f"of {count} samples of {name} the best by each metric, but for metrics of sets"
+            return f"{chosen}: an oracle, since metrics of HR choose by HR; no part of comparisons"
+        return self.method.settings + (f", the first of {count} samples of each input" if count > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -210,9 +273,9 @@ class RunConfig:
             self._check_generated()
 
     def _check_folders(self) -> None:
-        """Every method has a name and folders of its own."""
+        """Every row has a name, and every method folders of its own."""
         folders = [slug for method in self.method for slug in method.slugs]
-        names = [method.name for method in self.method]
+        names = [row.name for row in self.rows]
         for method in self.method:
             twice = [slug for slug in method.slugs if folders.count(slug) > 1]
             if twice or names.count(method.name) > 1:
@@ -244,6 +307,11 @@ class RunConfig:
                 if True in given
                 else 'task.lr = "files": data.lr_images is missing'
             )
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Of the table, in its order."""
+        return tuple(row for method in self.method for row in method.rows)
 
     @property
     def has_hr(self) -> bool:

@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any, Literal
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from sr3eval.benchmark.config import MethodConfig, RunConfig
-from sr3eval.benchmark.layout import HR, LR, REFERENCE, RunFolder
+from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.layout import HR, LR, RunFolder
 from sr3eval.benchmark.scores import read_conventions
 from sr3eval.config import read_toml
 from sr3eval.errors import UserError, nearest
@@ -119,17 +119,19 @@ def write(
     methods: Sequence[str] = (),
     columns: int | None = None,
     enlarge_lr: Enlargement = "nearest",
+    samples: bool = False,
 ) -> Path:
     """Write the figure of an image of a finished run, as `out` (.png or .pdf), and return that path.
 
     methods: names, in the order to show them; all of the run by default. columns: of windows; by default two rows.
+    samples: show every sample of the methods that have several, not the first alone.
     Windows are enlarged by a whole factor without interpolation; the PDF's text is text. Raises UserError for an
     unknown image or method, a window outside the image, another suffix, and PDF without matplotlib.
     """
     if out.suffix.lower() not in _WRITERS:
         raise UserError(f"{out}: a figure is written as .png or .pdf")
     folder = RunFolder(run)
-    shown = _methods(RunConfig.parse(read_toml(folder.config)), methods)
+    shown = _methods(RunConfig.parse(read_toml(folder.config)), methods, samples)
     if not folder.image(LR, image).exists():
         known = (path.relative_to(folder.images / LR) for path in (folder.images / LR).rglob("*.png"))
         raise UserError(
@@ -140,22 +142,34 @@ def write(
     return out
 
 
-def _methods(config: RunConfig, names: Sequence[str]) -> list[MethodConfig]:
-    known = {method.name: method for method in config.method if method.kind != REFERENCE}
+def _methods(config: RunConfig, names: Sequence[str], samples: bool) -> dict[str, str]:
+    """{caption: folder} of what is shown."""
+    known = {row.name: row for row in config.rows if row.is_picture}
     for name in names:
         if name not in known:
             raise UserError(f'unknown method "{name}": {nearest(name, known)}')
-    return [known[name] for name in names or known]
+    shown: dict[str, str] = {}
+    for name in names or known:
+        row = known[name]
+        shown[name] = row.slug
+        if samples and row.of == "first":
+            others = enumerate(row.method.sample_folders(row.slug)[1:], start=2)
+            shown |= {f"{name}, sample {number}": folder for number, folder in others}
+    return shown
 
 
 def _pictures(
-    folder: RunFolder, image: str, window: Window, methods: Sequence[MethodConfig], enlarge_lr: Enlargement
+    folder: RunFolder, image: str, window: Window, methods: Mapping[str, str], enlarge_lr: Enlargement
 ) -> tuple[list[Panel], Image.Image]:
     """The panels, and the whole: HR, or LR enlarged to its size where the run has none."""
     lr = _read(folder.image(LR, image))
-    outputs = [_read(folder.image(method.slug, image)) for method in methods]
+    outputs = {name: _read(folder.image(slug, image)) for name, slug in methods.items()}
     has_hr = folder.image(HR, image).exists()
-    whole = _read(folder.image(HR, image)) if has_hr else lr.resize(outputs[0].size, Image.Resampling.BICUBIC)
+    whole = (
+        _read(folder.image(HR, image))
+        if has_hr
+        else lr.resize(next(iter(outputs.values())).size, Image.Resampling.BICUBIC)
+    )
     window.check(whole.size)
     factor = max(1, round(CROP / max(window.width, window.height)))
     size = (factor * window.width, factor * window.height)
@@ -165,10 +179,7 @@ def _pictures(
         return picture.resize(size, Image.Resampling[kind.upper()], box=window.scaled(whole.size, picture.size))
 
     panels = [Panel(enlarged(lr, enlarge_lr), "LR" if enlarge_lr == "nearest" else "LR (bicubic)")]
-    panels += [
-        Panel(enlarged(output), method.name, scores.get(method.name, ""))
-        for method, output in zip(methods, outputs, strict=True)
-    ]
+    panels += [Panel(enlarged(output), name, scores.get(name, "")) for name, output in outputs.items()]
     legend = Panel(enlarged(whole), "HR", names) if has_hr else Panel(panels[0].picture, panels[0].name, names)
     return ([*panels, legend] if has_hr else [legend, *panels[1:]]), whole
 

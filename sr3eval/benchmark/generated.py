@@ -98,7 +98,7 @@ def _check_scorable(metric: Metric, name: str, images: Sequence[RunImage]) -> No
     labelled = all(image.label is not None for image in images)
     if metric.convention.needs_labels and not labelled:
         raise UserError(f'{metric.name}: method "{name}" needs labels = "FILE.csv", the classes of its images')
-    metric.convention.check(hr=False, lr=False, labels=labelled)
+    metric.convention.check(hr=False, lr=False, labels=labelled, samples=False)
     sizes = {image.size for image in images}
     metric.check(len(images), labelled, hr=False, sizes=sizes)
     for size in {min(sizes, key=min), max(sizes)}:
@@ -108,7 +108,7 @@ def _check_scorable(metric: Metric, name: str, images: Sequence[RunImage]) -> No
 def score(plan: GeneratedPlan, tell: Tell) -> None:
     """Score what was not scored before (see `score.write_scores`), and write a sheet of pictures of each method."""
     scorers = [_Scorer(plan, method, tell) for method in plan.config.method]
-    write_scores(plan, ((scorer, [scorer.config]) for scorer in scorers))
+    write_scores(plan, ((scorer, scorer.config.rows) for scorer in scorers))
     for scorer in scorers:
         save(plan.folder.sheet(scorer.config.slug), scorer.sheet())
 
@@ -122,11 +122,11 @@ class _Scorer(Scorer):
         super().__init__(plan, "", plan.own[config.name], tell)
         self.config, self.method = config, plan.methods[config.name]
 
-    def digest(self, method: MethodConfig) -> str:
+    def digest(self, folders: Sequence[str]) -> str:
         """Of the files, as far as `Precomputed.take` looked at them."""
         return self.method.fingerprint
 
-    def batch(self, slug: str, images: Sequence[RunImage]) -> Batch:
+    def batch(self, slug: str, samples: int, images: Sequence[RunImage]) -> Batch:
         """Pictures from the method's own folder."""
         ids = [image.image_id for image in images]
         labels = [image.label for image in images if image.label is not None]

@@ -1,5 +1,6 @@
 """Where things lie in a run's folder. The file formats are a contract with `analysis` and `study_app`."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,20 @@ SET_COLUMNS = ["task", "method", "metric", "left_out", "value", "n", "dataset"]
 # Of methods with several seeds, whose rows in the other two tables are means over these.
 SEED_COLUMNS = ["task", "method", "metric", "seed", "value", "dataset"]
 REFERENCE = "reference"  # the method's name, and kind, that stands for the HR images: no other may have it
+ORACLE = re.compile(r" \(best of \d+\)$")  # what ends the names of rows that are of samples chosen by their scores
 PRECOMPUTED = "precomputed"  # the kind of outputs that were made elsewhere
 GENERATED = "none, images were generated"  # what stands for the inputs of a run without data
 HR, LR = "_hr", "_lr"  # folders below images/ that are no method's: slugs do not start with "_"
+
+
+def of_sample(folder: str, number: int) -> str:
+    """The folder of a method's sample `number`, from 1, of each input; the first one's is the method's own."""
+    return folder if number == 1 else f"{folder}@{number}"
+
+
+def of_mean(folder: str) -> str:
+    """The folder of the means of a method's samples."""
+    return f"{folder}@mean"
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from sr3eval.benchmark.config import MethodConfig
-from sr3eval.benchmark.layout import HR, LR
+from sr3eval.benchmark.layout import HR, LR, of_mean, of_sample
 from sr3eval.benchmark.plan import Plan, RunImage
 from sr3eval.benchmark.progress import Tell
 from sr3eval.data import chunks, grouped, stable_hash
@@ -33,7 +34,27 @@ def make(plan: Plan, tell: Tell) -> None:
     for method in plan.config.method:
         for seed, slug in zip(method.seeds or (plan.config.seed,), method.slugs, strict=True):
             stage = f"{method.name}, seed {seed}" if method.seeds else method.name
-            _Outputs(plan, inputs, method, seed, slug, stage, tell).write()
+            for sample in range(1, method.samples + 1):
+                of = f", sample {sample} of {method.samples}" if method.samples > 1 else ""
+                _Outputs(plan, inputs, method, seed, sample, slug, stage + of, tell).write()
+            if method.samples > 1:
+                average(plan, method.sample_folders(slug), of_mean(slug), f"{stage}, mean of {method.samples}", tell)
+
+
+def average(plan: Plan, folders: Sequence[str], to: str, stage: str, tell: Tell) -> None:
+    """Write the pixel means of several sets of pictures, rounded to 8 bit (halves to even)."""
+    for count, image in enumerate(plan.images, start=1):
+        with threads(1):
+            pixels = [to_uint8(load(plan.folder.image(folder, image.image_id))) for folder in folders]
+            mean = torch.stack(pixels).double().mean(dim=0).round().to(torch.uint8)
+            _write_new(plan.folder.image(to, image.image_id), encode_png(mean))
+        tell(stage, count, len(plan.images))
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file unless it holds this already."""
+    if not path.exists() or path.read_bytes() != content:
+        atomic_write(path, content)
 
 
 def prepare(plan: Plan, tell: Tell) -> None:
@@ -99,13 +120,21 @@ class _Inputs:
 
 
 class _Outputs:
-    """One set of outputs: of a method under a seed."""
+    """One set of outputs: of a method under a seed, one sample of each input."""
 
     def __init__(
-        self, plan: Plan, inputs: _Inputs, config: MethodConfig, seed: int, slug: str, stage: str, tell: Tell
+        self,
+        plan: Plan,
+        inputs: _Inputs,
+        config: MethodConfig,
+        seed: int,
+        sample: int,
+        slug: str,
+        stage: str,
+        tell: Tell,
     ) -> None:
-        self.plan, self.inputs, self.slug, self.stage, self.tell = plan, inputs, slug, stage, tell
-        self.name, self.method, self.seed = config.name, plan.methods[config.name], seed
+        self.plan, self.inputs, self.folder, self.stage, self.tell = plan, inputs, of_sample(slug, sample), stage, tell
+        self.name, self.method, self.seed, self.sample = config.name, plan.methods[config.name], seed, sample
         self.done = 0
 
     def write(self) -> None:
@@ -146,7 +175,7 @@ class _Outputs:
         return fingerprint(self.plan.identities[self.name], self.inputs.content(image), self._seed(image))
 
     def _seed(self, image: RunImage) -> int:
-        return stable_hash(self.seed, image.image_id)
+        return stable_hash(self.seed, image.image_id, *([self.sample] if self.sample > 1 else []))
 
     def _make(self, images: Sequence[RunImage], count: int) -> None:
         """Make one batch of inputs of one size, filled up to `count` by repeating the last."""
@@ -166,9 +195,8 @@ class _Outputs:
                 self._write(image, png, note)
 
     def _write(self, image: RunImage, png: bytes, note: Mapping[str, Any]) -> None:
-        path, note_path = (at(self.slug, image.image_id) for at in (self.plan.folder.image, self.plan.folder.note))
-        if not path.exists() or path.read_bytes() != png:
-            atomic_write(path, png)
+        path, note_path = (at(self.folder, image.image_id) for at in (self.plan.folder.image, self.plan.folder.note))
+        _write_new(path, png)
         if note:
             atomic_write(note_path, json.dumps(dict(note), sort_keys=True).encode())
         else:

@@ -9,9 +9,9 @@ import pandas as pd
 
 from sr3eval.benchmark.fool_rates import INTERVAL
 from sr3eval.benchmark.layout import GENERATED
-from sr3eval.benchmark.significance import LEVEL
 from sr3eval.benchmark.summary import MEAN, SET, is_reference
 from sr3eval.errors import number
+from sr3eval.significance import LEVEL
 
 FEW_GROUPS = 20
 SMALL_N = 10_000  # below it, set metrics are biased by more than methods usually differ

@@ -249,6 +249,9 @@ def check_scorable(config: RunConfig, images: Sequence[RunImage]) -> None:
     """
     labelled = all(image.label is not None for image in images)
     loaded = load_metrics(config)
+    several = any(method.samples > 1 for method in config.method)
+    for metric in loaded:
+        metric.convention.check(hr=True, lr=True, labels=True, samples=several)
     for dataset in dict.fromkeys(image.dataset for image in images):
         sizes = [image.size for image in images if image.dataset == dataset]
         for metric in loaded:
@@ -267,7 +270,9 @@ def _probe(config: RunConfig, size: Size, labelled: bool) -> Batch:
     """A grey image of that size, as a batch."""
     hr, task = torch.full((1, 3, *size), 0.5), config.task
     lr = hr[..., :: task.scale, :: task.scale] if task.lr == "files" else task.degrade(hr)
-    return Batch(["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None)
+    return Batch(
+        ["probe"], hr, hr if config.has_hr else None, lr, [0] if labelled else None, samples=hr.expand(2, *hr.shape)
+    )
 
 
 def _builder(config: MethodConfig) -> Builder:
@@ -289,6 +294,11 @@ def build(config: MethodConfig, task: Task) -> Method:
     _refuse_the_runs(config, builder, of_run, task)
     options = check_call(builder, config.options, f'method "{config.name}"', of_run)
     method: Method = self_ensemble(builder, **options) if config.ensemble else builder(**options)
+    if config.samples > 1 and not method.stochastic:
+        raise UserError(
+            f'method "{config.name}": samples = {config.samples}, but it does not say that it draws from its seeds '
+            "(`stochastic = True` of your own method): all samples would be equal; leave samples out"
+        )
     if config.path:
         if method.copied:
             raise UserError(f'method "{config.name}": {config.kind} takes no path')

@@ -17,9 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from sr3eval.benchmark.config import MethodConfig, RunConfig
+from sr3eval.benchmark.config import Row, RunConfig
 from sr3eval.benchmark.figure import Window
-from sr3eval.benchmark.layout import HR, LR, REFERENCE, RunFolder
+from sr3eval.benchmark.layout import HR, LR, RunFolder
 from sr3eval.benchmark.notes import legend, notes
 from sr3eval.benchmark.scores import Scores
 from sr3eval.benchmark.table import Style, columns, groups, has_second_best, labelled, rows
@@ -172,24 +172,33 @@ def _pictures(
     run: RunFolder, config: RunConfig, results: pd.DataFrame, per_image: pd.DataFrame, out: Path
 ) -> dict[str, Any]:
     """What the page's script knows of the run: images, methods, scores of images, and the pictures that it holds."""
-    methods = [method for method in config.method if method.kind != REFERENCE]
+    methods = [row for row in config.rows if row.is_picture]
     ids = sorted(path.relative_to(run.images / LR).with_suffix("").as_posix() for path in _pngs(run, LR))
     folders = [(LR, "LR"), *((method.slug, method.name) for method in methods)]
     folders += [(HR, "HR")] if (run.images / HR).is_dir() else []
+    slugs = [slug for slug, _ in folders]
+    drawn = {m.slug: m.method.sample_folders(m.slug) for m in methods if m.of == "first" and m.method.samples > 1}
+    others = [folder for of_method in drawn.values() for folder in of_method[1:]]
     metrics = _metrics(results, per_image, methods, ids)
     samples = _samples(metrics, ids)
-    held = sum(path.stat().st_size for folder, _ in folders for path in _pngs(run, folder)) <= EMBEDDED
+    held = _bytes(run, slugs) <= EMBEDDED
+    embedded = [*slugs, *others] if _bytes(run, [*slugs, *others]) <= EMBEDDED else slugs if held else []
     return {
         "base": quote(Path(os.path.relpath(run.images, out)).as_posix()),
         "folders": [{"slug": slug, "name": name} for slug, name in folders],
         "ids": ids,
         "metrics": metrics,
-        "held": {slug: {i: _as_it_is(run.image(slug, i)) for i in ids} for slug, _ in folders} if held else {},
-        "samples": _sampled(run, [slug for slug, _ in folders], samples, crops=not held),
+        "held": {slug: {i: _as_it_is(run.image(slug, i)) for i in ids} for slug in embedded},
+        "drawn": drawn,
+        "samples": _sampled(run, slugs, samples, crops=not held),
         "per_page": _per_page(run, folders[-1][0], ids, len(folders)),
         "whole": WHOLE,
         "side": SIDE,
     }
+
+
+def _bytes(run: RunFolder, folders: Sequence[str]) -> int:
+    return sum(path.stat().st_size for folder in folders for path in _pngs(run, folder))
 
 
 def _pngs(run: RunFolder, folder: str) -> list[Path]:
@@ -208,7 +217,7 @@ def _pixels(path: Path) -> int:
 
 
 def _metrics(
-    results: pd.DataFrame, per_image: pd.DataFrame, methods: Sequence[MethodConfig], ids: Sequence[str]
+    results: pd.DataFrame, per_image: pd.DataFrame, methods: Sequence[Row], ids: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The metrics of images, each with its scores by method and the range of these, in the order of the ids."""
     made = []

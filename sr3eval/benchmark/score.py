@@ -12,8 +12,8 @@ import torch
 
 from sr3eval import metrics
 from sr3eval.benchmark import environment
-from sr3eval.benchmark.config import MethodConfig
-from sr3eval.benchmark.layout import HR, LR, PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS
+from sr3eval.benchmark.config import MethodConfig, Row
+from sr3eval.benchmark.layout import HR, LR, PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS, of_sample
 from sr3eval.benchmark.plan import Plan, RunImage
 from sr3eval.benchmark.progress import Tell
 from sr3eval.benchmark.resume import Known, Rows
@@ -22,7 +22,7 @@ from sr3eval.device import default_device, threads
 from sr3eval.files import atomic_write, digest_of
 from sr3eval.images import load
 from sr3eval.method import fingerprint
-from sr3eval.metrics import Batch, Estimate, Metric, Result
+from sr3eval.metrics import Batch, Estimate, Metric, PerImage, Result, best_of_samples
 from sr3eval.sources import code_behind, digest, named_in
 
 MOST_PIXELS = 2**24  # of HR in a batch: 200 MB of float32, and as much of the outputs
@@ -33,22 +33,22 @@ T = TypeVar("T")
 def score(plan: Plan, tell: Tell) -> None:
     """Read the written images back and score them, as far as that was not done before; see `write_scores`."""
     scorers = (Scorer(plan, dataset, images, tell) for dataset, images in plan.datasets().items())
-    write_scores(plan, ((scorer, plan.config.method) for scorer in scorers))
+    write_scores(plan, ((scorer, plan.config.rows) for scorer in scorers))
 
 
-def write_scores(plan: Plan, work: Iterable[tuple["Scorer", Sequence[MethodConfig]]]) -> None:
+def write_scores(plan: Plan, work: Iterable[tuple["Scorer", Sequence[Row]]]) -> None:
     """Score, then write per_image.csv, set_scores.csv, seed_scores.csv where methods have seeds, environment.json.
 
-    work: what scores, and which methods.
+    work: what scores, and which rows of the table.
     """
     folder, known = plan.folder, Known(plan.folder)
     tables: tuple[Rows, Rows, Rows] = ([], [], [])
     keys: dict[str, dict[str, dict[str, str]]] = {}
-    for scorer, methods in work:
+    for scorer, rows in work:
         of_set = keys.setdefault(scorer.dataset, {})
-        for method in methods:
-            of_set[method.name] = scorer.keys(method)
-            for table, part in zip(tables, scorer.rows(method, of_set[method.name], known), strict=True):
+        for row in rows:
+            of_set[row.name] = scorer.keys(row)
+            for table, part in zip(tables, scorer.rows(row, of_set[row.name], known), strict=True):
                 table += part
     _write_csv(folder.per_image, tables[0], PER_IMAGE_COLUMNS)
     _write_csv(folder.set_scores, tables[1], SET_COLUMNS)
@@ -75,21 +75,24 @@ class Scorer:
         self.groups = {image.image_id: image.group for image in images}
         self.metrics = plan.metrics()  # empty ones, which share what they know of HR
 
-    def keys(self, method: MethodConfig) -> dict[str, str]:
-        """By metric, a hash of all that its scores of a method depend on: pictures, settings, files, code, device."""
-        pictures = self.digest(method)
+    def keys(self, row: Row) -> dict[str, str]:
+        """By metric, a hash of all that its scores of a row depend on: pictures, settings, files, code, device."""
         of_images = [(image.image_id, image.group, image.block, image.label) for image in self.images]
+        compared = {_compares_samples(metric, row) for metric in self.metrics}
+        pictures = {several: self.digest(_folders(row, several)) for several in compared}
         keys = {}
         for metric, (name, options) in zip(self.metrics, self.plan.config.metrics, strict=True):
-            code = code_behind(metrics.builder(name))
-            files = [digest(path) for path in named_in(options).values()]
-            made_by = (metric.convention, code.digest if code else "", *files, default_device().type)
-            keys[metric.name] = fingerprint(*made_by, self.inputs, pictures, of_images)
+            if _applies(metric, row):
+                code = code_behind(metrics.builder(name))
+                files = [digest(path) for path in named_in(options).values()]
+                made_by = (metric.convention, code.digest if code else "", *files, default_device().type)
+                seen = pictures[_compares_samples(metric, row)]
+                keys[metric.name] = fingerprint(*made_by, self.inputs, seen, of_images)
         return keys
 
-    def digest(self, method: MethodConfig) -> str:
-        """sha256 of a method's pictures."""
-        return digest_of(self._pictures(method.slugs))
+    def digest(self, folders: Sequence[str]) -> str:
+        """sha256 of the pictures in a row's folders."""
+        return digest_of(self._pictures(folders))
 
     @functools.cached_property
     def inputs(self) -> str:
@@ -99,28 +102,30 @@ class Scorer:
     def _pictures(self, folders: Sequence[str]) -> dict[str, Path]:
         return {f"{f}/{i.image_id}": self.plan.folder.image(f, i.image_id) for f in folders for i in self.images}
 
-    def rows(self, method: MethodConfig, keys: Mapping[str, str], known: Known) -> tuple[Rows, Rows, Rows]:
-        """The rows of a method for per_image.csv, set_scores.csv and seed_scores.csv, metric by metric."""
-        held = {m.name: known.holds(self.dataset, method.name, m.name, keys[m.name]) for m in self.metrics}
-        wanted = [metric for metric in self.metrics if not held[metric.name]]
-        new = self._results(method, wanted) if wanted else {}
+    def rows(self, row: Row, keys: Mapping[str, str], known: Known) -> tuple[Rows, Rows, Rows]:
+        """Those of a row for per_image.csv, set_scores.csv and seed_scores.csv, metric by metric."""
+        scored = [metric for metric in self.metrics if metric.name in keys]
+        held = {m.name: known.holds(self.dataset, row.name, m.name, keys[m.name]) for m in scored}
+        wanted = [metric for metric in scored if not held[metric.name]]
+        new = self._results(row, wanted) if wanted else {}
         tables: tuple[Rows, Rows, Rows] = ([], [], [])
-        for metric in self.metrics:
+        for metric in scored:
             if metric.name in new:
-                rows = self._rows(method, metric, new[metric.name])
+                rows = self._rows(row, metric, new[metric.name])
             else:
-                rows = known.rows(self.dataset, method.name, metric.name)
+                rows = known.rows(self.dataset, row.name, metric.name)
             for table, part in zip(tables, rows, strict=True):
                 table += part
         return tables
 
-    def _results(self, method: MethodConfig, wanted: Sequence[Metric]) -> dict[str, list[Result]]:
+    def _results(self, row: Row, wanted: Sequence[Metric]) -> dict[str, list[Result]]:
         """By metric, one result a seed."""
         results: dict[str, list[Result]] = {metric.name: [] for metric in wanted}
-        for slug in method.slugs:
-            scored = [metric.fresh() for metric in wanted]
-            stage, done = " ".join(filter(None, ["score", self.dataset, slug if method.seeds else method.name])), 0
-            for batch in prefetched(functools.partial(self.batch, slug), self._parts()):
+        samples = row.method.samples if any(_compares_samples(metric, row) for metric in wanted) else 1
+        for slug in row.slugs:
+            scored = [_of_row(metric.fresh(), row) for metric in wanted]
+            stage, done = " ".join(filter(None, ["score", self.dataset, slug if row.method.seeds else row.name])), 0
+            for batch in prefetched(functools.partial(self.batch, slug, samples), self._parts(samples)):
                 with threads(1):
                     for metric in scored:
                         metric.update(batch)
@@ -130,39 +135,64 @@ class Scorer:
                 results[metric.name].append(metric.compute())
         return results
 
-    def _parts(self) -> list[Sequence[RunImage]]:
-        """The images in batches of one size, which memory holds whatever the size."""
+    def _parts(self, samples: int) -> list[Sequence[RunImage]]:
+        """The images in batches of one size, which memory holds whatever the size and the number of samples."""
         return [
             part
             for (height, width), images in grouped(self.images, lambda image: image.size).items()
-            for part in chunks(images, max(1, min(self.plan.config.batch_size, MOST_PIXELS // (height * width))))
+            for part in chunks(
+                images, max(1, min(self.plan.config.batch_size, MOST_PIXELS // (samples * height * width)))
+            )
         ]
 
-    def batch(self, slug: str, images: Sequence[RunImage]) -> Batch:
-        """The pictures of a method, by its slug, as metrics take them."""
+    def batch(self, slug: str, samples: int, images: Sequence[RunImage]) -> Batch:
+        """The pictures of a row, by its slug, as metrics take them."""
 
         def stacked(folder: str) -> torch.Tensor:
             return torch.stack([load(self.plan.folder.image(folder, image.image_id)) for image in images])
 
+        outputs = [stacked(of_sample(slug, number)) for number in range(1, samples + 1)]
         labels = [image.label for image in images if image.label is not None]
         return Batch(
             [image.image_id for image in images],
-            stacked(slug),
+            outputs[0],
             stacked(HR) if self.plan.has_hr else None,
             stacked(LR),
             labels or None,
             [image.block for image in images],
+            torch.stack(outputs) if samples > 1 else None,
         )
 
-    def _rows(self, method: MethodConfig, metric: Metric, results: Sequence[Result]) -> tuple[Rows, Rows, Rows]:
+    def _rows(self, row: Row, metric: Metric, results: Sequence[Result]) -> tuple[Rows, Rows, Rows]:
         """Of one metric's results, one a seed."""
-        key, end = (self.plan.task.name, method.name), (self.dataset,)
+        key, end = (self.plan.task.name, row.name), (self.dataset,)
         result = metrics.mean_over_seeds(metric.convention, results)
         per_image: Rows = [(*key, i, metric.name, v, self.groups[i], *end) for i, v in result.per_image.items()]
         everything = {"": Estimate(result.value, result.n)} | result.without
         sets: Rows = [(*key, metric.name, block, e.value, e.n, *end) for block, e in everything.items()]
-        seeds: Rows = [(*key, metric.name, s, r.value, *end) for s, r in zip(method.seeds, results, strict=False)]
+        seeds: Rows = [(*key, metric.name, s, r.value, *end) for s, r in zip(row.method.seeds, results, strict=False)]
         return per_image, [] if per_image else sets, seeds
+
+
+def _applies(metric: Metric, row: Row) -> bool:
+    """Whether a metric scores a row: samples are compared once, and the best is chosen by scores of images."""
+    if row.of == "best":
+        return isinstance(metric, PerImage) and not metric.convention.needs_samples
+    return not metric.convention.needs_samples or (row.of == "first" and row.method.samples > 1)
+
+
+def _compares_samples(metric: Metric, row: Row) -> bool:
+    """Whether the scores are of all samples, not of one set of pictures."""
+    return row.of == "best" or (row.of == "first" and metric.convention.needs_samples)
+
+
+def _of_row(metric: Metric, row: Row) -> Metric:
+    return best_of_samples(metric) if row.of == "best" and isinstance(metric, PerImage) else metric
+
+
+def _folders(row: Row, samples: bool) -> tuple[str, ...]:
+    """Of the pictures that scores depend on."""
+    return tuple(folder for slug in row.slugs for folder in (row.method.sample_folders(slug) if samples else [slug]))
 
 
 def _environment(plan: Plan) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from sr3eval.benchmark.config import MethodConfig, RunConfig
+from sr3eval.benchmark.config import Row, RunConfig
 from sr3eval.benchmark.layout import PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS, RunFolder
 from sr3eval.config import read_toml
 from sr3eval.errors import UserError
@@ -79,7 +79,7 @@ def read_run(folder: Path) -> Scores:
     seeds = _read_csv(run.seed_scores, SEED_COLUMNS) if several else pd.DataFrame(columns=SEED_COLUMNS)
     config = read_config(folder)
     environment = _read_environment(run)
-    described = [_described(run, method, environment) for method in config.method]
+    described = [_described(run, row, environment) for row in config.rows]
     methods = [
         {"task": config.task.name, "dataset": dataset} | of_method | {"images": sha256}
         for dataset, sha256 in environment["datasets"].items()
@@ -88,17 +88,18 @@ def read_run(folder: Path) -> Scores:
     return Scores(per_image, sets, seeds, pd.DataFrame(methods))
 
 
-def _described(run: RunFolder, method: MethodConfig, environment: Mapping[str, Any]) -> dict[str, object]:
-    """What `Scores.methods` has of a method."""
+def _described(run: RunFolder, row: Row, environment: Mapping[str, Any]) -> dict[str, object]:
+    """What `Scores.methods` has of a row."""
+    method, slugs = row.method, row.slugs if row.is_picture else []
     return {
-        "method": method.name,
-        "method_settings": method.settings,
-        "method_notes": notes_text([note for slug in method.slugs for note in _read_notes(run, slug)]),
-        "method_warning": environment.get("warnings", {}).get(method.name, ""),
+        "method": row.name,
+        "method_settings": row.settings,
+        "method_notes": notes_text([note for slug in slugs for note in _read_notes(run, slug)]),
+        "method_warning": environment.get("warnings", {}).get(row.name, ""),
         "n_too_small": environment["left_out_too_small"],
         "n_unreadable": environment.get("left_out_unreadable", 0),
         "inputs": environment.get("inputs", ""),
-        "made_by": method.kind if method.is_copied else method.settings,
+        "made_by": method.kind if method.is_copied else f"{method.settings}, {row.settings}",
     }
 
 

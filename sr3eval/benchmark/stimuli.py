@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sr3eval.benchmark.config import RunConfig
-from sr3eval.benchmark.layout import HR, LR, REFERENCE, RunFolder
+from sr3eval.benchmark.layout import HR, LR, RunFolder
 from sr3eval.benchmark.progress import Tell, silent
 from sr3eval.config import read_toml
 from sr3eval.data import find_images, stable_hash
@@ -62,7 +62,7 @@ def stimuli(
 
 def _slugs(config: RunConfig, methods: Sequence[str]) -> dict[str, str]:
     """{slug: name} of the methods asked for."""
-    known = {method.name: method.slug for method in config.method if method.kind != REFERENCE}
+    known = {row.name: row.slug for row in config.rows if row.is_picture}
     for name in methods:
         if name not in known:
             raise UserError(f'method "{name}": not in this run, which has {", ".join(known)}')

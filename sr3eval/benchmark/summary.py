@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sr3eval.benchmark.layout import REFERENCE
+from sr3eval.benchmark.layout import ORACLE, REFERENCE
 from sr3eval.benchmark.scores import WRITTEN, Conventions, Scores
-from sr3eval.benchmark.significance import (
+from sr3eval.errors import UserError
+from sr3eval.metrics import Convention
+from sr3eval.significance import (
     LEVEL,
     bootstrap_interval,
     holm,
@@ -18,8 +20,6 @@ from sr3eval.benchmark.significance import (
     t_interval,
     t_p,
 )
-from sr3eval.errors import UserError
-from sr3eval.metrics import Convention
 
 SCORED = ["task", "dataset", "method", "metric"]  # what a row of results.csv is of
 
@@ -32,7 +32,7 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
     a sign-flip test, or a t test on the jackknife, Holm-adjusted over the methods of the metric; testable is false
     where so few groups cannot bring it below 5 %, whatever the scores. n_infinite counts images equal to HR, n_left_out
     those without a finite score in some method. seed_sd is the standard deviation over n_seeds seeds, of whose values
-    `value` is the mean. The reference (HR itself) takes no part in comparisons.
+    `value` is the mean. The reference (HR itself) and the best of several samples take no part in comparisons.
     """
     known = {*scores.per_image["metric"], *scores.sets["metric"]}
     for metric in sorted(known - set(conventions)):
@@ -85,6 +85,11 @@ def is_reference(method: str) -> bool:
     return method.rsplit("/", 1)[-1] == REFERENCE
 
 
+def takes_part(method: str) -> bool:
+    """Whether a row is compared with others: HR itself is not, nor samples that their own scores chose."""
+    return not is_reference(method) and not ORACLE.search(method)
+
+
 @dataclass(frozen=True)
 class Kind:
     """How one kind of metric is summarised, and compared with the best method's scores."""
@@ -102,7 +107,7 @@ def _compared(scores: pd.DataFrame, kind: Kind, convention: Convention) -> list[
     scores = kind.comparable(scores, convention.ceiling)
     by_method = {str(name): part for name, part in scores.groupby("method", sort=False)}
     summaries = {name: kind.summary(part) for name, part in by_method.items()}
-    values = {n: s["value"] for n, s in summaries.items() if not is_reference(n) and not math.isnan(s["value"])}
+    values = {n: s["value"] for n, s in summaries.items() if takes_part(n) and not math.isnan(s["value"])}
     best = (max if convention.higher_is_better else min)(values, key=lambda name: values[name]) if values else ""
     compared = {name: kind.paired(by_method[name], by_method[best]) for name in values if name != best}
     paired = {name: comparison for name, comparison in compared.items() if comparison}

@@ -13,7 +13,7 @@ import pandas as pd
 
 from sr3eval.benchmark.config import TableConfig
 from sr3eval.benchmark.notes import has_identical, image_counts, is_generated, is_similar, legend, notes
-from sr3eval.benchmark.summary import SCORED, is_reference
+from sr3eval.benchmark.summary import SCORED, takes_part
 from sr3eval.files import atomic_write
 
 FEW_METHODS = 3  # with fewer, the second best is the worst
@@ -166,7 +166,7 @@ def has_second_best(results: pd.DataFrame) -> bool:
 
 def _second_best(results: pd.DataFrame) -> set[Hashable]:
     """The index of the second-best values, where there are enough methods to speak of them."""
-    own = results[(results["source"] == "") & ~results["method"].map(is_reference) & results["value"].notna()]
+    own = results[(results["source"] == "") & results["method"].map(takes_part) & results["value"].notna()]
     found: set[Hashable] = set()
     for _, part in own.groupby(["dataset", "metric"]):
         values = sorted(set(part["value"]), reverse=bool(part["higher_is_better"].iloc[0]))

@@ -9,8 +9,9 @@ from torch import Tensor
 from sr3eval.config import SPREAD, check_call
 from sr3eval.data import stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
+from sr3eval.diffusion import schedules
 from sr3eval.diffusion.regression import Regression
-from sr3eval.diffusion.solvers import SamplerConfig
+from sr3eval.diffusion.solvers import SamplerOptions
 from sr3eval.diffusion.sr3 import SR3
 from sr3eval.errors import UserError
 from sr3eval.images import round_to_8bit
@@ -20,13 +21,13 @@ from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 class Stage:
     """One checkpoint of a cascade: SR3 with its sampler's settings, or Regression, which has none."""
 
-    def __init__(self, checkpoint: str, sampler: SamplerConfig) -> None:
+    def __init__(self, checkpoint: str, sampler: SamplerOptions) -> None:
         weights = checkpoints.load(checkpoint)
         self.checkpoint, self.trained = checkpoint, weights.config
         self.method: SR3 | Regression
         match weights.config.model:
             case "sr3":
-                self.method = SR3(weights, sampler)
+                self.method = SR3(weights, schedules.choose(checkpoint, weights.sha256, sampler))
             case "regression":
                 self.method = Regression(weights)
             case other:
@@ -50,7 +51,7 @@ class Stage:
         return f"{sizes}; its network is convolutional and takes them, but has not seen details of that scale"
 
 
-def build_stage(*, checkpoint: str, sampler: Annotated[SamplerConfig, SPREAD]) -> Stage:
+def build_stage(*, checkpoint: str, sampler: Annotated[SamplerOptions, SPREAD]) -> Stage:
     """What a table of a config's stages describes: a checkpoint of SR3 with its sampler's keys, or of Regression."""
     return Stage(checkpoint, sampler)
 
@@ -82,6 +83,7 @@ class Cascade(Method):
         self.name, self.stages = "cascade", list(stages)
         methods = [stage.method for stage in stages]
         self.scale = math.prod(method.scale for method in methods)
+        self.stochastic = any(method.stochastic for method in methods)
         self.fingerprint = fingerprint("cascade", *(method.fingerprint for method in methods))
         sums = [sha256 for method in methods for sha256 in method.facts.checksums.values()]
         self.facts = Facts({f"checkpoint {number}": sha256 for number, sha256 in enumerate(sums, start=1)})

@@ -29,7 +29,7 @@ class CascadeConfig:
 
     Attributes:
         generator: checkpoint, and settings of `GeneratorSampler`.
-        stage: in order, each with a checkpoint, and for SR3 settings of `SamplerConfig`; none: the generator alone.
+        stage: in order, each with a checkpoint, and for SR3 settings of `SamplerOptions`; none: the generator alone.
         images: how many.
         labels: of a class-conditional generator: "balanced" has the classes take turns, "random" draws them; or a list
             of classes, by number or name, that take turns.

@@ -103,7 +103,7 @@ def draw(panel: Panel, lines: Sequence[Line]) -> dict[str, Any] | None:
         return None
     values = [value for found in points.values() for _, value in found]
     log = panel.log and min(values) > 0
-    y = Axis(*_range(values, log), HEIGHT - BOTTOM, TOP, log)
+    y = Axis(*limits(values, log), HEIGHT - BOTTOM, TOP, log)
     x = Axis(0, max(line["step"] for line in lines), LEFT, WIDTH - RIGHT)
     return {
         "title": panel.title,
@@ -133,7 +133,7 @@ def _points(curve: Curve, lines: Sequence[Line]) -> list[tuple[int, float]]:
     return [(part[-1][0], reduce([value for _, value in part])) for part in parts]
 
 
-def _range(values: Sequence[float], log: bool) -> tuple[float, float]:
+def limits(values: Sequence[float], log: bool) -> tuple[float, float]:
     """Limits a little outside the values."""
     low, high = min(values), max(values)
     if log:

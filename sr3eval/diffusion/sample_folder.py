@@ -1,7 +1,7 @@
 """A folder of low-resolution images in, a folder of upscaled ones out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -9,8 +9,8 @@ import torch
 from sr3eval import config as configs
 from sr3eval.data import chunks, find_images, grouped, stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
-from sr3eval.diffusion import regression, sr3
-from sr3eval.diffusion.solvers import SamplerConfig
+from sr3eval.diffusion import regression, schedules, sr3
+from sr3eval.diffusion.solvers import SamplerConfig, SamplerOptions
 from sr3eval.errors import UserError
 from sr3eval.files import claim_folder, digest_of
 from sr3eval.images import header_size, load, save
@@ -21,14 +21,14 @@ CONFIG_FILE = "sample.toml"
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """checkpoint: SR3 or Regression; sampler: of SR3; samples: how many an image.
+    """checkpoint: SR3 or Regression; sampler: of SR3, see `SamplerOptions`; samples: how many an image.
 
     inputs: in the file that marks the output folder, the hash of the input images.
     """
 
     checkpoint: str
     inputs: str = ""
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    sampler: SamplerOptions = field(default_factory=SamplerOptions)
     samples: int = 1
     seed: int = 0
     batch_size: int = 16
@@ -59,9 +59,11 @@ def sample_folder(config: SampleConfig, images: Path, out: Path, progress: Calla
         raise UserError(f"{out}: lies inside the input folder {images}; give another output folder")
     paths = find_images(images)
     checkpoint = checkpoints.load(config.checkpoint)
-    method = _method(config, checkpoint)
+    sampler = schedules.choose(config.checkpoint, checkpoint.sha256, config.sampler)
+    method = _method(config, checkpoint, sampler)
     plan = list(_batches(paths, config, out))
-    identity = replace(config, checkpoint=checkpoint.sha256, inputs=digest_of(paths))
+    chosen = SamplerOptions(**asdict(sampler))
+    identity = replace(config, checkpoint=checkpoint.sha256, inputs=digest_of(paths), sampler=chosen)
     claim_folder(out, CONFIG_FILE, configs.to_toml(identity))
     total, done = sum(map(len, plan)), 0
     for batch in plan:
@@ -84,11 +86,13 @@ def _write(
         save(output.path, sr)
 
 
-def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint) -> sr3.SR3 | regression.Regression:
+def _method(
+    config: SampleConfig, checkpoint: checkpoints.Checkpoint, sampler: SamplerConfig
+) -> sr3.SR3 | regression.Regression:
     if checkpoint.config.generates:
         raise UserError(f"{config.checkpoint}: a generator, which makes images from noise; it takes no input images")
     if checkpoint.config.model == "sr3":
-        return sr3.SR3(checkpoint, config.sampler)
+        return sr3.SR3(checkpoint, sampler)
     if config.samples > 1:
         raise UserError("Regression is deterministic: --samples needs an SR3 checkpoint")
     return regression.Regression(checkpoint)

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -59,6 +59,36 @@ class SamplerConfig:
         """`refine` by these settings, from the gamma_T of training on."""
         schedule = self.schedule(final_gamma)
         return refine(model, x, schedule, noise, self.variance, self.clip, self.solver, self.eta)
+
+
+@dataclass(frozen=True)
+class SamplerOptions:
+    """A sampler as a user asks for it: what is not given is None.
+
+    With `steps` alone, or nothing, it is the sampler that `sr3eval search-schedule` found for the checkpoint, else
+    `DEFAULT`. With any other option it is a `SamplerConfig` of just these, whose attributes they are.
+    """
+
+    steps: int | None = None
+    solver: Solver | None = None
+    eta: float | None = None
+    variance: Variance | None = None
+    clip: bool | None = None
+    spacing: Spacing | None = None
+    first_beta: float | None = None
+    jump: float | None = None
+
+    def __post_init__(self) -> None:
+        SamplerConfig(**self.given)  # which refuses what does not go together
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that are not None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+# Good for models that nothing was searched for: the estimate of y_0 settles within some tens of steps.
+DEFAULT = SamplerConfig(32, "dpmpp_2m_sde", clip=True)
 
 
 def refine(

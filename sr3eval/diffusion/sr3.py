@@ -39,6 +39,7 @@ class SR3(Method):
     """A trained SR3 checkpoint with its sampler settings."""
 
     scale: int
+    stochastic = True
 
     def __init__(self, weights: checkpoints.Checkpoint, sampler: SamplerConfig) -> None:
         self.name = "sr3"

@@ -26,7 +26,7 @@ class Resized(Method):
         self.name, self.scale, self.path, self.method = method.name, task.scale, tuple(path), method
         self.fingerprint = fingerprint(method.fingerprint, *path)
         self.facts, self.one_by_one, self.device = method.facts, method.one_by_one, method.device
-        self.deterministic = method.deterministic
+        self.deterministic, self.stochastic = method.deterministic, method.stochastic
         if path.count("method") != 1:
             raise UserError(f'path: {list(path)} must hold "method" once')
         sides = [_side(step) for step in path if step != "method"]

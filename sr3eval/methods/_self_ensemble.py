@@ -27,7 +27,8 @@ class SelfEnsemble(Method):
             raise UserError(f"ensemble = true: {method.name} has outputs and makes none; give it those of an ensemble")
         self.method, self.rounded = method, rounded
         self.name, self.scale, self.lr_size, self.device = method.name, method.scale, method.lr_size, method.device
-        self.facts, self.one_by_one, self.deterministic = method.facts, method.one_by_one, method.deterministic
+        self.facts, self.one_by_one = method.facts, method.one_by_one
+        self.deterministic, self.stochastic = method.deterministic, method.stochastic
         self.fingerprint = fingerprint("self-ensemble", method.fingerprint, rounded)
 
     @property

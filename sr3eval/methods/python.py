@@ -33,6 +33,7 @@ class UserMethod(Method):
         # The one place where members are looked for: an object of the user's need not know our Method.
         self.lr_size = getattr(method, "lr_size", None)
         self.one_by_one = getattr(method, "one_by_one", False)
+        self.stochastic = getattr(method, "stochastic", False)
         self.device = torch.device(getattr(method, "device", default_device()))
         facts = getattr(method, "facts", Facts())
         self.facts = replace(facts, checksums=made_of | dict(facts.checksums))

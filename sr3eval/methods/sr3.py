@@ -4,7 +4,8 @@ from typing import Annotated
 
 from sr3eval.config import SPREAD
 from sr3eval.diffusion import checkpoint as checkpoints
-from sr3eval.diffusion.solvers import SamplerConfig
+from sr3eval.diffusion import schedules
+from sr3eval.diffusion.solvers import SamplerOptions
 from sr3eval.diffusion.sr3 import SR3
 from sr3eval.tasks import Task
 
@@ -14,12 +15,14 @@ REMARKS = (
 )
 
 
-def build(*, checkpoint: str, task: Task | None = None, sampler: Annotated[SamplerConfig, SPREAD]) -> SR3:
+def build(*, checkpoint: str, task: Task | None = None, sampler: Annotated[SamplerOptions, SPREAD]) -> SR3:
     """Load an SR3 checkpoint.
 
     Args:
         checkpoint: a model.safetensors of `sr3eval train`.
         task: what it must have been trained for, where that is one of the paper's.
-        sampler: in a config and for `load`, its fields stand among the method's own options (`steps = 50`).
+        sampler: in a config and for `load`, its fields stand among the method's own options. `steps = 8` alone takes
+            the best sampler that `sr3eval search-schedule` found for the checkpoint.
     """
-    return SR3(checkpoints.load(checkpoint, "sr3", task), sampler)
+    weights = checkpoints.load(checkpoint, "sr3", task)
+    return SR3(weights, schedules.choose(checkpoint, weights.sha256, sampler))

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
@@ -35,7 +36,7 @@ class Convention:
         decimals: in tables.
         version: changes when the numbers change, by our code or by the package behind it.
         ceiling: what a score counts for at most in means and tests.
-        needs_hr, needs_lr, needs_labels: what of a batch it cannot do without.
+        needs_hr, needs_lr, needs_labels, needs_samples: what of a batch it cannot do without.
         side: of the only outputs that it takes, in pixels; None for any.
         sample: what a result's n counts.
     """
@@ -52,10 +53,11 @@ class Convention:
     needs_hr: bool = True
     needs_lr: bool = False
     needs_labels: bool = False
+    needs_samples: bool = False
     side: int | None = None
     sample: str = "image"
 
-    def check(self, hr: bool, lr: bool, labels: bool) -> None:
+    def check(self, hr: bool, lr: bool, labels: bool, samples: bool = True) -> None:
         """Raise UserError that says what of a run's or a batch's parts is missing."""
         if self.needs_hr and not hr:
             raise UserError(
@@ -68,6 +70,10 @@ class Convention:
             raise UserError(
                 f'{self.name}: needs the classes of the images: data.labels = "folders" or a CSV file; '
                 "without them, top1_agreement_resnet50 compares with the prediction on HR"
+            )
+        if self.needs_samples and not samples:
+            raise UserError(
+                f"{self.name}: compares several samples of an input; add samples = 8 to a [[method]] that draws noise"
             )
 
 
@@ -82,6 +88,7 @@ class Batch:
         lr: their inputs, [N, 3, h, w].
         labels: the class of every image, where the run knows it.
         blocks: the jackknife block of every image; by default that of its id.
+        samples: of methods that made K >= 2 outputs of each input, all of them, [K, N, 3, H, W]; the first is `sr`.
         scores: of this batch by metrics that composites share, filled in by `PerImage.scores`.
 
     Raises:
@@ -95,6 +102,7 @@ class Batch:
     lr: Tensor | None = None
     labels: Sequence[int] | None = None
     blocks: Sequence[str] = ()
+    samples: Tensor | None = None
     scores: dict[Convention, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -104,7 +112,11 @@ class Batch:
         if not fits or (self.hr is not None and self.hr.shape != self.sr.shape):
             shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in given.items())
             raise UserError(f"{number(n, 'image')}: {shapes}; wanted sr and hr [N, 3, H, W], and lr [N, 3, h, w]")
-        for what, images in (("output", self.sr), ("HR image", self.hr)):
+        if self.samples is not None and (len(self.samples) < 2 or self.samples.shape[1:] != self.sr.shape):
+            raise UserError(
+                f"samples {tuple(self.samples.shape)} of sr {tuple(self.sr.shape)}; wanted [K, *sr], K >= 2"
+            )
+        for what, images in (("output", self.sr), ("HR image", self.hr), *(("sample", s) for s in self._all_samples())):
             if images is not None:
                 _check_pixels(self.ids, what, images)
         refuse_twice("batch", set(), self.ids)
@@ -118,6 +130,14 @@ class Batch:
         """(sr, hr), for metrics that need HR."""
         assert self.hr is not None  # `Convention.check` has seen to it
         return self.sr, self.hr
+
+    def _all_samples(self) -> Sequence[Tensor]:
+        return () if self.samples is None else tuple(self.samples)
+
+    @cached_property
+    def by_sample(self) -> "tuple[Batch, ...]":
+        """A batch for each sample, as if it were the only output."""
+        return tuple(replace(self, sr=sample, samples=None) for sample in self._all_samples())
 
     @property
     def size(self) -> tuple[int, int]:
@@ -248,7 +268,8 @@ class PerImage(Named):
     def scores(self, batch: Batch) -> Tensor:
         """The images' scores, [N]; of one batch they are computed once, however many composites ask for them."""
         if self.convention not in batch.scores:
-            self.convention.check(hr=batch.hr is not None, lr=batch.lr is not None, labels=batch.labels is not None)
+            given = {name: getattr(batch, name) is not None for name in ("hr", "lr", "labels", "samples")}
+            self.convention.check(**given)
             batch.scores[self.convention] = self.score(batch)
         return batch.scores[self.convention]
 
@@ -287,8 +308,19 @@ def composite(convention: Convention, parts: Sequence[PerImage], combine: Callab
         needs_hr=any(c.needs_hr for c in own),
         needs_lr=any(c.needs_lr for c in own),
         needs_labels=any(c.needs_labels for c in own),
+        needs_samples=any(c.needs_samples for c in own),
     )
     return PerImage(convention, lambda batch: combine(*(part.scores(batch) for part in parts)))
+
+
+def best_of_samples(metric: PerImage) -> PerImage:
+    """The metric of each image's best sample by that metric's own word: an oracle, where the metric looks at HR."""
+
+    def best(batch: Batch) -> Tensor:
+        scores = torch.stack([metric.scores(sample) for sample in batch.by_sample])
+        return scores.amax(dim=0) if metric.higher_is_better else scores.amin(dim=0)
+
+    return PerImage(replace(metric.convention, needs_samples=True), best)
 
 
 def refuse_twice(name: str, known: Set[str], new: Collection[str]) -> None:

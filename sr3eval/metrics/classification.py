@@ -1,6 +1,6 @@
 """Errors of an image classifier on the outputs (the paper's Table 4), and its agreement with HR: 0 or 1 an image.
 
-The benchmark's paired test of such scores is McNemar's exact one (see `benchmark.significance.sign_flip_p`).
+The benchmark's paired test of such scores is McNemar's exact one (see `significance.sign_flip_p`).
 """
 
 from typing import Literal

@@ -1,7 +1,9 @@
 """LPIPS, learned perceptual image patch similarity (Zhang et al. 2018)."""
 
 import functools
+import itertools
 import warnings
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -53,22 +55,46 @@ def build(*, backbone: Backbone = "alex", weights: str | None = None) -> PerImag
         backbone: "alex", AlexNet, the usual one for evaluation, or "vgg", VGG-16.
         weights: the backbone's file; downloaded by default.
     """
-    module, described = network(backbone, weights)
+    distance, described = network(backbone, weights)
+    return PerImage(_convention("lpips", "LPIPS", backbone, described), lambda batch: lpips(distance, *batch.pair))
 
-    @torch.inference_mode()
+
+def build_lpips_diversity(*, backbone: Backbone = "alex", weights: str | None = None) -> PerImage:
+    """Mean LPIPS between the samples of an input: how different what is drawn looks.
+
+    Of all pairs, as Zhu et al. 2017 (arXiv:1711.11586) and later papers compare several outputs of one input.
+
+    Args:
+        backbone: "alex", AlexNet, the usual one for evaluation, or "vgg", VGG-16.
+        weights: the backbone's file; downloaded by default.
+    """
+    distance, described = network(backbone, weights)
+
     def score(batch: Batch) -> Tensor:
-        sr, hr = (to_signed(images.to(default_device())) for images in batch.pair)
-        with all_threads():
-            return module(sr, hr).flatten().cpu()
+        assert batch.samples is not None  # the convention needs it
+        pairs = list(itertools.combinations(batch.samples, 2))
+        return torch.stack([lpips(distance, a, b) for a, b in pairs]).mean(dim=0)
 
+    convention = _convention("lpips_diversity", "LPIPS diversity", backbone, described)
+    settings = f"mean over all pairs of samples, {convention.settings}"
+    more = replace(convention, higher_is_better=True, settings=settings, needs_hr=False, needs_samples=True)
+    return PerImage(more, score)
+
+
+@torch.inference_mode()
+def lpips(distance: Any, images: Tensor, others: Tensor) -> Tensor:
+    """[N] by the package's module, of two batches [N, 3, H, W] in [0, 1]."""
+    device = default_device()
+    with all_threads():
+        return distance(to_signed(images.to(device)), to_signed(others.to(device))).flatten().cpu()
+
+
+def _convention(name: str, label: str, backbone: Backbone, described: str) -> Convention:
     usual = backbone == "alex"
-    return PerImage(
-        Convention(
-            name="lpips" if usual else f"lpips_{backbone}",
-            label="LPIPS" if usual else f"LPIPS ({backbone.upper()})",
-            higher_is_better=False,
-            settings=f"LPIPS v0.1, {backbone}, {described}, mean over images",
-            version=f"lpips {version('lpips')}",
-        ),
-        score,
+    return Convention(
+        name=name if usual else f"{name}_{backbone}",
+        label=label if usual else f"{label} ({backbone.upper()})",
+        higher_is_better=False,
+        settings=f"LPIPS v0.1, {backbone}, {described}, mean over images",
+        version=f"lpips {version('lpips')}",
     )

@@ -27,6 +27,7 @@ class FunctionConvention:
     needs_hr: bool = True
     needs_lr: bool = False
     needs_labels: bool = False
+    needs_samples: bool = False
 
 
 def build(*, python: str, name: str | None = None, **options: Any) -> Metric:
@@ -36,7 +37,7 @@ def build(*, python: str, name: str | None = None, **options: Any) -> Metric:
         python: "file.py:build".
         name: the metric's id; by default that of a `Metric`, or the file's.
         **options: of that builder; beside a plain function higher_is_better, and as need be label, unit, decimals,
-            needs_hr, needs_lr and needs_labels, which a `Metric` declares itself.
+            needs_hr, needs_lr, needs_labels and needs_samples, which a `Metric` declares itself.
     """
     path, builder = function_of(python)
     called_by = name or path.stem

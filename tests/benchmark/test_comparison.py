@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from sr3eval.benchmark.comparison import compare, markdown
-from sr3eval.benchmark.significance import bootstrap_interval
 from sr3eval.errors import UserError
+from sr3eval.significance import bootstrap_interval
 
 SIZES = {f"{i:02}": (16, 16) for i in range(12)}
 OURS = [30.0 + i / 4 for i in range(12)]

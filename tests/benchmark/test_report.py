@@ -208,3 +208,46 @@ def test_large_pictures_come_few_at_a_time(run, tmp_path):
     row = 320 * 200 * 4  # pixels of the largest image: LR, which counts as the others do, both methods and HR
     for budget, per_page in ((report.PAGE_PIXELS, 12), (row * 7 // 2, 3), (row // 2, 1)):
         assert f'"per_page": {per_page}, ' in write(run, tmp_path, PAGE_PIXELS=budget).read_text()
+
+
+NOISY = """
+import torch
+class Noisy:
+    name, scale, stochastic = "noisy", 4, True
+    def upscale(self, lr, seeds):
+        noise = [torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.stack(noise)
+def build(): return Noisy()
+"""
+
+
+@pytest.mark.parametrize("embedded", [False, True], ids=["files", "embedded"])
+def test_the_viewer_shows_the_samples_of_an_input(
+    finish_run, tmp_path_factory, tmp_path, open_page, one_thread, embedded
+):
+    """Embedded where they fit beside the other pictures, or else read from the run's folder."""
+    world = tmp_path_factory.mktemp("noisy")
+    (world / "mine.py").write_text(NOISY)
+    mine = {"name": "R&D", "python": f"{world / 'mine.py'}:build", "samples": 3}
+    run = finish_run(world, ["a", "b"], [{"kind": "bicubic"}, mine])
+    others = [p for f in ("_lr", "_hr", "bicubic", "r-d", "r-d@mean") for p in (run / "images" / f).iterdir()]
+    without_samples = sum(path.stat().st_size for path in others)
+    html = write(run, tmp_path / "out", EMBEDDED=report.EMBEDDED if embedded else without_samples)
+    assert html.read_text().count("data:image/png;base64,") == 2 * (7 if embedded else 5)
+    page = open_page(html)
+    found = card(page, "a")
+    wait_for_window(found, (0, 0, 64, 64))
+    found.locator('.crop[data-slug="r-d"]').click()
+    page.wait_for_timeout(200)
+    captions = page.locator("#drawn figcaption").all_inner_texts()
+    assert captions == ["R&D", "R&D, sample 2", "R&D, sample 3"]
+    page.get_by_label("Show R&D, sample 3").click()
+    page.locator("#left-name", has_text="R&D, sample 3").wait_for()
+    page.locator("#slider").fill("100")
+    page.wait_for_timeout(200)
+    inner = (slice(2, -2), slice(2, -2))
+    seen = shown(page.locator("#stage canvas").first, (64, 64))
+    np.testing.assert_allclose(seen[inner], window(run, "r-d@3", "a", (0, 0, 64, 64))[inner], atol=1)
+    page.select_option("#left", "bicubic")
+    page.wait_for_timeout(200)
+    assert page.locator("#drawn").is_hidden()

@@ -145,11 +145,11 @@ def test_scores_stand_only_for_the_same_pictures_and_settings(world):
     run(world)
     known = resume.Known(RunFolder(world / "run"))
     current = start(world)
-    (method,) = current.config.method
-    keys = scorer(current).keys(method)
+    (row,) = current.config.rows
+    keys = scorer(current).keys(row)
     save(world / "run" / "images" / "mine" / "a" / "0.png", torch.zeros(3, 64, 64))
     assert known.holds("", "mine", "psnr", keys["psnr"])
-    assert not known.holds("", "mine", "psnr", scorer(current).keys(method)["psnr"])
+    assert not known.holds("", "mine", "psnr", scorer(current).keys(row)["psnr"])
     assert len(known.rows("", "mine", "psnr")[0]) == len(IDS)
 
 

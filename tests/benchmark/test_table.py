@@ -15,8 +15,8 @@ from sr3eval import metrics
 from sr3eval.benchmark import summary, table
 from sr3eval.benchmark.config import TableConfig
 from sr3eval.benchmark.scores import Scores, read_run
-from sr3eval.benchmark.significance import bootstrap_interval, sign_flip_p
 from sr3eval.metrics import Convention
+from sr3eval.significance import bootstrap_interval, sign_flip_p
 
 PSNR = metrics.load("psnr")
 CEILING = 20 * math.log10(510)  # of an error of half a level: 54.15 dB

@@ -201,6 +201,7 @@ def test_contract(make, kind, lr):
     assert torch.equal(method.upscale(lr, [5, 6, 7]).images, sr)
     assert torch.equal(method.upscale(lr.flip(0), [7, 6, 5]).images, sr.flip(0))
     assert torch.equal(make(kind).upscale(lr, [5, 6, 7]).images, sr)
+    assert method.stochastic is not torch.equal(method.upscale(lr, [8, 9, 10]).images, sr)
 
 
 @pytest.mark.parametrize("kind", KINDS)

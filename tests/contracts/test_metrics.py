@@ -36,20 +36,26 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 
 
 def batch(name, contrast=1.0):
-    """Twelve crops of photographs as HR, two a block; outputs are the same with noise, and maybe washed out."""
+    """Twelve crops of photographs as HR, two a block; outputs are the same with noise, and maybe washed out.
+
+    Each has two samples.
+    """
     side = SIDES.get(name, 48)
     generator = torch.Generator().manual_seed(3)
     photographs = [from_uint8(torch.from_numpy(getattr(data, p)()).permute(2, 0, 1)) for p in PHOTOGRAPHS]
     crops = [p[:, :300, x : x + 300] for p in photographs for x in (0, 60, 120)]
     hr = torch.stack([round_to_8bit(area_down(crop, (side, side))) for crop in crops])
     sr = round_to_8bit(1 - contrast * (1 - hr) + 0.05 * torch.randn(hr.shape, generator=generator))
+    other = round_to_8bit(sr + contrast * 0.2 * torch.rand(hr.shape, generator=generator))
     ids, blocks = [f"image/{i}" for i in range(N)], [str(i % 6) for i in range(N)]
-    return Batch(ids, sr, hr, bicubic_down(hr, (side // 4, side // 4)), list(range(N)), blocks)
+    lr = bicubic_down(hr, (side // 4, side // 4))
+    return Batch(ids, sr, hr, lr, list(range(N)), blocks, torch.stack([sr, other]))
 
 
 def part(whole, start, stop):
     tensors = (tensor[start:stop] for tensor in (whole.sr, whole.hr, whole.lr))
-    return Batch(whole.ids[start:stop], *tensors, whole.labels[start:stop], whole.blocks[start:stop])
+    samples = whole.samples[:, start:stop]
+    return Batch(whole.ids[start:stop], *tensors, whole.labels[start:stop], whole.blocks[start:stop], samples)
 
 
 def load(name, **more):
@@ -141,7 +147,7 @@ def test_perfect_images_score_best(name):
     whole = batch(name)
     if name == "inception_score":  # it compares with nothing: its least value, 1, is that of images all alike
         alike = whole.sr[:1].expand(N, -1, -1, -1)
-        same = scored(name, replace(whole, sr=alike)).compute()
+        same = scored(name, replace(whole, sr=alike, samples=None)).compute()
         assert same.value == pytest.approx(1) and scored(name, whole).compute().value > 1 + 1e-6
         return
     metric = load(name)
@@ -177,13 +183,14 @@ def test_conventions_are_declared(name):
 
 
 def test_what_is_missing_is_said_before_work_and_with_the_batch(name):
-    """Without HR, LR or labels, metrics that do not need them give the same numbers; the others say so."""
+    """Without HR, LR, labels or samples, metrics that do not need them give the same numbers; the others say so."""
     whole = batch(name)
     convention = load(name).convention
     for part, missing, needed in (
         ("hr", "needs HR images; this run has none", convention.needs_hr),
         ("lr", "needs LR images", convention.needs_lr),
         ("labels", "needs the classes", convention.needs_labels),
+        ("samples", "compares several samples of an input", convention.needs_samples),
     ):
         without = replace(whole, **{part: None})
         if not needed:

@@ -10,35 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sr3eval.config import check_call, from_dict
+from sr3eval.config import check_call
 from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
-from sr3eval.diffusion.solvers import SamplerConfig
-from sr3eval.diffusion.train import train
-from sr3eval.diffusion.train_config import TrainConfig
+from sr3eval.diffusion.solvers import SamplerOptions
 from sr3eval.errors import UserError
 from sr3eval.images import bicubic_up, load, save
 from sr3eval.methods import regression, sr3
 from sr3eval.tasks import TASKS
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, photos):
-    """Paths of tiny checkpoints, after a few steps, by model."""
-    paths = {}
-    for model in ("sr3", "regression"):
-        out = tmp_path_factory.mktemp("trained") / model
-        settings = {
-            "task": "photos_16_64",
-            "model": model,
-            "data": {"images": str(photos), "validation": str(photos), "crop": 16, "validation_images": 2},
-            "unet": {"channels": 8, "multipliers": [1, 2, 2, 2], "blocks": 1, "image_size": 16, "attention": []},
-            "optimiser": {"steps": 3, "batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 0},
-            "log": {"sampling_steps": 2},
-        }
-        for _ in train(from_dict(TrainConfig, settings), out, torch.device("cpu")):
-            pass
-        paths[model] = str(out / "model.safetensors")
-    return paths
 
 
 @pytest.fixture
@@ -55,7 +33,7 @@ def silent(_done, _total):
 
 
 def test_any_sizes_batched_with_several_samples(trained, inputs, tmp_path):
-    config = SampleConfig(trained["sr3"], sampler=SamplerConfig(2), samples=2, batch_size=4)
+    config = SampleConfig(trained["sr3"], sampler=SamplerOptions(2), samples=2, batch_size=4)
     told = []
     assert sample_folder(config, inputs, tmp_path / "out", lambda *counts: told.append(counts)) == 10
     assert told[:5] == [(2, 10), (4, 10), (4, 10), (5, 10), (6, 10)]  # two steps a batch of four or of two
@@ -68,7 +46,7 @@ def test_any_sizes_batched_with_several_samples(trained, inputs, tmp_path):
 
 def test_an_image_does_not_depend_on_its_company(trained, inputs, tmp_path):
     """Same seed, same image: whatever else is in the batch, and where."""
-    method = sr3.build(checkpoint=trained["sr3"], sampler=SamplerConfig(3))
+    method = sr3.build(checkpoint=trained["sr3"], sampler=SamplerOptions(3))
     lr = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     together = method.upscale(lr, [1, 2, 3, 4]).images
     order = [2, 0, 3, 1]
@@ -80,7 +58,7 @@ def test_an_image_does_not_depend_on_its_company(trained, inputs, tmp_path):
 
 
 def test_interrupted_sampling_goes_on_with_the_same_bytes(trained, inputs, tmp_path):
-    config = SampleConfig(trained["sr3"], sampler=SamplerConfig(2), batch_size=2)
+    config = SampleConfig(trained["sr3"], sampler=SamplerOptions(2), batch_size=2)
     sample_folder(config, inputs, tmp_path / "whole", silent)
 
     def stop(done, _total):
@@ -185,7 +163,7 @@ def test_bad_input_is_one_line(trained, inputs, tmp_path):
 
 
 def test_a_folder_of_other_inputs_is_refused(trained, inputs, tmp_path):
-    config = SampleConfig(trained["sr3"], sampler=SamplerConfig(1))
+    config = SampleConfig(trained["sr3"], sampler=SamplerOptions(1))
     sample_folder(config, inputs, tmp_path / "out", silent)
     before = (tmp_path / "out" / "a.png").read_bytes()
     save(inputs / "a.png", torch.rand(3, 16, 16))

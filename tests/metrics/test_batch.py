@@ -26,6 +26,9 @@ LR, HR, SR = torch.full((2, 3, 4, 4), 0.5), torch.full((2, 3, 16, 16), 0.5), tor
         (lambda: Batch(IDS[:1], SR, HR, LR), "wanted"),
         (lambda: Batch(IDS, SR[0]), "2 images: sr .3, 16, 16.; wanted"),
         (lambda: Batch(IDS, SR - 0.5), "a: the output has values in"),
+        (lambda: Batch(IDS, SR, samples=SR[None]), r"samples .1, 2, 3, 16, 16. of sr .* wanted .K, \*sr., K >= 2"),
+        (lambda: Batch(IDS, SR, samples=torch.stack([SR, SR])[..., 1:]), "wanted"),
+        (lambda: Batch(IDS, SR, samples=torch.stack([SR, SR * math.nan])), "a: the sample has NaN"),
     ],
 )
 def test_refuses(make, message):

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr3eval.benchmark.significance import jackknife_error, t_interval
 from sr3eval.features.moments import Moments
 from sr3eval.metrics.fid import distance, frechet_distance, frechet_distance_of_factors
+from sr3eval.significance import jackknife_error, t_interval
 
 
 def moments_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sr3eval.benchmark.significance import jackknife_error, sign_flip_p, t_interval, t_p
+from sr3eval.significance import jackknife_error, sign_flip_p, t_interval, t_p
 
 RNG = np.random.default_rng(0)
 

@@ -22,7 +22,16 @@ BROUGHT = {
     "sr3.jsonl",
     "regression.safetensors",
     "regression.jsonl",
+    "generator.safetensors",
+    "generator.jsonl",
+    "sr3.schedules.json",
+    "search.html",
+    "curve.svg",
+    ".search",
 }
+
+
+GENERATOR_LOG = "generator_photos_16.jsonl"
 
 
 def job(*arguments):
@@ -41,16 +50,17 @@ def brought(tmp_path_factory):
 
 def test_every_stage_leaves_what_it_found(brought):
     files = list(brought.iterdir())
-    assert {path.name for path in files} == BROUGHT and len(files) <= 8
+    assert {path.name for path in files} == BROUGHT
     assert all(path.stat().st_size <= 16e6 for path in files)
     found = json.loads((brought / "summary.json").read_text())
-    assert set(found) == {"machine", "truth", "compile", "sr3", "regression", "quality", "speed"}
+    assert set(found) == {"machine", "truth", "compile", "sr3", "regression", "generator", "quality", "search", "speed"}
     assert found["truth"]["exit_code"] == 0 and "tests collected" in found["truth"]["ended"]
     assert [row["method"] for row in found["quality"]["rows"]][:2] == ["bicubic", "regression"]
     assert found["quality"]["rows"][0]["psnr"] > 25
     assert {row["what"] for row in found["speed"]["rows"]} > {"Inception v3 features", "64 to 256, training step"}
-    for model in ("sr3", "regression"):
-        loaded = checkpoint.load(str(brought / f"{model}.safetensors"), model)
+    assert [row["steps"] for row in found["search"]["rows"]] == [1, 2]
+    for model in ("sr3", "regression", "generator"):
+        loaded = checkpoint.load(str(brought / f"{model}.safetensors"), "ddpm" if model == "generator" else model)
         assert loaded.step == found[model]["steps"] == found[model]["planned"]
         assert all(tensor.dtype == torch.float16 for tensor in loaded.weights.values())
         assert json.loads((brought / f"{model}.jsonl").read_text().splitlines()[-1])["step"] == loaded.step
@@ -78,6 +88,7 @@ def test_a_finished_stage_is_not_run_again(brought, tmp_path):
         (["--minutes", "nan", "--device", "cpu", "--out", "{new}"], "--minutes nan: at least 0.5 are needed"),
         (["--device", "cpu", "--out", "{other}"], "other: not empty, and not a folder of this job"),
         (["--device", "cpu", "--out", "{damaged}"], "damaged: cannot be used"),
+        (["--stages", "sr3,rest", "--device", "cpu", "--out", "{new}"], "--stages: 'rest' is none of sr3, regression"),
         (["adopt", "{other}"], "regression.safetensors: cannot be read"),
     ],
 )
@@ -110,6 +121,7 @@ def adopting(monkeypatch, tmp_path):
     (assets / "training").mkdir(parents=True)
     for model in adopt.MODELS:
         shutil.copy(adopt.embedded(model), assets)
+    shutil.copy(adopt.ASSETS / "training" / GENERATOR_LOG, assets / "training")
     monkeypatch.setattr(adopt, "ASSETS", assets)
     return adopt
 
@@ -119,7 +131,9 @@ def test_worse_checkpoints_are_not_adopted(adopting, brought):
     said = list(adopting.run(brought, limit=8))
     assert "regression: the embedded one stays" in said and "sr3: the embedded one stays" in said
     assert {model: adopting.embedded(model).read_bytes() for model in adopting.MODELS} == before
-    assert not list((adopting.ASSETS / "training").iterdir())
+    assert "generator: the embedded one stays" in said
+    assert "schedules: of another checkpoint than the embedded one" in said
+    assert [path.name for path in (adopting.ASSETS / "training").iterdir()] == [GENERATOR_LOG]
 
 
 def test_better_ones_are_adopted_with_their_log_also_as_weights_alone(adopting, brought, tmp_path):
@@ -139,4 +153,5 @@ def test_better_ones_are_adopted_with_their_log_also_as_weights_alone(adopting, 
         expected = safetensors.torch.load_file(given / f"{model}.safetensors")
         assert all(torch.equal(adopted.weights[name], tensor) for name, tensor in expected.items())
     training = {path.name for path in (adopting.ASSETS / "training").iterdir()}
-    assert training - {"curves.png"} == {"sr3_photos_16_64.jsonl", "regression_photos_16_64.jsonl", "gpu_job.md"}
+    logs = {f"{model}_photos_16_64.jsonl" for model in adopting.MODELS}
+    assert training - {"curves.png"} == {*logs, GENERATOR_LOG, "gpu_job.md"}

@@ -48,7 +48,7 @@ function around(x, y, width, height, size) {
 
 async function draw(context, slug, id, box, size) {
   const sample = RUN.samples[id];
-  if (sample?.crops && String(sample.window) === String(box)) {
+  if (sample?.crops?.[slug] && String(sample.window) === String(box)) {
     context.drawImage(await load(sample.crops[slug]), 0, 0);
     return;
   }
@@ -87,9 +87,9 @@ function fillTools() {
   option($("side"), "", "as chosen");
   for (const side of [32, 48, 64, 96, 128, 192, 256, 512]) option($("side"), side, `${side} × ${side}`);
   option($("side"), "whole", "whole image");
-  for (const { slug, name } of RUN.folders) {
-    option($("left"), slug, name);
-    option($("right"), slug, name);
+  for (const slug of RUN.folders.flatMap((folder) => RUN.drawn[folder.slug] ?? [folder.slug])) {
+    option($("left"), slug, nameOf(slug));
+    option($("right"), slug, nameOf(slug));
   }
   if (!RUN.metrics.length) for (const id of ["metric", "of", "against", "order"]) $(id).parentElement.hidden = true;
 }
@@ -336,6 +336,7 @@ async function render() {
   const index = shown.indexOf(id);
   $("back").disabled = index <= 0;
   $("forth").disabled = index < 0 || index === shown.length - 1;
+  await showSamples(viewed, box);
 }
 
 async function step(by) {
@@ -344,6 +345,36 @@ async function step(by) {
   if (!windows.has(id)) windows.set(id, firstWindow(id, size));
   viewed = { id, size };
   await render();
+}
+
+// The samples of an input, of those of the two methods that have several: a click puts one on the left.
+async function showSamples({ id, size }, box) {
+  const [left, right] = [$("left").value, $("right").value].map(methodOf);
+  const folders = [...new Set([left, right])].flatMap((slug) => RUN.drawn[slug] ?? []);
+  const buttons = folders.map((slug) => {
+    const text = nameOf(slug);
+    const button = element("button", { type: "button", className: "crop", ariaLabel: `Show ${text}` }, element("canvas"));
+    button.ariaPressed = slug === $("left").value;
+    button.addEventListener("click", () => {
+      $("left").value = slug;
+      render();
+    });
+    return element("figure", {}, button, element("figcaption", { textContent: text }));
+  });
+  $("drawn").replaceChildren(...buttons);
+  $("drawn").hidden = !folders.length;
+  await Promise.all(folders.map((slug, index) => show(buttons[index].querySelector("canvas"), slug, id, box, size)));
+}
+
+function methodOf(slug) {
+  return Object.keys(RUN.drawn).find((method) => RUN.drawn[method].includes(slug)) ?? slug;
+}
+
+// The name of a folder of pictures: of a method's samples after the first, with their number.
+function nameOf(slug) {
+  const number = RUN.drawn[methodOf(slug)]?.indexOf(slug) ?? 0;
+  const { name } = RUN.folders.find((folder) => folder.slug === methodOf(slug));
+  return number > 0 ? `${name}, sample ${number + 1}` : name;
 }
 
 // The boundary between the two, where the slider is.

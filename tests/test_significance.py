@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from sr3eval.benchmark.significance import bootstrap_interval, holm, sign_flip_p
+from sr3eval.significance import bootstrap_interval, holm, sign_flip_p
 
 RNG = np.random.default_rng(0)
 

@@ -1,0 +1,441 @@
+"""`sr3eval search-schedule`: the sampler with the best Fréchet distance for each budget of evaluations.
+
+The paper searches the noise schedule of inference in the same way, by FID on held-out data (its §2.3 and Fig 12); its
+search space is not published. Here every budget goes from coarse to fine: all samplers of the space on a few images,
+the best of them on all, then the neighbours of the best. What the winner is worth is measured on other crops or images
+and other noise.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sr3eval import config as configs
+from sr3eval import metrics, significance
+from sr3eval.config import resolve_path
+from sr3eval.data import Folder, choose, chunks, find_images, large_enough, stable_hash
+from sr3eval.device import default_device, training_dtype
+from sr3eval.diffusion import checkpoint as checkpoints
+from sr3eval.diffusion import schedules, search_page
+from sr3eval.diffusion.schedule import FIRST_BETA, Spacing
+from sr3eval.diffusion.solvers import SamplerConfig, Solver, Variance
+from sr3eval.diffusion.sr3 import sample
+from sr3eval.diffusion.stream import TrainingImages
+from sr3eval.errors import UserError, number
+from sr3eval.files import atomic_write, claim_folder, listing_digest
+from sr3eval.images import from_uint8, round_to_8bit
+from sr3eval.metrics import Batch, Result, block_of
+
+CONFIG_FILE = "config.toml"
+TRIALS_FILE = "trials.jsonl"
+SCHEDULES_FILE = "schedules.json"
+PAGE = "search.html"
+NEARLY = 1.02  # times the best distance: what the recommended budget may have
+DECADE = 10.0
+Tell = Callable[[str, float, int], None]
+Without = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class SpaceConfig:
+    """What is tried: every combination that goes together.
+
+    Attributes:
+        solver, eta, variance, clip, spacing, first_beta: values of `SamplerConfig`'s fields; eta is for "ddim" and
+            "dpmpp_2m_sde", variance for "ancestral".
+        jump: log SNRs that the first step may go to; that there is none is tried, too.
+    """
+
+    solver: tuple[Solver, ...] = ("ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_sde")
+    eta: tuple[float, ...] = (0.0, 0.5, 1.0)
+    variance: tuple[Variance, ...] = ("posterior",)
+    clip: tuple[bool, ...] = (True,)
+    spacing: tuple[Spacing, ...] = ("log_snr",)
+    first_beta: tuple[float, ...] = (FIRST_BETA, 1e-3)
+    jump: tuple[float, ...] = (-2.0, 0.0, 2.0)
+
+    def __post_init__(self) -> None:
+        for name, values in asdict(self).items():
+            if not values and name != "jump":
+                raise UserError(f"space.{name}: is empty; name what to try")
+
+    def samplers(self, steps: int, final_gamma: float) -> list[SamplerConfig]:
+        """The samplers of a budget; those of which a single step makes the same are there once."""
+        kinds = [
+            options
+            for solver, clip in itertools.product(self.solver, self.clip)
+            for options in self._kinds(solver, clip, steps)
+        ]
+        levels = [{}] if steps == 1 else list(self._levels())
+        found = [SamplerConfig(steps, **kind, **level) for kind, level in itertools.product(kinds, levels)]
+        return [sampler for sampler in dict.fromkeys(found) if fits(sampler, final_gamma)]
+
+    def _kinds(self, solver: Solver, clip: bool, steps: int) -> Iterator[dict[str, Any]]:
+        if steps == 1:
+            yield {"solver": "dpmpp_2m", "clip": clip}
+        elif solver == "ancestral":
+            yield from ({"solver": solver, "clip": clip, "variance": variance} for variance in self.variance)
+        elif solver == "dpmpp_2m":
+            yield {"solver": solver, "clip": clip}
+        else:
+            yield from ({"solver": solver, "clip": clip, "eta": eta} for eta in self.eta)
+
+    def _levels(self) -> Iterator[dict[str, Any]]:
+        for spacing, first_beta in itertools.product(self.spacing, self.first_beta):
+            jumps = (None, *self.jump) if spacing == "log_snr" else (None,)
+            yield from ({"spacing": spacing, "first_beta": first_beta, "jump": jump} for jump in jumps)
+
+
+@dataclass(frozen=True)
+class SearchDataConfig:
+    """Held-out images, none of which the checkpoint was trained on.
+
+    Attributes:
+        images: folder, searched recursively.
+        crop: side in pixels of random crops; None takes every image whole, prepared for the checkpoint's task.
+        zoom_out: as in training, see `TrainingDataConfig`.
+        number: how many crops or images are searched on; as many others say what the winners are worth.
+        coarse: how many of them every sampler of the space is tried on.
+    """
+
+    images: str
+    number: int = 512
+    coarse: int = 64
+    crop: int | None = None
+    zoom_out: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.coarse <= self.number:
+            raise UserError(f"data.coarse: {self.coarse} is not between 2 and data.number, {self.number}")
+        if not 1 <= self.zoom_out < math.inf or (self.zoom_out > 1 and self.crop is None):
+            raise UserError("data.zoom_out: must be at least 1, and needs data.crop")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """One search.
+
+    Attributes:
+        checkpoint: of SR3.
+        data: see `SearchDataConfig`.
+        budgets: numbers of evaluations.
+        metric: the distance: the name of a metric of whole sets, with its options, e.g. {name = "fid"}.
+        space: see `SpaceConfig`.
+        kept: how many of the coarse trials go on to all images.
+        rounds: of fine trials around the best, each at half the distance of the one before.
+        seeds: noises that what a winner is worth is averaged over.
+        reference: samplers that are measured beside the winners, by name.
+        precision: of the network; "auto" is bfloat16 where the hardware has it.
+    """
+
+    checkpoint: str
+    data: SearchDataConfig
+    budgets: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 100)
+    metric: dict[str, Any] = field(default_factory=lambda: {"name": "fd_efficientnet_lite0"})
+    space: SpaceConfig = SpaceConfig()
+    kept: int = 6
+    rounds: int = 2
+    seeds: int = 1
+    reference: dict[str, SamplerConfig] = field(default_factory=dict)
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    batch_size: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.budgets or min(self.budgets) < 1 or len(set(self.budgets)) < len(self.budgets):
+            raise UserError(f"budgets: {list(self.budgets)} must be different numbers of steps, all at least 1")
+        if min(self.kept, self.seeds, self.batch_size) < 1 or self.rounds < 0:
+            raise UserError("kept, seeds and batch_size must be at least 1, and rounds at least 0")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Targets hr [N, 3, S, S] in [0, 1], their LR, and of each its id and jackknife block."""
+
+    ids: Sequence[str]
+    blocks: Sequence[str]
+    hr: Tensor
+    lr: Tensor
+
+    def first(self, count: int) -> "Images":
+        """The first so many of them."""
+        return Images(self.ids[:count], self.blocks[:count], self.hr[:count], self.lr[:count])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a sampler is worth: the distance, and without each block of images the distance and how many are left."""
+
+    sampler: SamplerConfig
+    distance: float
+    without: Mapping[str, tuple[float, int]]
+    n: int
+
+    def interval(self) -> tuple[float, float]:
+        """95 %, by the jackknife over blocks."""
+        return significance.t_interval(self.distance, *self._error(self.without_values))
+
+    @property
+    def without_values(self) -> dict[str, float]:
+        return {block: value for block, (value, _) in self.without.items()}
+
+    def worse_than(self, other: "Trial") -> tuple[float, float, float]:
+        """How much larger this distance is than another's on the same images: the difference and its 95 % interval."""
+        difference = self.distance - other.distance
+        without = {block: value - other.without[block][0] for block, (value, _) in self.without.items()}
+        return difference, *significance.t_interval(difference, *self._error(without, difference))
+
+    def _error(self, without: Without, value: float | None = None) -> tuple[float, int]:
+        counts = np.array([self.n - left for _, left in self.without.values()])
+        value = self.distance if value is None else value
+        error = significance.jackknife_error(value, self.n, np.array(list(without.values())), counts)
+        return error, len(without)
+
+
+def search(config: SearchConfig, out: Path, tell: Tell) -> schedules.Schedules:
+    """Run or resume the search of `config` in the folder `out`; its schedules are written beside the checkpoint.
+
+    Args:
+        config: what to search.
+        out: gets config.toml, trials.jsonl (all that was tried), schedules.json and search.html with the curve of
+            distance against steps.
+        tell: is told (stage, evaluations done, evaluations in all).
+
+    Raises:
+        UserError: what cannot be searched, before any work; `out` holds something else.
+    """
+    searcher = Searcher(config)
+    claim_folder(out, CONFIG_FILE, configs.to_toml(searcher.identity))
+    with Trials(out / TRIALS_FILE, searcher, tell) as trials:
+        winners: dict[int, SamplerConfig] = {}
+        for steps in config.budgets:
+            winners[steps] = best_sampler(searcher, trials, steps, winners)
+        references = {name: trials.measured(sampler) for name, sampler in config.reference.items()}
+        measured = [trials.measured(winners[steps]) for steps in sorted(winners)]
+    found = searcher.schedules(measured)
+    schedules.save(out / SCHEDULES_FILE, found)
+    search_page.write(out / PAGE, found, measured, references)
+    schedules.save(schedules.beside(resolve_path(config.checkpoint)), found)
+    return found
+
+
+def best_sampler(
+    searcher: "Searcher", trials: "Trials", steps: int, winners: Mapping[int, SamplerConfig]
+) -> SamplerConfig:
+    """The best sampler of a budget, from coarse to fine. winners: of the budgets before, which are tried here too."""
+    config = searcher.config
+    space = config.space.samplers(steps, searcher.final_gamma)
+    coarse = sorted((trials.searched(sampler, config.data.coarse) for sampler in space), key=_distance)
+    before = [replace(sampler, steps=steps) for sampler in list(winners.values())[-1:] if steps > 1]
+    candidates = [trial.sampler for trial in coarse[: config.kept]] + [s for s in before if searcher.takes(s)]
+    best = min((trials.searched(sampler) for sampler in dict.fromkeys(candidates)), key=_distance)
+    for round_ in range(config.rounds):
+        near = [sampler for sampler in neighbours(best.sampler, 0.5**round_) if searcher.takes(sampler)]
+        best = min([best, *(trials.searched(sampler) for sampler in near)], key=_distance)
+    return best.sampler
+
+
+def _distance(trial: Trial) -> float:
+    return trial.distance
+
+
+def neighbours(sampler: SamplerConfig, width: float) -> Iterator[SamplerConfig]:
+    """Samplers that differ in one number: the jump by `width` in log SNR, first_beta by half a decade, eta by 0.25."""
+    if sampler.steps == 1:
+        return
+    for sign in (-1, 1):
+        if sampler.jump is not None:
+            yield replace(sampler, jump=sampler.jump + sign * width)
+        yield replace(sampler, first_beta=float(f"{sampler.first_beta * DECADE ** (0.5 * sign * width):.3g}"))
+        if sampler.eta is not None and 0 <= (eta := sampler.eta + 0.25 * sign * width) <= 1:
+            yield replace(sampler, eta=eta)
+
+
+def fits(sampler: SamplerConfig, final_gamma: float) -> bool:
+    """Whether a sampler's noise levels go together with the gamma_T of training."""
+    try:
+        sampler.schedule(final_gamma)
+    except UserError:
+        return False
+    return True
+
+
+class Searcher:
+    """A checkpoint, its images and the distance: what gives a sampler its worth."""
+
+    def __init__(self, config: SearchConfig) -> None:
+        self.config = config
+        self.weights = checkpoints.load(config.checkpoint, "sr3")
+        self.task = self.weights.config.target
+        self.final_gamma = float(self.weights.config.schedule.build().gammas[-1])
+        for name, reference in config.reference.items():
+            if not fits(reference, self.final_gamma):
+                raise UserError(f"reference.{name}: its noise levels do not fit the checkpoint's; leave out jump")
+        self.metric = self._metric()
+        self.device = default_device()
+        self.dtype = training_dtype(config.precision, self.device)
+        self.folder = self._folder()
+        self.metrics: dict[tuple[str, ...], metrics.Metric] = {}  # by images: HR is looked at once
+
+    @cached_property
+    def model(self) -> torch.nn.Module:
+        return self.weights.model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @cached_property
+    def images(self) -> Images:
+        """What is searched on."""
+        return self._images(0)
+
+    @cached_property
+    def others(self) -> Images:
+        """What winners are measured on."""
+        return self._images(1)
+
+    @property
+    def identity(self) -> SearchConfig:
+        """The config with what its files hold in place of their names."""
+        data = replace(self.config.data, images=listing_digest(self.folder.paths))
+        return replace(self.config, checkpoint=self.weights.sha256, data=data)
+
+    def takes(self, sampler: SamplerConfig) -> bool:
+        return fits(sampler, self.final_gamma)
+
+    def distance(self, sampler: SamplerConfig, images: Images, seed: int) -> Result:
+        """The distance of one sample an image."""
+        metric = self.metrics.setdefault(tuple(images.ids), self._metric()).fresh()
+        rows = range(len(images))
+        for part in chunks(rows, self.config.batch_size):
+            lr, hr = images.lr[part[0] : part[-1] + 1], images.hr[part[0] : part[-1] + 1]
+            ids, blocks = [images.ids[row] for row in part], [images.blocks[row] for row in part]
+            sr = round_to_8bit(self._sampled(sampler, lr, [stable_hash(self.config.seed, seed, i) for i in ids]))
+            metric.update(Batch(ids, sr, hr, lr, blocks=blocks))
+        return metric.compute()
+
+    @torch.inference_mode()
+    def _sampled(self, sampler: SamplerConfig, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+        size = (self.task.scale * lr.shape[-2], self.task.scale * lr.shape[-1])
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return sample(self.model, lr.to(self.device), size, seeds, sampler, self.final_gamma).float().cpu()
+
+    def schedules(self, measured: Iterable[Trial]) -> schedules.Schedules:
+        """What winners are worth, as the file beside the checkpoint has it."""
+        measured = list(measured)
+        least = min(trial.distance for trial in measured)
+        recommended = next(trial.sampler.steps for trial in measured if trial.distance <= NEARLY * least)
+        found = [schedules.Found(trial.sampler, trial.distance, *trial.interval()) for trial in measured]
+        data = self.config.data
+        what = f"crops of {data.crop}x{data.crop}" if data.crop else "images"
+        words = f"{data.number} {what} of {number(len(self.folder), 'held-out photograph')}"
+        convention = self.metric.convention
+        about = f"{convention.label} ({convention.settings})"
+        return schedules.Schedules(self.weights.sha256, about, words, recommended, tuple(found))
+
+    def _metric(self) -> metrics.Metric:
+        options = {key: value for key, value in self.config.metric.items() if key != "name"}
+        metric = metrics.load(str(self.config.metric.get("name", "")), **options)
+        if not isinstance(metric, metrics.SetMetric) or metric.higher_is_better:
+            raise UserError(f"{metric.name}: is a mean over images, not a metric of whole sets, or higher is better")
+        return metric
+
+    def _folder(self) -> Folder:
+        data, task = self.config.data, self.task
+        paths, too_small = large_enough(find_images(resolve_path(data.images)), data.crop or task.smallest)
+        wanted = 2 * data.number if data.crop is None else 2
+        if len(paths) < wanted:
+            small = f"; {len(too_small)} are too small" if too_small else ""
+            raise UserError(f"data.images: {number(len(paths), 'image')}, {wanted} are needed{small}")
+        if data.crop is not None and (data.crop % task.scale or data.crop % self.weights.config.network.factor):
+            raise UserError(f"data.crop: {data.crop} is not a multiple of {task.scale} and of the network's factor")
+        return Folder(paths, task)
+
+    def _images(self, part: int) -> Images:
+        """The first `data.number` crops or images, or the second."""
+        data = self.config.data
+        if data.crop is None:
+            chosen = choose(list(self.folder.paths), 2 * data.number)[part::2]
+            hr, ids = torch.stack([self.folder.hr(i) for i in chosen]), chosen
+        else:
+            crops = TrainingImages(self.folder, self.config.seed, data.crop, data.zoom_out)
+            positions = range(part * data.number, (part + 1) * data.number)
+            hr = from_uint8(torch.stack([crops[position] for position in positions]))
+            ids = [f"{crops.ids[crops.image_at(position)]}#{position}" for position in positions]
+        return Images(ids, list(map(block_of, ids)), hr, self.task.degrade(hr))
+
+
+class Trials:
+    """All that was tried so far, in a file with a line each; what is there is not tried again."""
+
+    def __init__(self, path: Path, searcher: Searcher, tell: Tell) -> None:
+        self.path, self.searcher, self.tell = path, searcher, tell
+        self.known = {line["key"]: line for line in _lines(path)}
+        self.done = 0.0
+        self.total = planned(searcher)
+
+    def __enter__(self) -> "Trials":
+        atomic_write(self.path, "".join(json.dumps(line) + "\n" for line in self.known.values()).encode())
+        self.file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def searched(self, sampler: SamplerConfig, count: int | None = None) -> Trial:
+        """A sampler's worth on the first `count` of the images that are searched on, or all."""
+        images = self.searcher.images if count is None else self.searcher.images.first(count)
+        return self._trial(sampler, images, "search", (0,))
+
+    def measured(self, sampler: SamplerConfig) -> Trial:
+        """A sampler's worth on the other images, over all seeds."""
+        return self._trial(sampler, self.searcher.others, "measure", range(1, self.searcher.config.seeds + 1))
+
+    def _trial(self, sampler: SamplerConfig, images: Images, stage: str, seeds: Sequence[int]) -> Trial:
+        results = [self._one(sampler, images, stage, seed) for seed in seeds]
+        left = {block: estimate.n for block, estimate in results[0].without.items()}
+        without = {block: (fmean(r.without[block].value for r in results), n) for block, n in left.items()}
+        return Trial(sampler, fmean(result.value for result in results), without, results[0].n)
+
+    def _one(self, sampler: SamplerConfig, images: Images, stage: str, seed: int) -> Result:
+        key = json.dumps([configs.to_dict(sampler), stage, len(images), seed])
+        if key not in self.known:
+            result = self.searcher.distance(sampler, images, seed)
+            self.known[key] = line = {"key": key} | asdict(result)
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+        self.done = min(self.total, self.done + sampler.steps * len(images))
+        self.tell("search", self.done, self.total)
+        line = {name: value for name, value in self.known[key].items() if name != "key"}
+        return configs.from_dict(Result, line, TRIALS_FILE)
+
+
+def planned(searcher: Searcher) -> int:
+    """Evaluations of the network, one image each, that a search takes at most."""
+    config = searcher.config
+    fine = config.kept + 1 + 6 * config.rounds
+    total = 0
+    for steps in config.budgets:
+        coarse = len(config.space.samplers(steps, searcher.final_gamma))
+        total += steps * (coarse * config.data.coarse + (fine + config.seeds) * config.data.number)
+    references = sum(sampler.steps for sampler in config.reference.values())
+    return total + references * config.seeds * config.data.number
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a file of trials; one that a kill cut off is left out."""
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            yield json.loads(text)
+        except ValueError:
+            return
