@@ -1,4 +1,4 @@
-"""`sr3eval train`, `sample`, `refine` and `search-schedule`. torch is imported inside them: --help is instant."""
+"""Commands that train models and sample from them. torch is imported inside the commands: --help is instant."""
 
 import signal
 import threading
@@ -11,11 +11,12 @@ from typing import Any
 import click
 
 from sr3eval import console
+from sr3eval.errors import number
 
 
 @click.group(cls=console.Group)
 def main() -> None:
-    """Train SR3, Regression and generators, and upscale folders of images."""
+    """Train SR3, Regression and generators, upscale folders of images, and make images from noise."""
 
 
 @main.command()
@@ -152,6 +153,34 @@ def search_schedule(config: Path, out: Path | None, overrides: tuple[str, ...]) 
     for best in found.found:
         click.echo(f"{best.sampler.steps:5} steps: {best.distance:8.2f} [{best.low:.2f}, {best.high:.2f}]")
     click.echo(f"{out / PAGE}")
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the images.")
+@click.option("--shard", default="1/1", show_default=True, metavar="I/N", help="Make part I of N, say one a GPU.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
+def cascade(config: Path, out: Path, shard: str, overrides: tuple[str, ...]) -> None:
+    """Make the images that CONFIG describes from noise: a generator, and SR3 models behind it.
+
+    Run it again to resume after an interruption. Shards may run at the same time, into the same folder or not.
+    """
+    from sr3eval.config import from_dict, read_toml
+    from sr3eval.diffusion.cascade_folder import CascadeConfig, CascadeFolder, Shard
+
+    part = Shard.parse(shard)
+    folder = CascadeFolder(from_dict(CascadeConfig, read_toml(config, overrides)), out)
+    for remark in folder.remarks:
+        click.echo(remark, err=True)
+    with console.progress("cascade") as bar, console.interrupts() as stop:
+
+        def tell(done: float, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+            stop()
+
+        count = folder.write(part, tell)
+    click.echo(f"{out}: {number(count, 'image')}")
 
 
 if __name__ == "__main__":

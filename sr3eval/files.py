@@ -28,7 +28,7 @@ def digest_of(paths: Mapping[str, Path | zipfile.Path]) -> str:
     return digest.hexdigest()
 
 
-def listing_digest(paths: Mapping[str, Path]) -> str:
+def listing_digest(paths: Mapping[str, Path | zipfile.Path]) -> str:
     """sha256 over the ids, sizes and last 4 KiB of files {id: path}: knows a million images again without reading all.
 
     The end of a compressed image depends on all of it: a PNG's checksum stands there, a JPEG's bit stream ends there.

@@ -6,10 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from sr3eval.benchmark import report, table
+from sr3eval.benchmark import generated, report, table
 from sr3eval.benchmark.config import RunConfig
+from sr3eval.benchmark.generated import GeneratedPlan
 from sr3eval.benchmark.make import make
-from sr3eval.benchmark.plan import Plan, plan
+from sr3eval.benchmark.plan import Plan
+from sr3eval.benchmark.plan import plan as plan_data
 from sr3eval.benchmark.progress import Tell, silent
 from sr3eval.benchmark.score import score
 from sr3eval.benchmark.scores import read_run
@@ -45,10 +47,18 @@ def run(
     return finish(plan(config, out, Path(cache or out.parent / ".cache")), tell)
 
 
+def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
+    """Check everything that can be checked, and take the folder `out`; see `plan.plan`."""
+    return (plan_data if config.generated is None else generated.plan)(config, out, cache)
+
+
 def finish(planned: Plan, tell: Tell = silent) -> pd.DataFrame:
     """Do the work that `plan` has checked."""
-    make(planned, tell)
-    score(planned, tell)
+    if isinstance(planned, GeneratedPlan):
+        generated.score(planned, tell)
+    else:
+        make(planned, tell)
+        score(planned, tell)
     scores = read_run(planned.folder.path)
     results = summarise(scores, {metric.name: metric.convention for metric in planned.metrics()})
     table.write(results, planned.folder.path, planned.config.table)

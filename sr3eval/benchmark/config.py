@@ -77,6 +77,21 @@ class DatasetConfig:
 
 
 @dataclass(frozen=True)
+class GeneratedConfig:
+    """The [generated] of a run of images that were made from noise: each method has its own, and there is no HR or LR.
+
+    Attributes:
+        limit: how many of a method's images are scored, the first by their ids; all by default.
+    """
+
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"generated.limit: {self.limit} leaves no image")
+
+
+@dataclass(frozen=True)
 class MethodConfig:
     """One contender.
 
@@ -229,6 +244,7 @@ class RunConfig:
         on_error: "stop" at an image that cannot be read, or "skip" it: no method gets it, and the results count it.
         table: how tables and the report look.
         protocol: whose conventions the metrics follow, see `sr3eval.protocols`.
+        generated: the methods' images were made from noise, and there are no data.
     """
 
     task: Task
@@ -240,6 +256,7 @@ class RunConfig:
     on_error: OnError = "stop"
     table: TableConfig = TableConfig()
     protocol: str | None = None
+    generated: GeneratedConfig | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -250,7 +267,10 @@ class RunConfig:
             if (method.name == REFERENCE) != (method.kind == REFERENCE):
                 raise UserError(f'method "{method.name}": kind and name "{REFERENCE}" go together')
         self._check_folders()
-        self._check_data()
+        if self.generated is None:
+            self._check_data()
+        else:
+            self._check_generated()
 
     def _check_folders(self) -> None:
         """Every row has a name, and every method folders of its own."""
@@ -261,6 +281,16 @@ class RunConfig:
             if twice or names.count(method.name) > 1:
                 folder = (twice or [method.slug])[0]
                 raise UserError(f'method "{method.name}": another one has this name, or the same folder "{folder}"')
+
+    def _check_generated(self) -> None:
+        """Generated images lie in folders, and stand in place of data."""
+        if self.data or self.on_error != "stop":
+            key = "data" if self.data else "on_error"
+            raise UserError(f"{key}: does not go with [generated], whose methods each have images of their own")
+        for method in self.method:
+            if method.kind != PRECOMPUTED:
+                hint = f'write kind = "{PRECOMPUTED}" and the folder of its images'
+                raise UserError(f'method "{method.name}": [generated] takes images that exist already: {hint}')
 
     def _check_data(self) -> None:
         """Several sets have names, all have HR or none has, and LR files are there where the task asks for them."""
@@ -294,13 +324,13 @@ class RunConfig:
         if isinstance(data.get("method"), dict):
             raise UserError("[method]: write [[method]], in double brackets: it is one of a list")
         tables = from_dict(_Tables, data)
-        sets = tables.data if isinstance(tables.data, tuple) else (tables.data,)
+        sets = tables.sets
         methods = tuple(_method(row) for table in tables.method for row in _rows(table))
         metrics: protocols.Metrics = [_metric(entry) for entry in tables.metrics]
-        task = _task(tables.task, sets)
+        task = _task(tables.required_task, sets)
         if tables.protocol is not None:
             metrics = protocols.get(tables.protocol).apply(metrics)
-        rest = (tables.seed, tables.batch_size, tables.on_error, tables.table, tables.protocol)
+        rest = (tables.seed, tables.batch_size, tables.on_error, tables.table, tables.protocol, tables.generated)
         return cls(task, sets, methods, tuple(protocols.resolve(metrics, task.scale)), *rest)
 
     def plain(self) -> dict[str, Any]:
@@ -314,7 +344,8 @@ class RunConfig:
             **({"on_error": self.on_error} if self.on_error != "stop" else {}),
             **({"table": to_dict(self.table)} if self.table != TableConfig() else {}),
             "metrics": [{"name": name} | options if options else name for name, options in self.metrics],
-            "data": sets if len(sets) > 1 else sets[0],
+            **({"data": sets if len(sets) > 1 else sets[0]} if sets else {}),
+            **({"generated": to_dict(self.generated)} if self.generated is not None else {}),
             "method": [method.plain() for method in self.method],
         }
 
@@ -323,8 +354,8 @@ class RunConfig:
 class _Tables:
     """A run's TOML as it is written, before its [[method]]s and metrics are told from their options."""
 
-    task: str | dict[str, Any]
-    data: DatasetConfig | tuple[DatasetConfig, ...]
+    task: str | dict[str, Any] | None = None
+    data: DatasetConfig | tuple[DatasetConfig, ...] | None = None
     metrics: tuple[str | dict[str, Any], ...] = ()
     protocol: str | None = None
     method: tuple[dict[str, Any], ...] = ()
@@ -332,6 +363,21 @@ class _Tables:
     batch_size: int = 16
     on_error: OnError = "stop"
     table: TableConfig = TableConfig()
+    generated: GeneratedConfig | None = None
+
+    @property
+    def sets(self) -> tuple[DatasetConfig, ...]:
+        """The data sets; UserError where there are none and images are not generated."""
+        if self.data is None and self.generated is None:
+            raise UserError('missing key "data"')
+        return self.data if isinstance(self.data, tuple) else (self.data,) if self.data is not None else ()
+
+    @property
+    def required_task(self) -> str | dict[str, Any]:
+        """The task, which generated images need not have: then they are of any size."""
+        if self.task is None and self.generated is None:
+            raise UserError('missing key "task"')
+        return self.task if self.task is not None else {"name": "generated", "scale": 1}
 
 
 def _task(value: str | dict[str, Any], sets: tuple[DatasetConfig, ...]) -> Task:

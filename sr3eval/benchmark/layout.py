@@ -14,6 +14,7 @@ SEED_COLUMNS = ["task", "method", "metric", "seed", "value", "dataset"]
 REFERENCE = "reference"  # the method's name, and kind, that stands for the HR images: no other may have it
 ORACLE = re.compile(r" \(best of \d+\)$")  # what ends the names of rows that are of samples chosen by their scores
 PRECOMPUTED = "precomputed"  # the kind of outputs that were made elsewhere
+GENERATED = "none, images were generated"  # what stands for the inputs of a run without data
 HR, LR = "_hr", "_lr"  # folders below images/ that are no method's: slugs do not start with "_"
 
 
@@ -44,6 +45,10 @@ class RunFolder:
     def has_pictures(self, folders: Iterable[str]) -> bool:
         """Whether any is there of a method, by its slugs."""
         return any(any((self.images / folder).rglob("*.png")) for folder in folders)
+
+    def sheet(self, folder: str) -> Path:
+        """Pictures of a method (by slug) of generated images, which lie elsewhere, on one sheet."""
+        return self.path / "sheets" / f"{folder}.png"
 
     @property
     def images(self) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sr3eval.benchmark.fool_rates import INTERVAL
+from sr3eval.benchmark.layout import GENERATED
 from sr3eval.benchmark.summary import MEAN, SET, is_reference
 from sr3eval.errors import number
 from sr3eval.significance import LEVEL
@@ -26,11 +27,22 @@ def has_identical(result: Any) -> bool:
     return result.n_infinite > 0 and not is_reference(result.method) and math.isfinite(result.ceiling)
 
 
+def is_generated(results: pd.DataFrame) -> bool:
+    """Whether a table is of images made from noise, of which every method has its own."""
+    return bool((results["inputs"] == GENERATED).any())
+
+
+def image_counts(results: pd.DataFrame) -> dict[str, int]:
+    """How many images every method has, where these numbers differ because they are generated; else nothing."""
+    counts = results[results["source"] == ""].groupby("method", sort=False)["n"].max().astype(int)
+    return dict(counts) if is_generated(results) and counts.nunique() > 1 else {}
+
+
 def legend(results: pd.DataFrame, marks: bool = True) -> list[str]:
     """What a reader must know of one task's table: how many images, and what brackets and marks stand for, if any."""
     own = results[results["source"] == ""]
     means, sets, fool_rates = (own[own["interval"] == interval] for interval in (MEAN.interval, SET.interval, INTERVAL))
-    lines = [*_legend_of_means(means, marks), *_legend_of_sets(sets, marks)]
+    lines = [*_legend_of_means(means, marks), *_legend_of_sets(sets, marks), *_legend_of_generated(own)]
     if (own["n_seeds"] > 1).any():
         lines.append("±: standard deviation over a method's seeds; its value is their mean.")
     if marks:
@@ -65,8 +77,22 @@ def _legend_of_sets(sets: pd.DataFrame, marks: bool) -> list[str]:
     brackets = f"; brackets: 95 % jackknife intervals over {blocks} blocks of them" if blocks > 1 else "; no intervals"
     counted = f"{_names(sets['label'])}: of {_counts(sets, 'n', 'image')} as a set{_left_out(sets)}"
     lines = [f"{counted}{brackets * marks}."]
-    if smallest < SMALL_N:
+    if smallest < SMALL_N and not is_generated(sets):
         lines.append(f"They are biased at small N: compare them at N = {smallest} and with the same images only.")
+    return lines
+
+
+def _legend_of_generated(own: pd.DataFrame) -> list[str]:
+    """What holds for images of which none of one method belongs to one of another."""
+    if not is_generated(own):
+        return []
+    sets, counts = own[own["interval"] == SET.interval], image_counts(own)
+    lines = ["Every method has images of its own: intervals are of each alone, and none is tested against another."]
+    if not sets.empty:
+        held = "with other images of the same method, against the same reference, which counts as exact"
+        lines.append(f"{_names(sets['label'])}: the jackknife says how far values would vary {held}.")
+        bias = "They are biased at small N, and the intervals do not hold that: compare them at equal N only"
+        lines.append(f"{bias}; here N differs." if counts else f"{bias}.")
     return lines
 
 
@@ -89,6 +115,8 @@ def _of_sets(results: pd.DataFrame, column: str) -> "pd.Series[int]":
 
 def _counts(results: pd.DataFrame, column: str, noun: str) -> str:
     """A count with its noun, by data set where there are several: "64 images", "Set5: 5 images, Set14: 14 images"."""
+    if column == "n" and (own := image_counts(results)):
+        return ", ".join(f"{method}: {number(count, noun)}" for method, count in own.items())
     counts = _of_sets(results, column)
     if counts.nunique() == 1:
         return number(int(counts.iloc[0]), noun) + (" a set" if len(counts) > 1 else "")

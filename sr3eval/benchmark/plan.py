@@ -85,6 +85,11 @@ class Plan:
         return self.config.has_hr
 
     @property
+    def inputs(self) -> str:
+        """What made the low-resolution images, in words."""
+        return self.task.inputs
+
+    @property
     def sha256(self) -> str:
         """Of all images."""
         return _all_sums(self.sums)
@@ -129,7 +134,7 @@ def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
     identities = {name: identity(method) for name, method in built.items()}
     kept = Cache(cache)
     sums = {data.name or "": sha256_of(part.images, config.task) for data, part in zip(config.data, found, strict=True)}
-    remarks = _claim(config, folder, _all_sums(sums), built, identities)
+    remarks = claim(config, folder, _all_sums(sums), built, identities)
     remarks += _sizes(images, config.task)
     if left_out.unreadable:
         count, why = number(len(left_out.unreadable), "image"), next(iter(left_out.unreadable.values()))
@@ -334,7 +339,7 @@ def _refuse_the_runs(config: MethodConfig, builder: Builder, of_run: Mapping[str
         )
 
 
-def _claim(
+def claim(
     config: RunConfig, folder: RunFolder, sha256: str, built: Mapping[str, Method], identities: Mapping[str, str]
 ) -> list[str]:
     """Take the folder, unless it is another run's or that of other images or methods; what the user must hear."""
@@ -344,6 +349,7 @@ def _claim(
     }
     changed = resume.changed_methods(folder, made_by)
     made = {method.name for method in config.method if folder.has_pictures(method.slugs)}
+    made |= {method.name for method in config.method if folder.sheet(method.slug).exists()}
     if resume.config_before(folder, text) is not None:
         resume.refuse_changed(
             folder, sha256, {n: what for n, what in changed.items() if n in made and not built[n].copied}

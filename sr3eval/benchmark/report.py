@@ -91,7 +91,8 @@ def write(folder: Path, config: RunConfig, results: pd.DataFrame, scores: Scores
         legend=legend(results) + (["Underlined: second best."] if has_second_best(results) else []),
         notes=notes(results),
         plots=_plots(results),
-        pictures=_pictures(run, config, results, scores.per_image, out),
+        pictures={} if config.generated else _pictures(run, config, results, scores.per_image, out),
+        sheets=_sheets(run, config) if config.generated else [],
         paired=_paired(results),
         config=run.config.read_text(encoding="utf-8"),
         environment=json.loads(run.environment.read_text(encoding="utf-8")),
@@ -160,6 +161,11 @@ def _paired(results: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return lines
+
+
+def _sheets(run: RunFolder, config: RunConfig) -> list[tuple[str, str]]:
+    """(name, picture) of every method of generated images."""
+    return [(m.name, _data(_read(run.sheet(m.slug)), "JPEG", quality=90)) for m in config.method]
 
 
 def _pictures(

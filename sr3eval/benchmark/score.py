@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,19 +31,24 @@ T = TypeVar("T")
 
 
 def score(plan: Plan, tell: Tell) -> None:
-    """Read the written images back and score them, as far as that was not done before.
+    """Read the written images back and score them, as far as that was not done before; see `write_scores`."""
+    scorers = (Scorer(plan, dataset, images, tell) for dataset, images in plan.datasets().items())
+    write_scores(plan, ((scorer, plan.config.rows) for scorer in scorers))
 
-    Then write per_image.csv, set_scores.csv, seed_scores.csv where methods have seeds, and environment.json.
+
+def write_scores(plan: Plan, work: Iterable[tuple["Scorer", Sequence[Row]]]) -> None:
+    """Score, then write per_image.csv, set_scores.csv, seed_scores.csv where methods have seeds, environment.json.
+
+    work: what scores, and which rows of the table.
     """
     folder, known = plan.folder, Known(plan.folder)
     tables: tuple[Rows, Rows, Rows] = ([], [], [])
     keys: dict[str, dict[str, dict[str, str]]] = {}
-    for dataset, images in plan.datasets().items():
-        scorer = _Scorer(plan, dataset, images, tell)
-        keys[dataset] = {}
-        for row in plan.config.rows:
-            keys[dataset][row.name] = scorer.keys(row)
-            for table, part in zip(tables, scorer.rows(row, keys[dataset][row.name], known), strict=True):
+    for scorer, rows in work:
+        of_set = keys.setdefault(scorer.dataset, {})
+        for row in rows:
+            of_set[row.name] = scorer.keys(row)
+            for table, part in zip(tables, scorer.rows(row, of_set[row.name], known), strict=True):
                 table += part
     _write_csv(folder.per_image, tables[0], PER_IMAGE_COLUMNS)
     _write_csv(folder.set_scores, tables[1], SET_COLUMNS)
@@ -62,7 +67,7 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, indent=2, sort_keys=True).encode()
 
 
-class _Scorer:
+class Scorer:
     """Scores of one data set of a run."""
 
     def __init__(self, plan: Plan, dataset: str, images: Sequence[RunImage], tell: Tell) -> None:
@@ -74,7 +79,7 @@ class _Scorer:
         """By metric, a hash of all that its scores of a row depend on: pictures, settings, files, code, device."""
         of_images = [(image.image_id, image.group, image.block, image.label) for image in self.images]
         compared = {_compares_samples(metric, row) for metric in self.metrics}
-        pictures = {several: digest_of(self._pictures(_folders(row, several))) for several in compared}
+        pictures = {several: self.digest(_folders(row, several)) for several in compared}
         keys = {}
         for metric, (name, options) in zip(self.metrics, self.plan.config.metrics, strict=True):
             if _applies(metric, row):
@@ -82,11 +87,15 @@ class _Scorer:
                 files = [digest(path) for path in named_in(options).values()]
                 made_by = (metric.convention, code.digest if code else "", *files, default_device().type)
                 seen = pictures[_compares_samples(metric, row)]
-                keys[metric.name] = fingerprint(*made_by, self._inputs, seen, of_images)
+                keys[metric.name] = fingerprint(*made_by, self.inputs, seen, of_images)
         return keys
 
+    def digest(self, folders: Sequence[str]) -> str:
+        """sha256 of the pictures in a row's folders."""
+        return digest_of(self._pictures(folders))
+
     @functools.cached_property
-    def _inputs(self) -> str:
+    def inputs(self) -> str:
         """sha256 of the HR and LR pictures."""
         return digest_of(self._pictures((HR, LR) if self.plan.has_hr else (LR,)))
 
@@ -116,7 +125,7 @@ class _Scorer:
         for slug in row.slugs:
             scored = [_of_row(metric.fresh(), row) for metric in wanted]
             stage, done = " ".join(filter(None, ["score", self.dataset, slug if row.method.seeds else row.name])), 0
-            for batch in prefetched(functools.partial(self._batch, slug, samples), self._parts(samples)):
+            for batch in prefetched(functools.partial(self.batch, slug, samples), self._parts(samples)):
                 with threads(1):
                     for metric in scored:
                         metric.update(batch)
@@ -136,7 +145,9 @@ class _Scorer:
             )
         ]
 
-    def _batch(self, slug: str, samples: int, images: Sequence[RunImage]) -> Batch:
+    def batch(self, slug: str, samples: int, images: Sequence[RunImage]) -> Batch:
+        """The pictures of a row, by its slug, as metrics take them."""
+
         def stacked(folder: str) -> torch.Tensor:
             return torch.stack([load(self.plan.folder.image(folder, image.image_id)) for image in images])
 
@@ -191,7 +202,7 @@ def _environment(plan: Plan) -> dict[str, object]:
         "images": len(plan.images),
         "images_sha256": plan.sha256,
         "datasets": dict(plan.sums),
-        "inputs": plan.task.inputs,
+        "inputs": plan.inputs,
         "left_out_too_small": plan.left_out.too_small,
         "left_out_unreadable": len(plan.left_out.unreadable),
         "unreadable": dict(plan.left_out.unreadable),

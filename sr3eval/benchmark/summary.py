@@ -170,7 +170,9 @@ def _jackknife(value: float, n: int, without: pd.DataFrame) -> tuple[float, floa
 
 
 def _set_paired(scores: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
-    """As `_paired`, of the difference of two sets' values, from common blocks."""
+    """As `_paired`, of the difference of two sets' values, from common blocks; nothing for sets that share none."""
+    if set(scores["left_out"]).isdisjoint(set(best["left_out"]) - {""}) and len(scores) > 1:
+        return {}
     both = scores.merge(best, on=["left_out", "n"], suffixes=("", "_best")).set_index("left_out")
     if len(both) < len(scores) or len(both) < 3:  # other images, or fewer than two blocks
         return dict(_NO_COMPARISON)

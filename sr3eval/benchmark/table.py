@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from sr3eval.benchmark.config import TableConfig
-from sr3eval.benchmark.notes import has_identical, is_similar, legend, notes
+from sr3eval.benchmark.notes import has_identical, image_counts, is_generated, is_similar, legend, notes
 from sr3eval.benchmark.summary import SCORED, takes_part
 from sr3eval.files import atomic_write
 
@@ -148,11 +148,12 @@ def groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
 
 def rows(results: pd.DataFrame, columns: Sequence[Column], style: Style) -> list[Row]:
     """One task's methods, ours before published ones; the best of a column is bold, the second best underlined."""
-    second = _second_best(results)
+    second, counts = _second_best(results), image_counts(results)
     by_key = {(r.method, r.source, r.dataset, r.metric): (r, r.Index in second) for r in results.itertuples()}
     made = []
     for method, source in dict.fromkeys(zip(results["method"], results["source"], strict=True)):
-        name = style.published(style.escape(method), style.escape(source)) if source else style.escape(method)
+        shown = f"{method} (N = {counts[method]})" if not source and method in counts else method
+        name = style.published(style.escape(method), style.escape(source)) if source else style.escape(shown)
         found = [by_key.get((method, source, column.dataset, column.metric)) for column in columns]
         made.append(Row(name, ["–" if cell is None else _cell(*cell, style) for cell in found], bool(source)))
     return sorted(made, key=lambda row: row.published)
@@ -257,7 +258,8 @@ def _caption(task: str, results: pd.DataFrame, style: Style) -> str:
     names = [name for name in dict.fromkeys(results["dataset"]) if name]
     on = f"{', '.join(names)} ({task})" if names else task
     second = ", second best underlined" if _second_best(results) else ""
-    parts = [f"Super-resolution results on {_latex(on)}.", f"Best in bold{second}."]
+    what = f"Generated images ({_latex(on)})" if is_generated(results) else f"Super-resolution results on {_latex(on)}"
+    parts = [f"{what}.", f"Best in bold{second}."]
     if style.marks:
         parts.append(r"Brackets: 95\,\% intervals.")
         if any(map(is_similar, results.itertuples())):

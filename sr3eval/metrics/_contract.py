@@ -62,7 +62,7 @@ class Convention:
         if self.needs_hr and not hr:
             raise UserError(
                 f"{self.name}: needs HR images; this run has none: remove it, or choose a no-reference metric such as "
-                "brisque"
+                'brisque, or fid with reference = "FILE.npz"'
             )
         if self.needs_lr and not lr:
             raise UserError(f"{self.name}: needs LR images; this run has none: remove it")

@@ -3,14 +3,18 @@
 The benchmark's paired test of such scores is McNemar's exact one (see `significance.sign_flip_p`).
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+from sr3eval import images
 from sr3eval.features.networks import EFFICIENTNET_LITE0, RESNET50, Network, efficientnet_lite0, resnet50
 from sr3eval.metrics import Batch, Convention, PerImage
 
 RELEASES = (RESNET50, EFFICIENTNET_LITE0)
 RESNET50_SIDE = 224  # pixels, of the only images that it is given
+Resize = Literal["bicubic"]
 
 
 def top_k_error(logits: Tensor, labels: Tensor, k: int) -> Tensor:
@@ -19,25 +23,31 @@ def top_k_error(logits: Tensor, labels: Tensor, k: int) -> Tensor:
     return (~hit).double()
 
 
-def _error(k: int, weights: str | None) -> PerImage:
+def _error(k: int, weights: str | None, resize: Resize | None) -> PerImage:
     network = resnet50(weights)
 
     def score(batch: Batch) -> Tensor:
         assert batch.labels is not None  # the convention needs them
-        return top_k_error(network.logits(batch.sr), torch.tensor(list(batch.labels)), k)
+        return top_k_error(network.logits(_resized(batch.sr, resize)), torch.tensor(list(batch.labels)), k)
 
     return PerImage(
         Convention(
-            name=f"top{k}_error",
+            name=f"top{k}_error_{resize}" if resize else f"top{k}_error",
             label=f"Top-{k} error",
             higher_is_better=False,
-            settings=f"{network.identity}, share of images",
+            settings=f"{network.identity}{f', which {resize} makes of outputs' if resize else ''}, share of images",
+            variant=f"resized, {resize}" if resize else "",
             needs_hr=False,
             needs_labels=True,
-            side=RESNET50_SIDE,
+            side=None if resize else RESNET50_SIDE,
         ),
         score,
     )
+
+
+def _resized(outputs: Tensor, resize: Resize | None) -> Tensor:
+    """[N, 3, H, W] in [0, 1] as ResNet-50 takes them."""
+    return images.resize(outputs, (RESNET50_SIDE, RESNET50_SIDE)).clamp(0, 1) if resize else outputs
 
 
 def _agreement(name: str, label: str, network: Network, side: int | None = None) -> PerImage:
@@ -57,14 +67,24 @@ def _agreement(name: str, label: str, network: Network, side: int | None = None)
     )
 
 
-def build_top1_error(*, weights: str | None = None) -> PerImage:
-    """Top-1 error of timm's resnet50.tv_in1k; needs labels (data.labels) and 224x224 outputs."""
-    return _error(1, weights)
+def build_top1_error(*, weights: str | None = None, resize: Resize | None = None) -> PerImage:
+    """Top-1 error of timm's resnet50.tv_in1k; needs labels, and 224x224 outputs unless it resizes.
+
+    Args:
+        weights: torchvision's file; downloaded by default.
+        resize: "bicubic" takes outputs of any size to 224x224.
+    """
+    return _error(1, weights, resize)
 
 
-def build_top5_error(*, weights: str | None = None) -> PerImage:
-    """Top-5 error of timm's resnet50.tv_in1k; needs labels (data.labels) and 224x224 outputs."""
-    return _error(5, weights)
+def build_top5_error(*, weights: str | None = None, resize: Resize | None = None) -> PerImage:
+    """Top-5 error of timm's resnet50.tv_in1k; needs labels, and 224x224 outputs unless it resizes.
+
+    Args:
+        weights: torchvision's file; downloaded by default.
+        resize: "bicubic" takes outputs of any size to 224x224.
+    """
+    return _error(5, weights, resize)
 
 
 def build_top1_agreement_resnet50(*, weights: str | None = None) -> PerImage:

@@ -15,7 +15,7 @@ from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.layout import RunFolder
 from sr3eval.benchmark.make import make
 from sr3eval.benchmark.progress import silent
-from sr3eval.benchmark.score import _Scorer
+from sr3eval.benchmark.score import Scorer
 from sr3eval.errors import UserError
 from sr3eval.features import networks
 from sr3eval.images import load, save
@@ -106,7 +106,7 @@ def test_another_caption_needs_no_new_run(world):
     run(world)
     log = (world / "mine.py.log").read_text()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_Scorer, "_results", None)  # nothing is scored again
+        patched.setattr(Scorer, "_results", None)  # nothing is scored again
         run(world, table={"caption": "Ours.", "label": "tab:ours"})
     assert r"\caption{Ours.}" in (world / "run" / "results.tex").read_text()
     assert (world / "mine.py.log").read_text() == log and (world / "run" / "history" / "config_1.toml").exists()
@@ -137,7 +137,7 @@ def test_anything_else_that_differs_is_refused(world, change):
 
 
 def scorer(current):
-    return _Scorer(current, "", current.images, silent)
+    return Scorer(current, "", current.images, silent)
 
 
 def test_scores_stand_only_for_the_same_pictures_and_settings(world):

@@ -605,4 +605,4 @@ def test_configs_are_valid(path):
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "train").glob("*.toml")), ids=lambda path: path.stem)
 def test_training_recipes_are_valid(path):
     config = from_dict(TrainConfig, read_toml(path))
-    assert path.stem == f"{config.model}_{config.task}"
+    assert path.stem.startswith("generator_") if config.generates else path.stem == f"{config.model}_{config.task}"

@@ -71,6 +71,10 @@ def cases(tmp_path_factory) -> Mapping[str, Case]:
                 {"spacing": "linear"},
             ],
         ),
+        "cascade": Case(
+            {"stages": [sr3]},
+            [{"stages": [sr3 | {"steps": 4}]}, {"stages": [{"checkpoint": weights["regression", 0]}]}],
+        ),
         "python": Case({"python": f"{folder / 'mine.py'}:build"}, [{"gain": 0.5}]),
         **baseline_cases(folder),
     }
