@@ -12,31 +12,23 @@ Activation = Callable[..., Tensor]
 
 
 def recomputed_conv(
-    activation: Activation, parameters: Sequence[Tensor], inputs: Sequence[Tensor | None], conv: Sequence[Tensor | None]
+    activation: Activation, inputs: Sequence[Tensor | None], weight: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """3x3 convolution, which keeps the size, of activation(*inputs) [N, C, H, W].
+    """3x3 convolution, which keeps the size, of activation(*inputs) [N, C, H, W], a function that draws nothing.
 
-    For the backward pass it keeps the inputs alone and runs the activation again; gradients are the same, bit for bit
-    on the CPU.
-
-    Args:
-        activation: a function of the inputs and of `parameters` that draws nothing.
-        conv: the convolution's weight and its bias or None.
+    For the backward pass it keeps the inputs alone and runs the activation again; gradients are the same.
     """
-    weight, bias = conv
-    return _RecomputedConv.apply(activation, len(parameters), weight, bias, *parameters, *inputs)
+    return _RecomputedConv.apply(activation, weight, bias, *inputs)
 
 
 class _RecomputedConv(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, activation: Activation, parameters: int, weight: Tensor, bias: Tensor | None, *rest: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, activation: Activation, weight: Tensor, bias: Tensor | None, *inputs: Tensor | None) -> Tensor:
         device = weight.device.type
         ctx.autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        ctx.activation, ctx.parameters, ctx.has_bias = activation, rest[:parameters], bias is not None
-        ctx.save_for_backward(weight, *rest[parameters:])
-        h = activation(*rest[parameters:])
+        ctx.activation, ctx.has_bias = activation, bias is not None
+        ctx.save_for_backward(weight, *inputs)
+        h = activation(*inputs)
         with torch.autocast(device, enabled=False):  # its cache would keep weights that have no gradient
             h, weight, bias = (_cast(t, ctx.autocast) for t in (h, weight, bias))
             return F.conv2d(h, weight, bias, padding=1)
@@ -44,18 +36,19 @@ class _RecomputedConv(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, *inputs = ctx.saved_tensors
-        needed, bias_needed, *rest_needed = ctx.needs_input_grad[2:]
-        inputs = [t if t is None else t.detach().requires_grad_(t.requires_grad) for t in inputs]
+        weight, *saved = ctx.saved_tensors
+        weight_needed, bias_needed, *needed = ctx.needs_input_grad[1:]
+        inputs = [t if t is None else t.detach().requires_grad_(n) for t, n in zip(saved, needed, strict=True)]
         device = weight.device.type
         with torch.enable_grad(), torch.autocast(device, ctx.autocast, enabled=ctx.autocast is not None):
             activated = ctx.activation(*inputs)
-        mask = [any(rest_needed), needed, ctx.has_bias and bias_needed]
-        h, low = _cast(activated.detach(), ctx.autocast), _cast(weight, ctx.autocast)
-        of_h, of_weight, of_bias = _conv_backward(gradient, h, low, mask)
-        rest = [t for t, wanted in zip((*ctx.parameters, *inputs), rest_needed, strict=True) if wanted]
-        found = iter(torch.autograd.grad(activated, rest, of_h.to(activated.dtype)) if rest else ())
-        return None, None, of_weight, of_bias, *(next(found) if wanted else None for wanted in rest_needed)
+        h, weight = (_cast(t, ctx.autocast) for t in (activated.detach(), weight))
+        mask = [any(needed), weight_needed, ctx.has_bias and bias_needed]
+        of_h, of_weight, of_bias = _conv_backward(gradient, h, weight, mask)
+        wanted = [t for t, n in zip(inputs, needed, strict=True) if n]
+        found = iter(torch.autograd.grad(activated, wanted, of_h.to(activated.dtype)) if of_h is not None else ())
+        # Autograd casts them to their tensors' types.
+        return None, of_weight, of_bias, *(next(found) if n else None for n in needed)
 
 
 def _cast(tensor: Tensor | None, dtype: torch.dtype | None) -> Any:

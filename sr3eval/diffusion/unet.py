@@ -139,7 +139,12 @@ class NormSiLU(nn.GroupNorm):
         """3x3 convolution of then(self(*inputs)); drawn: `then` draws numbers."""
         if drawn or not self.recompute or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return F.conv2d(then(self(*inputs)), weight, bias, padding=1)
-        return recomputed_conv(lambda *t: then(self(*t)), (self.weight, self.bias), inputs, (weight, bias))
+
+
+        def activation(weight: Tensor, bias: Tensor, *inputs: Tensor) -> Tensor:
+            return then(torch.func.functional_call(self, {"weight": weight, "bias": bias}, inputs))
+
+        return recomputed_conv(activation, (self.weight, self.bias, *inputs), weight, bias)
 
     def _group_norm(self, x: Tensor) -> Tensor:
         if x.dtype != torch.bfloat16 or not torch.is_grad_enabled() or torch.compiler.is_compiling():
@@ -176,8 +181,9 @@ class NoiseLevelEmbedding(nn.Module):
 
     def forward(self, gamma: Tensor) -> Tensor:
         half = self.channels // 2
-        exponents = torch.arange(half, dtype=torch.float32, device=gamma.device) / half
-        angles = NOISE_LEVEL_SCALE * gamma.float().sqrt()[:, None] * torch.exp(-math.log(10000.0) * exponents)
+        dtype = torch.promote_types(self.mlp[0].weight.dtype, torch.float32)
+        exponents = torch.arange(half, dtype=dtype, device=gamma.device) / half
+        angles = NOISE_LEVEL_SCALE * gamma.to(dtype).sqrt()[:, None] * torch.exp(-math.log(10000.0) * exponents)
         return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))
 
 
@@ -239,9 +245,13 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, _embedding: Tensor | None = None) -> Tensor:
         n, c, height, width = x.shape
-        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)  # [N, 1, HW, C]
+        q, k, v = self.qkv(self._normed(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)  # [N, 1, HW, C]
         attended = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2).reshape(n, c, height, width)
         return (x + self.project(attended)) / math.sqrt(2)
+
+    def _normed(self, x: Tensor) -> Tensor:
+        """In the norm's type, then in that of x: GPUs do not mix them."""
+        return self.norm(x.to(self.norm.weight.dtype)).to(x.dtype)
 
 
 class UNet(nn.Module):
@@ -299,7 +309,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, gamma: Tensor | None = None) -> Tensor:
         self._check(x)
         embedding = self.embed(gamma) if self.embed is not None else None
-        h = self.conv_in(x)
+        h = self.conv_in(x.to(self.conv_in.weight.dtype))
         skips = [h]
         for stage in self.down:
             h = run_stage(stage, h, embedding)
@@ -307,7 +317,12 @@ class UNet(nn.Module):
         h = run_stage(self.middle, h, embedding)
         for stage, takes_skip in zip(self.up, self.takes_skip, strict=True):
             h = run_stage(stage, torch.cat([h, skips.pop()], dim=1) if takes_skip else h, embedding)
-        return self.norm_out.conv([h], self.conv_out.weight, self.conv_out.bias, nn.Identity())
+        return self.norm_out.conv([h], self.conv_out.weight, self.conv_out.bias, nn.Identity()).to(x.dtype)
+
+    def convolve_in(self, dtype: torch.dtype) -> None:
+        """Convolutions, and what is between them, in another type; norms and the noise level stay as they are."""
+        for conv in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
+            conv.to(dtype)
 
     def compile_parts(self, parts: Literal["blocks", "norms"]) -> None:
         """Compile less than the whole network, by torch.compile: it takes less long and brings most of it on GPUs.

@@ -14,12 +14,15 @@ REMARKS = (
 )
 
 
-def build(*, checkpoint: str, task: Task | None = None, sampler: Annotated[SamplerConfig, SPREAD]) -> SR3:
+def build(
+    *, checkpoint: str, task: Task | None = None, half: bool = False, sampler: Annotated[SamplerConfig, SPREAD]
+) -> SR3:
     """Load an SR3 checkpoint.
 
     Args:
         checkpoint: a model.safetensors of `sr3eval train`.
         task: what it must have been trained for, where that is one of the paper's.
+        half: convolve in bfloat16, where the GPU or CPU has it.
         sampler: in a config and for `load`, its fields stand among the method's own options (`steps = 50`).
     """
-    return SR3(checkpoints.load(checkpoint, "sr3", task), sampler)
+    return SR3(checkpoints.load(checkpoint, "sr3", task), sampler, half)
