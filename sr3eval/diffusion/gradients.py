@@ -1,4 +1,4 @@
-"""Backward passes of our own: of a convolution, for less memory, and of GroupNorm in bfloat16, for less time on CPUs."""
+"""Backward passes of our own: of a convolution, for less memory; of GroupNorm in bfloat16, for less time on CPUs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +23,9 @@ def recomputed_conv(
 
 class _RecomputedConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, activation: Activation, weight: Tensor, bias: Tensor | None, *inputs: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, activation: Activation, weight: Tensor, bias: Tensor | None, *inputs: Tensor | None
+    ) -> Tensor:
         device = weight.device.type
         ctx.autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         ctx.activation, ctx.has_bias = activation, bias is not None
@@ -45,10 +47,10 @@ class _RecomputedConv(torch.autograd.Function):
         h, weight = (_cast(t, ctx.autocast) for t in (activated.detach(), weight))
         mask = [any(needed), weight_needed, ctx.has_bias and bias_needed]
         of_h, of_weight, of_bias = _conv_backward(gradient, h, weight, mask)
-        wanted = [t for t, n in zip(inputs, needed, strict=True) if n]
-        found = iter(torch.autograd.grad(activated, wanted, of_h.to(activated.dtype)) if of_h is not None else ())
+        if of_h is not None:
+            torch.autograd.backward(activated, of_h.to(activated.dtype))
         # Autograd casts them to their tensors' types.
-        return None, of_weight, of_bias, *(next(found) if n else None for n in needed)
+        return None, of_weight, of_bias, *(None if t is None else t.grad for t in inputs)
 
 
 def _cast(tensor: Tensor | None, dtype: torch.dtype | None) -> Any:

@@ -140,7 +140,6 @@ class NormSiLU(nn.GroupNorm):
         if drawn or not self.recompute or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return F.conv2d(then(self(*inputs)), weight, bias, padding=1)
 
-
         def activation(weight: Tensor, bias: Tensor, *inputs: Tensor) -> Tensor:
             return then(torch.func.functional_call(self, {"weight": weight, "bias": bias}, inputs))
 
