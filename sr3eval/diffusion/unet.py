@@ -180,7 +180,7 @@ class NoiseLevelEmbedding(nn.Module):
 
     def forward(self, gamma: Tensor) -> Tensor:
         half = self.channels // 2
-        dtype = torch.promote_types(self.mlp[0].weight.dtype, torch.float32)
+        dtype = torch.promote_types(next(self.mlp.parameters()).dtype, torch.float32)
         exponents = torch.arange(half, dtype=dtype, device=gamma.device) / half
         angles = NOISE_LEVEL_SCALE * gamma.to(dtype).sqrt()[:, None] * torch.exp(-math.log(10000.0) * exponents)
         return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))
