@@ -16,7 +16,9 @@ def checkpoint_activations(network: UNet, what: Collection[int] | Literal["norms
     "norms": of each norm, activation and convolution the norm's input is kept alone; those with dropout between them
     stay as they are, and so does compiled code. Levels: of every block and attention of these levels, its input alone,
     so that their convolutions run twice; 0 is full resolution, which holds most of the memory. Gradients are the same,
-    bit for bit on the CPU; names of weights are, too.
+    bit for bit on the CPU; names of weights are, too. By profiling/unet.py's network, on one core in float32 and
+    bfloat16: norms, 500 to 167 and 375 to 102 MiB for 1.06 and 1.19 times the time; all levels, to 93 and 47 MiB for
+    1.24 and 1.37 times.
     """
     if what == "norms":
         for norm in (module for module in network.modules() if isinstance(module, NormSiLU)):
