@@ -52,6 +52,13 @@ def has_bfloat16(device: torch.device) -> bool:
     return probe is not None and probe()
 
 
+def half_dtype(half: bool, device: torch.device) -> torch.dtype:
+    """The dtype of a diffusion model's convolutions; UserError where the hardware has no bfloat16."""
+    if half and not has_bfloat16(device):
+        raise UserError(f"half = true: this {device.type.upper()} does not compute in bfloat16; leave it out")
+    return torch.bfloat16 if half else torch.float32
+
+
 def check_compiler(device: torch.device) -> None:
     """UserError where torch.compile would miss the C++ compiler that it calls on the CPU."""
     default = "clang++" if sys.platform == "darwin" else "g++"

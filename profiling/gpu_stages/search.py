@@ -14,7 +14,7 @@ from sr3eval.diffusion.search_page import FIGURE
 from sr3eval.files import atomic_write
 
 RECIPE = Path("configs/search/photos_16_64.toml")
-ON_GPU = ("batch_size=256", "precision=bfloat16")
+ON_GPU = ("batch_size=256", "half=true")
 SMALL = (
     "budgets=[1, 2]",
     "kept=1",

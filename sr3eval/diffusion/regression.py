@@ -24,15 +24,14 @@ class Regression(Method):
 
     scale: int
 
-    def __init__(self, weights: checkpoints.Checkpoint, tiles: Tiles = WHOLE) -> None:
+    def __init__(self, weights: checkpoints.Checkpoint, tiles: Tiles = WHOLE, half: bool = False) -> None:
         self.name = "regression"
         self.scale = weights.config.target.scale
-        self.fingerprint = fingerprint("regression", weights.sha256, tiles)
+        self.fingerprint = fingerprint("regression", weights.sha256, tiles, *(["half"] if half else []))
         self.tiles = tiles
         self.facts = Facts({"checkpoint": weights.sha256})
-        device = default_device()
-        self.model = weights.model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.device = device
+        self.device = default_device()
+        self.model = weights.model_on(self.device, half)
 
     @torch.inference_mode()
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:

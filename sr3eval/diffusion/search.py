@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from sr3eval import config as configs
 from sr3eval import metrics, significance
 from sr3eval.config import resolve_path
 from sr3eval.data import Folder, choose, chunks, find_images, large_enough, stable_hash
-from sr3eval.device import default_device, training_dtype
+from sr3eval.device import default_device, half_dtype
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import schedules, search_page
 from sr3eval.diffusion.schedule import FIRST_BETA, Spacing
@@ -135,7 +135,7 @@ class SearchConfig:
         rounds: of fine trials around the best, each at half the distance of the one before.
         seeds: noises that what a winner is worth is averaged over.
         reference: samplers that are measured beside the winners, by name.
-        precision: of the network; "auto" is bfloat16 where the hardware has it.
+        half: convolve in bfloat16, where the GPU or CPU has it.
     """
 
     checkpoint: str
@@ -147,7 +147,7 @@ class SearchConfig:
     rounds: int = 2
     seeds: int = 1
     reference: dict[str, SamplerConfig] = field(default_factory=dict)
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    half: bool = False
     batch_size: int = 64
     seed: int = 0
 
@@ -286,13 +286,13 @@ class Searcher:
                 raise UserError(f"reference.{name}: its noise levels do not fit the checkpoint's; leave out jump")
         self.metric = self._metric()
         self.device = default_device()
-        self.dtype = training_dtype(config.precision, self.device)
+        half_dtype(config.half, self.device)  # refuses before any work what the hardware has not
         self.folder = self._folder()
         self.metrics: dict[tuple[str, ...], metrics.Metric] = {}  # by images: HR is looked at once
 
     @cached_property
     def model(self) -> torch.nn.Module:
-        return self.weights.model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self.weights.model_on(self.device, self.config.half)
 
     @cached_property
     def images(self) -> Images:
@@ -327,8 +327,7 @@ class Searcher:
     @torch.inference_mode()
     def _sampled(self, sampler: SamplerConfig, lr: Tensor, seeds: Sequence[int]) -> Tensor:
         size = (self.task.scale * lr.shape[-2], self.task.scale * lr.shape[-1])
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return sample(self.model, lr.to(self.device), size, seeds, sampler, self.final_gamma).float().cpu()
+        return sample(self.model, lr.to(self.device), size, seeds, sampler, self.final_gamma).cpu()
 
     def schedules(self, measured: Iterable[Trial]) -> schedules.Schedules:
         """What winners are worth, as the file beside the checkpoint has it."""

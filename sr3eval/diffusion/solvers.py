@@ -202,4 +202,7 @@ class NoisePerImage:
         self.shape, self.device = tuple(like.shape[1:]), like.device
 
     def __call__(self) -> Tensor:
-        return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators]).to(self.device)
+        noise = torch.stack([torch.randn(self.shape, generator=g) for g in self.generators])
+        if self.device.type == "cuda":  # a copy from pinned memory waits for nothing
+            noise = noise.pin_memory()
+        return noise.to(self.device, non_blocking=True)

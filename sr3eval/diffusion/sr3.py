@@ -41,13 +41,13 @@ class SR3(Method):
     scale: int
     stochastic = True
 
-    def __init__(self, weights: checkpoints.Checkpoint, sampler: SamplerConfig) -> None:
+    def __init__(self, weights: checkpoints.Checkpoint, sampler: SamplerConfig, half: bool = False) -> None:
         self.name = "sr3"
         self.scale = weights.config.target.scale
-        self.fingerprint = fingerprint("sr3", weights.sha256, sampler)
+        self.fingerprint = fingerprint("sr3", weights.sha256, sampler, *(["half"] if half else []))
         self.facts = Facts({"checkpoint": weights.sha256})
         self.sampler, self.device = sampler, default_device()
-        self.model = weights.model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = weights.model_on(self.device, half)
         self.final_gamma = float(weights.config.schedule.build().gammas[-1])
         sampler.schedule(self.final_gamma)  # refuses levels that do not fit before any work
 

@@ -185,7 +185,10 @@ def digest(*folders: Folder) -> str:
 
 
 def validation_images(folder: Folder, config: TrainingDataConfig) -> Tensor:
-    """The fixed validation targets, float [N, 3, S, S] in [0, 1] at the task's size."""
+    """The fixed validation targets, float [N, 3, S, S] in [0, 1] at the task's size.
+
+    Crops are of as many images as there are: one of each before a second of any.
+    """
     if config.crop is None:
         return torch.stack([folder.hr(i) for i in choose(list(folder.paths), config.validation_images)])
     crops = _validation_crops(folder, config)

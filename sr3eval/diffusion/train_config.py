@@ -149,7 +149,8 @@ class OptimiserConfig:
     these parts by themselves, see `UNet.compile_parts`. cuda_graph: on a GPU, replay the forward and backward pass as
     one CUDA graph, where launching its thousands of kernels takes longer than running them. gradient_clip: largest
     norm of the gradient, 0 for none. beta2: Adam's decay of the squared gradient's mean.
-    checkpoint_activations: levels of the U-Net, 0 for full resolution, whose blocks run forward twice to save memory.
+    checkpoint_activations: saves memory, see the function of that name: "norms" runs norms and activations forward
+    twice; levels of the U-Net, 0 for full resolution, their whole blocks.
     """
 
     steps: int
@@ -164,7 +165,7 @@ class OptimiserConfig:
     compile: bool | Literal["blocks", "norms"] = False
     cuda_graph: bool = False
     beta2: float = 0.999
-    checkpoint_activations: tuple[int, ...] = ()
+    checkpoint_activations: tuple[int, ...] | Literal["norms"] = ()
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.accumulate) < 1 or self.batch_size % self.accumulate:
@@ -173,7 +174,7 @@ class OptimiserConfig:
             raise UserError("optimiser: learning_rate must be positive, ema_decay in [0, 1), final_decay in [0, 1]")
         if self.cuda_graph and self.checkpoint_activations:
             raise UserError(
-                "optimiser.cuda_graph and checkpoint_activations: a graph cannot run blocks twice; choose one"
+                "optimiser.cuda_graph and checkpoint_activations: a graph cannot run forward twice; choose one"
             )
         if not 0 < self.beta2 < 1:
             raise UserError(f"optimiser.beta2: {self.beta2} is not between 0 and 1")
@@ -250,7 +251,8 @@ class TrainConfig:
         if self.weighting == "output" and not self.network.residual_scale:
             raise UserError('weighting = "output": needs unet.residual_scale')
         levels = range(len(self.network.multipliers))
-        if not set(self.optimiser.checkpoint_activations) <= set(levels):
+        checkpointed = self.optimiser.checkpoint_activations
+        if checkpointed != "norms" and not set(checkpointed) <= set(levels):
             raise UserError(f"optimiser.checkpoint_activations: the network's levels are 0 to {levels[-1]}")
         side = self.data.crop or task.hr_size
         if side % task.scale or side % self.network.factor:

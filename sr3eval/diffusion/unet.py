@@ -4,7 +4,7 @@ What its inputs and outputs mean is up to the models around it, see `preconditio
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sr3eval.diffusion.gradients import GroupNorm, recomputed_conv
 from sr3eval.errors import UserError
 
 # gamma enters as sqrt(gamma) in (0, 1). The factor spreads it over the sinusoids' frequencies, as in the WaveGrad
@@ -110,6 +111,7 @@ class NormSiLU(nn.GroupNorm):
     def __init__(self, channels: int) -> None:
         super().__init__(groups_of(channels), channels, eps=1e-6)
         self.by_sums: bool | None = None  # None: on GPUs
+        self.recompute = False  # what `conv` needs for the backward pass, rather than keep it
         self.channel_sums: Callable[..., tuple[Tensor, Tensor]] = channel_sums  # or, like the next, compiled
         self.scaled_silu: Callable[..., Tensor] = scaled_silu
 
@@ -117,9 +119,10 @@ class NormSiLU(nn.GroupNorm):
         self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, bias: Tensor | None = None
     ) -> Tensor:
         if not self.goes_by_sums(x):
-            h = super().forward(x if bias is None else x + bias[:, None, None])
+            h = self._group_norm(x if bias is None else x + bias[:, None, None])
             if scale is not None and shift is not None:
-                h = h * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
+                scale, shift = (t.to(h.dtype)[:, :, None, None] for t in (scale, shift))
+                h = h * (1 + scale) + shift
             return F.silu(h)
         factor, offset = self._factor_and_offset(x, bias)
         if scale is not None and shift is not None:
@@ -128,6 +131,28 @@ class NormSiLU(nn.GroupNorm):
 
     def goes_by_sums(self, x: Tensor) -> bool:
         return x.is_cuda if self.by_sums is None else self.by_sums
+
+    def conv(
+        self,
+        inputs: Sequence[Tensor | None],
+        weight: Tensor,
+        bias: Tensor | None,
+        then: Callable[[Tensor], Tensor],
+        drawn: bool = False,
+    ) -> Tensor:
+        """3x3 convolution of then(self(*inputs)); drawn: `then` draws numbers."""
+        if drawn or not self.recompute or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return F.conv2d(then(self(*inputs)), weight, bias, padding=1)
+
+        def activation(weight: Tensor, bias: Tensor, *inputs: Tensor) -> Tensor:
+            return then(torch.func.functional_call(self, {"weight": weight, "bias": bias}, inputs))
+
+        return recomputed_conv(activation, (self.weight, self.bias, *inputs), weight, bias)
+
+    def _group_norm(self, x: Tensor) -> Tensor:
+        if x.dtype != torch.bfloat16 or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return super().forward(x)
+        return GroupNorm.apply(x, self.num_groups, self.weight, self.bias, self.eps)
 
     def _factor_and_offset(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """What the norm of x + bias multiplies every channel of x by and then adds: [N, C] both."""
@@ -159,8 +184,9 @@ class NoiseLevelEmbedding(nn.Module):
 
     def forward(self, gamma: Tensor) -> Tensor:
         half = self.channels // 2
-        exponents = torch.arange(half, dtype=torch.float32, device=gamma.device) / half
-        angles = NOISE_LEVEL_SCALE * gamma.float().sqrt()[:, None] * torch.exp(-math.log(10000.0) * exponents)
+        dtype = torch.promote_types(next(self.mlp.parameters()).dtype, torch.float32)
+        exponents = torch.arange(half, dtype=dtype, device=gamma.device) / half
+        angles = NOISE_LEVEL_SCALE * gamma.to(dtype).sqrt()[:, None] * torch.exp(-math.log(10000.0) * exponents)
         return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))
 
 
@@ -185,16 +211,17 @@ class ResidualBlock(nn.Module):
         scale, shift = None, None
         if self.scale_shift is not None and embedding is not None:
             scale, shift = self.scale_shift(F.silu(embedding)).chunk(2, dim=1)
+        drawn = self.training and self.dropout.p > 0
         if self.norm1.goes_by_sums(x):
-            return self._forward_without_biases(x, scale, shift)
-        h = self.conv1(self._resampled(self.norm1(x)))
-        h = self.conv2(self.dropout(self.norm2(h, scale, shift)))
+            return self._forward_without_biases(x, scale, shift, drawn)
+        h = self.norm1.conv([x], self.conv1.weight, self.conv1.bias, self._resampled)
+        h = self.norm2.conv([h, scale, shift], self.conv2.weight, self.conv2.bias, self.dropout, drawn)
         return (self.shortcut(self._resampled(x)) + h) / math.sqrt(2)
 
-    def _forward_without_biases(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    def _forward_without_biases(self, x: Tensor, scale: Tensor | None, shift: Tensor | None, drawn: bool) -> Tensor:
         """The same, with the biases left to what reads the tensors anyway: cuDNN adds them in a pass of their own."""
-        h = F.conv2d(self._resampled(self.norm1(x)), self.conv1.weight, padding=1)
-        h = F.conv2d(self.dropout(self.norm2(h, scale, shift, self.conv1.bias)), self.conv2.weight, padding=1)
+        h = self.norm1.conv([x], self.conv1.weight, None, self._resampled)
+        h = self.norm2.conv([h, scale, shift, self.conv1.bias], self.conv2.weight, None, self.dropout, drawn)
         x, bias = self._resampled(x), self.conv2.bias
         if isinstance(self.shortcut, nn.Conv2d):
             x, bias = F.conv2d(x, self.shortcut.weight), bias + self.shortcut.bias  # type: ignore[operator]
@@ -221,9 +248,13 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, _embedding: Tensor | None = None) -> Tensor:
         n, c, height, width = x.shape
-        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)  # [N, 1, HW, C]
+        q, k, v = self.qkv(self._normed(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)  # [N, 1, HW, C]
         attended = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2).reshape(n, c, height, width)
         return (x + self.project(attended)) / math.sqrt(2)
+
+    def _normed(self, x: Tensor) -> Tensor:
+        """In the norm's type, then in that of x: GPUs do not mix them."""
+        return self.norm(x.to(self.norm.weight.dtype)).to(x.dtype)
 
 
 class UNet(nn.Module):
@@ -285,7 +316,7 @@ class UNet(nn.Module):
         embedding = self.embed(gamma) if self.embed is not None else None
         if self.embed_label is not None:
             embedding = embedding + self.embed_label(labels)
-        h = self.conv_in(x)
+        h = self.conv_in(x.to(self.conv_in.weight.dtype))
         skips = [h]
         for stage in self.down:
             h = run_stage(stage, h, embedding)
@@ -293,7 +324,12 @@ class UNet(nn.Module):
         h = run_stage(self.middle, h, embedding)
         for stage, takes_skip in zip(self.up, self.takes_skip, strict=True):
             h = run_stage(stage, torch.cat([h, skips.pop()], dim=1) if takes_skip else h, embedding)
-        return self.conv_out(self.norm_out(h))
+        return self.norm_out.conv([h], self.conv_out.weight, self.conv_out.bias, nn.Identity()).to(x.dtype)
+
+    def convolve_in(self, dtype: torch.dtype) -> None:
+        """Convolutions, and what is between them, in another type; norms and the noise level stay as they are."""
+        for conv in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
+            conv.to(dtype)
 
     def compile_parts(self, parts: Literal["blocks", "norms"]) -> None:
         """Compile less than the whole network, by torch.compile: it takes less long and brings most of it on GPUs.

@@ -15,14 +15,17 @@ REMARKS = (
 )
 
 
-def build(*, checkpoint: str, task: Task | None = None, sampler: Annotated[SamplerOptions, SPREAD]) -> SR3:
+def build(
+    *, checkpoint: str, task: Task | None = None, half: bool = False, sampler: Annotated[SamplerOptions, SPREAD]
+) -> SR3:
     """Load an SR3 checkpoint.
 
     Args:
         checkpoint: a model.safetensors of `sr3eval train`.
         task: what it must have been trained for, where that is one of the paper's.
+        half: convolve in bfloat16, where the GPU or CPU has it.
         sampler: in a config and for `load`, its fields stand among the method's own options. `steps = 8` alone takes
             the best sampler that `sr3eval search-schedule` found for the checkpoint.
     """
     weights = checkpoints.load(checkpoint, "sr3", task)
-    return SR3(weights, schedules.choose(checkpoint, weights.sha256, sampler))
+    return SR3(weights, schedules.choose(checkpoint, weights.sha256, sampler), half)

@@ -7,6 +7,8 @@ import torch
 
 from sr3eval.config import from_dict
 from sr3eval.diffusion.preconditioners import precondition
+from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.diffusion.solvers import NoisePerImage, SamplerConfig
 from sr3eval.diffusion.train import Trainer
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.diffusion.unet import UNetConfig
@@ -72,7 +74,7 @@ def test_checkpointed_activations_give_the_same_gradients_from_less_memory(setti
     config = from_dict(TrainConfig, settings)  # with dropout
     hr = torch.randint(256, (32, 3, 64, 64), dtype=torch.uint8)
     gradients, peaks = [], []
-    for levels in ((), (0, 1)):
+    for levels in ((), "norms", (0, 1)):
         optimiser = replace(config.optimiser, checkpoint_activations=levels, precision="float32", batch_size=32)
         trainer = Trainer(replace(config, optimiser=optimiser), torch.device("cuda"))
         trainer.train_step(hr)
@@ -80,5 +82,26 @@ def test_checkpointed_activations_give_the_same_gradients_from_less_memory(setti
         torch.cuda.reset_peak_memory_stats()
         trainer.train_step(hr)
         peaks.append(torch.cuda.max_memory_allocated())
-    assert float((gradients[0] - gradients[1]).norm() / gradients[0].norm()) <= 1e-4
-    assert peaks[1] < 0.7 * peaks[0]
+    for other in gradients[1:]:
+        assert float((gradients[0] - other).norm() / gradients[0].norm()) <= 1e-4
+    assert peaks[1] < 0.8 * peaks[0]  # with dropout every other convolution keeps its input
+    assert peaks[2] < 0.7 * peaks[0]
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("solver", ["ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_sde"])
+def test_sampling_waits_for_nothing(solver, half):
+    """Each step is queued while the one before runs; CUDA's debug mode raises at what would wait."""
+    model = randomised(precondition("sr3", UNetConfig(32, (1, 2), 1, 32, attention=(16,), residual_scale=0.07)))
+    if half:
+        model.unet.convolve_in(torch.bfloat16)
+    model = model.cuda().to(memory_format=torch.channels_last)
+    x = torch.zeros(2, 3, 32, 32, device="cuda")
+    final_gamma = float(NoiseSchedule.linear(1e-6, 1e-2, 2000).gammas[-1])
+    with torch.inference_mode():
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            steps = list(SamplerConfig(4, solver, clip=True).refine(model, x, final_gamma, NoisePerImage([0, 1], x)))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert bool(steps[-1].isfinite().all())

@@ -6,8 +6,10 @@ import math
 import pytest
 import torch
 
+from sr3eval.diffusion.preconditioners import SR3Preconditioner
 from sr3eval.diffusion.schedule import NoiseSchedule
 from sr3eval.diffusion.solvers import NoisePerImage, SamplerConfig, refine
+from sr3eval.diffusion.unet import UNetConfig
 from sr3eval.errors import UserError
 
 TRAINING = NoiseSchedule.linear(1e-6, 1e-2, 2000)
@@ -181,3 +183,16 @@ def test_the_sde_solver_keeps_the_distribution():
 def test_settings_that_do_not_go_together_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         SamplerConfig(**options)
+
+
+@pytest.mark.parametrize("solver", ["ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_sde"])
+@pytest.mark.parametrize("clip", [False, True])
+def test_the_loop_reads_no_number_back_from_the_device(solver, clip):
+    """Tensors of the meta device have none: reading one raises."""
+    with torch.device("meta"):
+        model = SR3Preconditioner(UNetConfig(8, (1, 2), 1, 16)).eval()
+        x = torch.zeros(2, 3, 16, 16)
+    sampler = SamplerConfig(4, solver, clip=clip)
+    with torch.inference_mode():
+        steps = list(sampler.refine(model, x, float(TRAINING.gammas[-1]), NoisePerImage([0, 1], x)))
+    assert [step.device.type for step in steps] == ["meta"] * 4

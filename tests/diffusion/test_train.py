@@ -280,6 +280,19 @@ def test_an_unreadable_validation_image_is_refused_before_anything_is_written(se
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("images", "crops", "counts"), [(12, 8, {1}), (5, 5, {1}), (3, 8, {2, 3})])
+def test_validation_has_a_crop_of_each_image_before_a_second_of_any(settings, tmp_path, images, crops, counts):
+    for index in range(images):
+        save(tmp_path / f"{index}.png", torch.full((3, 80, 80), index / 20))
+    settings["data"] |= {"validation": str(tmp_path), "validation_images": crops}
+    config = from_dict(TrainConfig, settings)
+    _, folder, *_ = stream.open_folders(config.data, TASKS[config.task])
+    hr = stream.validation_images(folder, config.data)
+    seen = [round(20 * float(crop.mean())) for crop in hr]
+    assert hr.shape == (crops, 3, 64, 64)
+    assert {seen.count(index) for index in seen} == counts and len(set(seen)) == min(images, crops)
+
+
 def test_a_folder_without_large_enough_validation_images_is_named(settings, tmp_path):
     save(tmp_path / "small" / "0.png", torch.rand(3, 63, 80))
     settings["data"]["validation"] = str(tmp_path / "small")

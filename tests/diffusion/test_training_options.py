@@ -375,14 +375,16 @@ def test_layers_know_their_level(settings):
 def test_checkpointed_activations_give_the_same_weights_from_less_memory(settings, precision):
     settings["unet"] |= {"channels": 16, "blocks": 2}
     hr, weights, peaks = torch.cat(4 * [HR.repeat(1, 1, 2, 2)]), [], []
-    for levels in ([], [0], [0, 1]):
-        trainer = trainer_of(settings, precision=precision, checkpoint_activations=levels, batch_size=16)
+    for what in ([], "norms", [0], [0, 1]):
+        trainer = trainer_of(settings, precision=precision, checkpoint_activations=what, batch_size=16)
         for _ in range(3):  # dropout is on
             trainer.train_step(hr)
         weights.append({name: tensor.clone() for name, tensor in trainer.network.state_dict().items()})
         peaks.append(training_speed.Contender(trainer, iter([hr])).peak())
-    assert same(weights[0], weights[1]) and same(weights[0], weights[2])
-    assert peaks[0] > 1.5 * peaks[1] > 1.5 * peaks[2]
+    assert all(same(weights[0], other) for other in weights[1:])
+    assert peaks[0] > 1.2 * peaks[1]  # dropout: every other convolution keeps its input
+    least = 1.5 if precision == "float32" else 1.4  # norms go backward in float32
+    assert peaks[0] > least * peaks[2] > least * peaks[3]
 
 
 def test_a_run_may_resume_with_other_levels_checkpointed(settings, tmp_path):
@@ -406,6 +408,8 @@ def test_a_run_may_resume_with_other_levels_checkpointed(settings, tmp_path):
         ("data", {"blur_share": 1.5}, "data.blur_share: 1.5"),
         ("log", {"keep": -1}, "log.keep: -1 is negative"),
         ("optimiser", {"checkpoint_activations": [2]}, "checkpoint_activations: the network's levels are 0 to 1"),
+        ("optimiser", {"checkpoint_activations": "norm"}, "checkpoint_activations"),
+        ("optimiser", {"checkpoint_activations": "norms", "cuda_graph": True}, "cuda_graph and checkpoint_activations"),
         ("optimiser", {"checkpoint_activations": [-1]}, "checkpoint_activations: the network's levels are 0 to 1"),
         ("optimiser", {"checkpoint_activations": [0], "cuda_graph": True}, "cuda_graph and checkpoint_activations"),
         ("optimiser", {"precision": "fp16"}, "\"optimiser.precision\" is 'fp16': .*float16"),
