@@ -4,12 +4,12 @@
     git clone https://github.com/Janspiry/Image-Super-Resolution-via-Iterative-Refinement janspiry
     python profiling/unet.py --peer guided=guided-diffusion --peer janspiry=janspiry
 
-Five minutes on two quiet cores. All networks have the same widths: 64x64 pixels, 64 channels times 1, 2, 4, 8,
-two blocks a level, attention at 16x16, batches of 4. Everything takes turns in every round, a product of matrices of
-3072x3072 included, by which machines compare (convolutions may come from a faster library). Ours has more FLOPs at these widths, as its blocks
-resample, so that times are a GFLOP, too; a training step, here without the optimiser's, counts three forward passes,
-whatever runs twice. Columns: median and least milliseconds, milliseconds a GFLOP and that beside the product's; MiB
-that the forward pass keeps for the backward pass, beyond the weights.
+Five minutes on two quiet cores. All networks have the same widths: 64x64 pixels, 64 channels times 1, 2, 4, 8, two
+blocks a level, attention at 16x16, batches of 4. Everything takes turns in every round, a product of matrices of
+3072x3072 included, by which machines compare (convolutions may come from a faster library). Ours has more FLOPs at
+these widths, as its blocks resample, so that times are a GFLOP, too; a training step, here without the optimiser's,
+counts three forward passes, whatever runs twice. Columns: median and least milliseconds, milliseconds a GFLOP and that
+beside the product's; MiB that the forward pass keeps for the backward pass, beyond the weights.
 """
 
 import importlib
