@@ -18,7 +18,7 @@ from sr3eval.benchmark.figure import Window, write
 from sr3eval.benchmark.make import make
 from sr3eval.benchmark.plan import plan
 from sr3eval.benchmark.progress import silent
-from sr3eval.benchmark.score import _Scorer
+from sr3eval.benchmark.score import Scorer
 from sr3eval.data import stable_hash
 from sr3eval.errors import UserError
 from sr3eval.images import save
@@ -212,7 +212,7 @@ def test_scores_of_samples_stand_only_for_the_same_samples(finished, tmp_path):
     first, _, best, _ = current.config.rows
 
     def keys():
-        scorer = _Scorer(current, "", current.images, silent)
+        scorer = Scorer(current, "", current.images, silent)
         return {row.name: scorer.keys(row) for row in (first, best)}
 
     before = keys()
