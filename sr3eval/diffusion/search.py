@@ -34,6 +34,7 @@ from sr3eval.diffusion.stream import TrainingImages
 from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write, claim_folder, listing_digest
 from sr3eval.images import from_uint8, round_to_8bit
+from sr3eval.method import Progress, shares
 from sr3eval.metrics import Batch, Result, block_of
 
 CONFIG_FILE = "config.toml"
@@ -313,21 +314,22 @@ class Searcher:
     def takes(self, sampler: SamplerConfig) -> bool:
         return fits(sampler, self.final_gamma)
 
-    def distance(self, sampler: SamplerConfig, images: Images, seed: int) -> Result:
-        """The distance of one sample an image."""
+    def distance(self, sampler: SamplerConfig, images: Images, seed: int, progress: Callable[[float], None]) -> Result:
+        """The distance of one sample an image. progress: is told how many images are made, in parts of one, too."""
         metric = self.metrics.setdefault(tuple(images.ids), self._metric()).fresh()
         rows = range(len(images))
         for part in chunks(rows, self.config.batch_size):
             lr, hr = images.lr[part[0] : part[-1] + 1], images.hr[part[0] : part[-1] + 1]
             ids, blocks = [images.ids[row] for row in part], [images.blocks[row] for row in part]
-            sr = round_to_8bit(self._sampled(sampler, lr, [stable_hash(self.config.seed, seed, i) for i in ids]))
+            seeds = [stable_hash(self.config.seed, seed, image_id) for image_id in ids]
+            sr = round_to_8bit(self._sampled(sampler, lr, seeds, shares(progress, part[0], len(part))))
             metric.update(Batch(ids, sr, hr, lr, blocks=blocks))
         return metric.compute()
 
     @torch.inference_mode()
-    def _sampled(self, sampler: SamplerConfig, lr: Tensor, seeds: Sequence[int]) -> Tensor:
+    def _sampled(self, sampler: SamplerConfig, lr: Tensor, seeds: Sequence[int], progress: Progress) -> Tensor:
         size = (self.task.scale * lr.shape[-2], self.task.scale * lr.shape[-1])
-        return sample(self.model, lr.to(self.device), size, seeds, sampler, self.final_gamma).cpu()
+        return sample(self.model, lr.to(self.device), size, seeds, sampler, self.final_gamma, progress).cpu()
 
     def schedules(self, measured: Iterable[Trial]) -> schedules.Schedules:
         """What winners are worth, as the file beside the checkpoint has it."""
@@ -409,14 +411,17 @@ class Trials:
     def _one(self, sampler: SamplerConfig, images: Images, stage: str, seed: int) -> Result:
         key = json.dumps([configs.to_dict(sampler), stage, len(images), seed])
         if key not in self.known:
-            result = self.searcher.distance(sampler, images, seed)
+            result = self.searcher.distance(sampler, images, seed, lambda made: self._tell(sampler.steps * made))
             self.known[key] = line = {"key": key} | asdict(result)
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
-        self.done = min(self.total, self.done + sampler.steps * len(images))
-        self.tell("search", self.done, self.total)
+        self.done += sampler.steps * len(images)
+        self._tell(0)
         line = {name: value for name, value in self.known[key].items() if name != "key"}
         return configs.from_dict(Result, line, TRIALS_FILE)
+
+    def _tell(self, more: float) -> None:
+        self.tell("search", min(self.total, self.done + more), self.total)
 
 
 def planned(searcher: Searcher) -> int:

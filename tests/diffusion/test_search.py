@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from sr3eval.cli import main
-from sr3eval.config import from_dict
+from sr3eval.config import from_dict, read_toml, resolve_path
 from sr3eval.diffusion import schedules
 from sr3eval.diffusion.schedule import NoiseSchedule
 from sr3eval.diffusion.search import SearchConfig, Searcher, SpaceConfig, Trial, neighbours, search
@@ -26,6 +27,7 @@ from sr3eval.methods import sr3
 from sr3eval.metrics import Result
 from sr3eval.metrics._contract import Estimate
 
+ROOT = Path(__file__).parents[2]
 FINAL_GAMMA = 4.4e-5
 TINY = {"solver": ["dpmpp_2m"], "first_beta": [1e-4], "jump": [0.0]}
 
@@ -64,7 +66,7 @@ def tried(monkeypatch):
     """Distances come from `bowl`; the samplers that were asked for."""
     asked = []
 
-    def distance(_searcher, sampler, images, seed):
+    def distance(_searcher, sampler, images, seed, _progress):
         asked.append((sampler, len(images), seed))
         value = bowl(sampler)
         return Result(value, 12, without={"a": Estimate(value - 1, 6), "b": Estimate(value + 1, 6)})
@@ -250,9 +252,23 @@ def test_steps_below_one_are_refused():
 def test_images_do_not_depend_on_the_batch(config, tmp_path):
     """The distance of batches of 5 is that of batches of 12, up to the last bits of convolutions."""
     sampler = SamplerConfig(2, "dpmpp_2m", clip=True)
-    values = []
+    values, told = [], []
     for batch_size in (5, 12):
         searcher = Searcher(config(batch_size=batch_size))
-        values.append(searcher.distance(sampler, searcher.images, 0).value)
+        values.append(searcher.distance(sampler, searcher.images, 0, told.append).value)
     assert values[0] == pytest.approx(values[1], rel=1e-3)
+    assert told == [2.5, 5, 7.5, 10, 11, 12, 6, 12]  # two steps a batch
     assert torch.equal(searcher.images.hr, Searcher(config()).images.hr)
+
+
+def test_the_embedded_schedules_are_those_of_the_embedded_checkpoint():
+    embedded = "sr3eval:assets/sr3_photos_16_64.safetensors"
+    sampler = sr3.build(checkpoint=embedded, sampler=SamplerOptions(steps=8)).sampler
+    found = json.loads(schedules.beside(resolve_path(embedded)).read_text())["found"]
+    assert sampler == from_dict(SamplerConfig, next(b["sampler"] for b in found if b["sampler"]["steps"] == 8))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "search").glob("*.toml")), ids=lambda path: path.stem)
+def test_recipes_are_valid(path):
+    searcher = Searcher(from_dict(SearchConfig, read_toml(path)))
+    assert searcher.final_gamma > 0
