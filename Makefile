@@ -43,6 +43,8 @@ whole-study: .venv/installed-all
 	$(BIN)/jupyter execute analysis/notebooks/05_whole_study.ipynb
 	@ls -d runs/whole_study_* | tail -1
 
+# One thread: threads that share cores with other work wait for each other in loops, a hundred times as long at worst.
+test: export OMP_NUM_THREADS := 1
 test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

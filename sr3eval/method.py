@@ -28,6 +28,7 @@ class Facts:
         lr_kernel: what made the inputs that it was trained on.
         licence: of its weights.
         warning: what its scores must not be read without.
+        settings: what it was run with where its options leave that open, e.g. the sampler that a search found.
     """
 
     checksums: Mapping[str, str] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Facts:
     lr_kernel: str = ""
     licence: str = ""
     warning: str = ""
+    settings: str = ""
 
 
 @dataclass(frozen=True)

@@ -216,6 +216,7 @@ def _known(plan: Plan, config: MethodConfig) -> dict[str, str]:
     """What is known of a method, and what made the inputs that it was trained on beside those it was given."""
     facts = plan.methods[config.name].facts
     texts = {"architecture": facts.architecture, "lr_kernel": facts.lr_kernel, "licence": facts.licence}
+    texts |= {"settings": facts.settings}
     known = {name: text for name, text in texts.items() if text}
     if facts.lr_kernel:
         before = config.path[: config.path.index("method")] if config.path else ()

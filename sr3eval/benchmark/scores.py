@@ -91,9 +91,10 @@ def read_run(folder: Path) -> Scores:
 def _described(run: RunFolder, row: Row, environment: Mapping[str, Any]) -> dict[str, object]:
     """What `Scores.methods` has of a row."""
     method, slugs = row.method, row.slugs if row.is_picture else []
+    settings = environment.get("methods", {}).get(method.name, {}).get("settings", "")
     return {
         "method": row.name,
-        "method_settings": row.settings,
+        "method_settings": "; ".join(filter(None, [row.settings, settings])),
         "method_notes": notes_text([note for slug in slugs for note in _read_notes(run, slug)]),
         "method_warning": environment.get("warnings", {}).get(row.name, ""),
         "n_too_small": environment["left_out_too_small"],

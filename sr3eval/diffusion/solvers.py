@@ -51,6 +51,14 @@ class SamplerConfig:
         if self.variance != "beta" and self.solver != "ancestral":
             raise UserError('variance: goes with solver = "ancestral"')
 
+    @property
+    def described(self) -> str:
+        """Every setting that applies, but the number of steps."""
+        idle = {"steps"} | ({"variance"} if self.solver != "ancestral" else set())
+        settings = {name: value for name, value in asdict(self).items() if name not in idle and value is not None}
+        texts = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in settings.items()}
+        return ", ".join(f"{name} = {text}" for name, text in texts.items())
+
     def schedule(self, final_gamma: float) -> NoiseSchedule:
         """The noise levels, down from the gamma_T of training."""
         return NoiseSchedule.inference(final_gamma, self.steps, self.spacing, self.first_beta, self.jump)
