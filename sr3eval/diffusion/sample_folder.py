@@ -93,6 +93,9 @@ def _method(
         raise UserError(f"{config.checkpoint}: a generator, which makes images from noise; it takes no input images")
     if checkpoint.config.model == "sr3":
         return sr3.SR3(checkpoint, sampler)
+    if config.sampler.given:
+        option = next(iter(config.sampler.given)).replace("_", "-")
+        raise UserError(f"--{option}: goes with SR3; {config.checkpoint} is of Regression")
     if config.samples > 1:
         raise UserError("Regression is deterministic: --samples needs an SR3 checkpoint")
     return regression.Regression(checkpoint)

@@ -15,7 +15,9 @@ SUFFIX = ".schedules.json"
 
 @dataclass(frozen=True)
 class Found:
-    """The best sampler of a budget. distance: on images and noise that the search did not see; low, high: 95 %."""
+    """The best sampler of a budget. distance: on crops or images and noise that the search
+    did not see; low, high: 95 %, over photographs.
+    """
 
     sampler: SamplerConfig
     distance: float

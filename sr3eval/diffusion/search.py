@@ -35,7 +35,7 @@ from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write, claim_folder, listing_digest
 from sr3eval.images import from_uint8, round_to_8bit
 from sr3eval.method import Progress, shares
-from sr3eval.metrics import Batch, Result, block_of
+from sr3eval.metrics import BLOCKS, Batch, Result, block_of
 
 CONFIG_FILE = "config.toml"
 TRIALS_FILE = "trials.jsonl"
@@ -219,6 +219,7 @@ def search(config: SearchConfig, out: Path, tell: Tell) -> schedules.Schedules:
         UserError: what cannot be searched, before any work; `out` holds something else.
     """
     searcher = Searcher(config)
+    refuse_other(schedules.beside(resolve_path(config.checkpoint)), out / SCHEDULES_FILE)
     claim_folder(out, CONFIG_FILE, configs.to_toml(searcher.identity))
     with Trials(out / TRIALS_FILE, searcher, tell) as trials:
         winners: dict[int, SamplerConfig] = {}
@@ -231,6 +232,12 @@ def search(config: SearchConfig, out: Path, tell: Tell) -> schedules.Schedules:
     search_page.write(out / PAGE, found, measured, references)
     schedules.save(schedules.beside(resolve_path(config.checkpoint)), found)
     return found
+
+
+def refuse_other(beside: Path, own: Path) -> None:
+    """UserError where the schedules beside the checkpoint are not those that this search wrote."""
+    if beside.exists() and not (own.exists() and own.read_bytes() == beside.read_bytes()):
+        raise UserError(f"{beside}: already exists, from another search; move it, or search a copy of the checkpoint")
 
 
 def best_sampler(
@@ -288,6 +295,9 @@ class Searcher:
         self.metric = self._metric()
         self.device = default_device()
         half_dtype(config.half, self.device)  # refuses before any work what the hardware has not
+        for steps in config.budgets:
+            if not config.space.samplers(steps, self.final_gamma):
+                raise UserError(f"space: none of its noise levels fits the checkpoint's, for {steps} steps")
         self.folder = self._folder()
         self.metrics: dict[tuple[str, ...], metrics.Metric] = {}  # by images: HR is looked at once
 
@@ -354,7 +364,7 @@ class Searcher:
     def _folder(self) -> Folder:
         data, task = self.config.data, self.task
         paths, too_small = large_enough(find_images(resolve_path(data.images)), data.crop or task.smallest)
-        wanted = 2 * data.number if data.crop is None else 2
+        wanted = 2 * data.number if data.crop is None else 2  # photographs: intervals are over them
         if len(paths) < wanted:
             small = f"; {len(too_small)} are too small" if too_small else ""
             raise UserError(f"data.images: {number(len(paths), 'image')}, {wanted} are needed{small}")
@@ -367,13 +377,15 @@ class Searcher:
         data = self.config.data
         if data.crop is None:
             chosen = choose(list(self.folder.paths), 2 * data.number)[part::2]
-            hr, ids = torch.stack([self.folder.hr(i) for i in chosen]), chosen
+            hr, ids, groups = torch.stack([self.folder.hr(i) for i in chosen]), chosen, chosen
         else:
             crops = TrainingImages(self.folder, self.config.seed, data.crop, data.zoom_out)
             positions = range(part * data.number, (part + 1) * data.number)
             hr = from_uint8(torch.stack([crops[position] for position in positions]))
-            ids = [f"{crops.ids[crops.image_at(position)]}#{position}" for position in positions]
-        return Images(ids, list(map(block_of, ids)), hr, self.task.degrade(hr))
+            groups = [crops.ids[crops.image_at(position)] for position in positions]
+            ids = [f"{group}#{position}" for group, position in zip(groups, positions, strict=True)]
+        few = len(set(groups)) <= BLOCKS  # then each photograph is a block, as in the benchmark
+        return Images(ids, groups if few else list(map(block_of, groups)), hr, self.task.degrade(hr))
 
 
 class Trials:
