@@ -81,7 +81,7 @@ class GeneratedConfig:
     """The [generated] of a run of images that were made from noise: each method has its own, and there is no HR or LR.
 
     Attributes:
-        limit: how many of a method's images are scored, the first by their ids; all by default.
+        limit: how many of a method's images are scored, by the hash of their ids, evenly over folders; all by default.
     """
 
     limit: int | None = None

@@ -86,7 +86,8 @@ class Cascade(Method):
         self.stochastic = any(method.stochastic for method in methods)
         self.fingerprint = fingerprint("cascade", *(method.fingerprint for method in methods))
         sums = [sha256 for method in methods for sha256 in method.facts.checksums.values()]
-        self.facts = Facts({f"checkpoint {number}": sha256 for number, sha256 in enumerate(sums, start=1)})
+        checksums = {f"checkpoint {number}": sha256 for number, sha256 in enumerate(sums, start=1)}
+        self.facts = Facts(checksums, settings="; ".join(filter(None, (method.facts.settings for method in methods))))
 
     def check_sides(self, side: int | None = None) -> list[str]:
         """Remarks on stages that get other sizes than they were trained on, for inputs of that side; see `Stage.check`.

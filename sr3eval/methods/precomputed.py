@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sr3eval import arrays
 from sr3eval.config import resolve_path
-from sr3eval.data import by_id, matching, pictures, zipped_pictures
+from sr3eval.data import by_id, choose, matching, pictures, zipped_pictures
 from sr3eval.errors import UserError, number
 from sr3eval.files import digest_of, listing_digest
 from sr3eval.images import SUFFIXES, Size, header_size, load
@@ -74,11 +74,13 @@ class Precomputed(Method):
         self._know(ids, sha256)
 
     def take(self, limit: int | None) -> dict[str, Size]:
-        """In place of `check`, for images of nobody's data: (H, W) by id of the first `limit`, or of all.
+        """In place of `check`, for images of nobody's data: (H, W) by id of `limit` (see `data.choose`), or of all.
 
         Files are known by their names, sizes and ends (`files.listing_digest`): there may be 50,000 of them.
         """
-        self.paths = dict(list(self.paths.items())[:limit])
+        if limit is not None and len(self.paths) < limit:
+            raise UserError(f"{self.folder}: {number(len(self.paths), 'image')}, fewer than generated.limit = {limit}")
+        self.paths = {image_id: self.paths[image_id] for image_id in choose(list(self.paths), limit)}
         sizes = {image_id: _size(path) for image_id, path in self.paths.items()}
         self._know(list(sizes), listing_digest(self.paths))
         return sizes

@@ -135,13 +135,31 @@ def test_nothing_is_paired_and_n_is_shown(settings, tmp_path):
     assert "same images" not in text
 
 
-def test_limit_takes_the_first_of_every_method(settings, folders, tmp_path):
+def test_limit_takes_as_many_of_every_method(settings, folders, tmp_path):
     settings["generated"] = {"limit": 40}
     results = run(settings, tmp_path / "run").set_index(["metric", "method"])
-    x, y = features(folders / "b")[:40], features(folders / "reference")
+    chosen = [int(image_id) for image_id in choose([f"{k:06d}" for k in range(COUNTS["b"])], 40)]
+    x, y = features(folders / "b")[chosen], features(folders / "reference")
     assert results.loc["fd_efficientnet_lite0_real", "b"]["value"] == pytest.approx(frechet_distance(x, y), rel=1e-6)
     assert set(results["n"]) == {40}
     assert "(N =" not in (tmp_path / "run" / "results.md").read_text()
+
+
+def test_limit_takes_images_of_all_class_folders(settings, folders, tmp_path):
+    """Not the first by their names, which would be of a few classes."""
+    for name in ("n01", "n02"):
+        shutil.copytree(folders / "b", tmp_path / "classes" / name)
+    settings |= {"generated": {"limit": 40}, "method": [{"kind": "precomputed", "folder": str(tmp_path / "classes")}]}
+    run(settings, tmp_path / "run")
+    ids = pd.read_csv(tmp_path / "run" / "per_image.csv")["image_id"]
+    assert ids.str.contains("n01/").sum() == ids.str.contains("n02/").sum() == 20
+
+
+def test_fewer_images_than_the_limit_are_refused(settings, tmp_path):
+    settings["generated"] = {"limit": COUNTS["b"] + 1}
+    with pytest.raises(UserError, match=f"{COUNTS['b']} images, fewer than generated.limit = {COUNTS['b'] + 1}"):
+        run(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_resumed_run_decodes_what_is_new_alone(settings, folders, tmp_path, monkeypatch):

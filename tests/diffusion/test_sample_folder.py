@@ -162,6 +162,13 @@ def test_bad_input_is_one_line(trained, inputs, tmp_path):
     assert "inside the input folder" in lines[0]
 
 
+def test_regression_takes_no_options_of_samplers(trained, inputs, tmp_path):
+    config = SampleConfig(trained["regression"], sampler=SamplerOptions(solver="ddim", first_beta=1e-3))
+    with pytest.raises(UserError, match=r"--solver: goes with SR3; .* is of Regression"):
+        sample_folder(config, inputs, tmp_path / "out", silent)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_other_inputs_is_refused(trained, inputs, tmp_path):
     config = SampleConfig(trained["sr3"], sampler=SamplerOptions(1))
     sample_folder(config, inputs, tmp_path / "out", silent)

@@ -90,8 +90,9 @@ def test_from_coarse_to_fine_it_finds_the_least(config, tmp_path, tried):
     assert found.recommended == 4
 
 
-def test_an_interrupted_search_resumes_with_the_same_bytes(config, tmp_path, tried):
+def test_an_interrupted_search_resumes_with_the_same_bytes(config, checkpoint, tmp_path, tried):
     search(config(), tmp_path / "whole", silent)
+    schedules.beside(checkpoint).unlink()
     trials = len(tried)
     tried.clear()
 
@@ -109,6 +110,16 @@ def test_an_interrupted_search_resumes_with_the_same_bytes(config, tmp_path, tri
         assert path.read_bytes() == (tmp_path / "parts" / path.name).read_bytes(), path.name
 
 
+def test_schedules_of_another_search_are_not_replaced(config, checkpoint, tmp_path, tried):
+    search(config(), tmp_path / "first", silent)
+    kept, trials = schedules.beside(checkpoint).read_bytes(), len(tried)
+    search(config(), tmp_path / "first", silent)  # its own it may write again
+    with pytest.raises(UserError, match=r"model\.schedules\.json: already exists, from another search; move it"):
+        search(config(budgets=[2]), tmp_path / "second", silent)
+    assert schedules.beside(checkpoint).read_bytes() == kept and len(tried) == trials
+    assert not (tmp_path / "second").exists()
+
+
 def test_another_config_does_not_take_its_folder(config, tmp_path, tried):
     search(config(), tmp_path / "out", silent)
     with pytest.raises(UserError, match="another config"):
@@ -122,6 +133,7 @@ def test_a_winners_worth_is_the_frechet_distance_of_other_crops(config, tmp_path
     searcher = Searcher(settings)
     images = searcher.others
     assert set(images.ids).isdisjoint(searcher.images.ids) and len(images) == 12
+    assert list(images.blocks) == [image_id.partition("#")[0] for image_id in images.ids]  # six photographs
     method = SR3(searcher.weights, found.found[0].sampler)
     seeds = [from_identity(image_id) for image_id in images.ids]
     sr = round_to_8bit(method.upscale(images.lr, seeds).images)
@@ -228,6 +240,8 @@ def test_levels_that_do_not_fit_are_left_out():
         ({"data": {"crop": None, "number": 500}}, r"1000 are needed"),
         ({"space": {"solver": ["dpmpp_2m", "heun"]}}, '"space.solver.*" is .heun.'),
         ({"space": {"eta": []}}, "space.eta: is empty"),
+        ({"space": {"eta": [2.0]}}, "eta: goes with"),
+        ({"space": {"first_beta": [2.0]}}, "space: none of its noise levels fits the checkpoint's, for 2 steps"),
         ({"metric": {"name": "fdd"}}, 'unknown metric "fdd"'),
         ({"metric": {"name": "psnr"}}, "psnr: is a mean over images, not a metric of whole sets"),
         ({"reference": {"far": {"steps": 4, "jump": 20.0}}}, "reference.far: its noise levels do not fit"),

@@ -200,7 +200,9 @@ def test_the_loop_reads_no_number_back_from_the_device(solver, clip):
 
 def test_settings_are_described_as_far_as_they_apply():
     searched = SamplerConfig(8, "dpmpp_2m_sde", eta=0.5, clip=True, first_beta=1.78e-5)
-    assert searched.described == "solver = dpmpp_2m_sde, eta = 0.5, clip = True, spacing = log_snr, first_beta = 1.78e-05"
+    assert (
+        searched.described == "solver = dpmpp_2m_sde, eta = 0.5, clip = True, spacing = log_snr, first_beta = 1.78e-05"
+    )
     assert SamplerConfig(100).described == (
         "solver = ancestral, variance = beta, clip = False, spacing = log_snr, first_beta = 0.0001"
     )

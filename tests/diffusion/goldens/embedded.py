@@ -1,7 +1,7 @@
 """Writes embedded.npz: what the embedded SR3 and Regression give for one noisy crop a level.
 
-What the committed file has of SR3 is of the version before `sr3eval.diffusion.preconditioners`; Regression's weights are
-newer. Write it again only with new weights.
+What the committed file has of SR3 is of the version before `sr3eval.diffusion.preconditioners`; Regression's weights
+are newer. Write it again only with new weights.
 """
 
 from pathlib import Path
