@@ -1,17 +1,21 @@
 """Commands that train models and sample from them. torch is imported inside the commands: --help is instant."""
 
+import functools
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sr3eval import console
 from sr3eval.errors import number
+
+if TYPE_CHECKING:
+    from sr3eval.diffusion.solvers import SamplerOptions
 
 
 @click.group(cls=console.Group)
@@ -85,19 +89,18 @@ def sample(images: Path, out: Path, **options: Any) -> None:
     one where nothing was searched; an option from --solver to --jump replaces it by the paper's with these settings.
     """
     from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
+
+    settings = SampleConfig(sampler=take_sampler(options), **options)
+    with console.stages() as tell:
+        count = sample_folder(settings, images, out, functools.partial(tell, "sample"))
+    click.echo(f"{out}: {count} images")
+
+
+def take_sampler(options: dict[str, Any]) -> "SamplerOptions":
+    """Take the sampler's options out of a command's."""
     from sr3eval.diffusion.solvers import SamplerOptions
 
-    sampler = SamplerOptions(**{field.name: options.pop(field.name) for field in fields(SamplerOptions)})
-    settings = SampleConfig(sampler=sampler, **options)
-    with console.progress("sample") as bar, console.interrupts() as stop:
-
-        def tell(done: float, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-            stop()
-
-        count = sample_folder(settings, images, out, tell)
-    click.echo(f"{out}: {count} images")
+    return SamplerOptions(**{field.name: options.pop(field.name) for field in fields(SamplerOptions)})
 
 
 OF_A_FOLDER = ("samples", "batch_size", "images", "out")  # options of `sample` that `refine` has otherwise, or not
@@ -115,18 +118,10 @@ def refine(image: Path, out: Path, **options: Any) -> None:
     samples.png, with --samples K, a sheet of K samples and their standard deviation.
     """
     from sr3eval.diffusion.refinement import RefinementConfig, write
-    from sr3eval.diffusion.solvers import SamplerOptions
 
-    sampler = SamplerOptions(**{field.name: options.pop(field.name) for field in fields(SamplerOptions)})
-    settings = RefinementConfig(sampler=sampler, **options)
-    with console.progress("refine") as bar, console.interrupts() as stop:
-
-        def tell(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-            stop()
-
-        written = write(settings, image, out, tell)
+    settings = RefinementConfig(sampler=take_sampler(options), **options)
+    with console.stages() as tell:
+        written = write(settings, image, out, functools.partial(tell, "refine"))
     for path in written:
         click.echo(path)
 
@@ -172,14 +167,8 @@ def cascade(config: Path, out: Path, shard: str, overrides: tuple[str, ...]) -> 
     folder = CascadeFolder(from_dict(CascadeConfig, read_toml(config, overrides)), out)
     for remark in folder.remarks:
         click.echo(remark, err=True)
-    with console.progress("cascade") as bar, console.interrupts() as stop:
-
-        def tell(done: float, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-            stop()
-
-        count = folder.write(part, tell)
+    with console.stages() as tell:
+        count = folder.write(part, functools.partial(tell, "cascade"))
     click.echo(f"{out}: {number(count, 'image')}")
 
 
