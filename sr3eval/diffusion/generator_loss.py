@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from sr3eval.diffusion.schedule import NoiseSchedule
+from sr3eval.diffusion.schedule import NoiseSchedule, log_variance
 
 GeneratorModel = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 VLB_WEIGHT = 0.001  # lambda of L_hybrid = L_simple + lambda L_vlb
@@ -66,12 +66,6 @@ def generator_loss(
     shift = at.mean * (eps.detach() - noise)  # from the model's mean of y_{t-1} to the posterior's
     term = _vlb_term(shift, log_variance(output[:, 3:], at.log_posterior, at.log_beta), y0, t, at.log_posterior)
     return simple + VLB_WEIGHT * len(levels.gamma) * term
-
-
-def log_variance(v: Tensor, log_posterior: Tensor | float, log_beta: Tensor | float) -> Tensor:
-    """Between the posterior's log variance at v = -1 and log beta at v = 1 (Nichol & Dhariwal 2021, eq. 15)."""
-    share = (v + 1) / 2
-    return share * log_beta + (1 - share) * log_posterior
 
 
 def _vlb_term(shift: Tensor, log_var: Tensor, y0: Tensor, t: Tensor, log_posterior: Tensor) -> Tensor:

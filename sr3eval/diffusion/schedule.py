@@ -129,3 +129,9 @@ class NoiseSchedule:
         t = torch.randint(1, len(self) + 1, (n,), generator=generator)
         u = torch.rand(n, dtype=torch.float64, generator=generator)
         return edges[t] + u * (edges[t - 1] - edges[t])
+
+
+def log_variance(v: Tensor, log_posterior: Tensor | float, log_beta: Tensor | float) -> Tensor:
+    """Between the posterior's log variance at v = -1 and log beta at v = 1 (Nichol & Dhariwal 2021, eq. 15)."""
+    share = (v + 1) / 2
+    return share * log_beta + (1 - share) * log_posterior

@@ -8,9 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sr3eval.diffusion.generator_loss import log_variance
 from sr3eval.diffusion.loss import Denoiser
-from sr3eval.diffusion.schedule import FIRST_BETA, NoiseSchedule, Spacing
+from sr3eval.diffusion.schedule import FIRST_BETA, NoiseSchedule, Spacing, log_variance
 from sr3eval.errors import UserError
 
 Solver = Literal["ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_sde"]
