@@ -139,7 +139,8 @@ def search_schedule(config: Path, out: Path | None, overrides: tuple[str, ...]) 
     was found.
     """
     from sr3eval.config import from_dict, read_toml
-    from sr3eval.diffusion.search import PAGE, SearchConfig, search
+    from sr3eval.diffusion.search import PAGE, search
+    from sr3eval.diffusion.search_config import SearchConfig
 
     out = out or Path("runs/search") / config.stem
     settings = from_dict(SearchConfig, read_toml(config, overrides))

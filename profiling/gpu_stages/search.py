@@ -9,7 +9,8 @@ from gpu_stages.job import UNFINISHED, Found, Job
 
 from sr3eval import config as configs
 from sr3eval.diffusion import schedules
-from sr3eval.diffusion.search import PAGE, SCHEDULES_FILE, SearchConfig, search
+from sr3eval.diffusion.search import PAGE, SCHEDULES_FILE, search
+from sr3eval.diffusion.search_config import SearchConfig
 from sr3eval.diffusion.search_page import FIGURE
 from sr3eval.files import atomic_write
 

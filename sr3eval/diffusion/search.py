@@ -6,29 +6,27 @@ the best of them on all, then the neighbours of the best. What the winner is wor
 and other noise.
 """
 
-import itertools
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sr3eval import config as configs
-from sr3eval import metrics, significance
+from sr3eval import metrics
 from sr3eval.config import resolve_path
 from sr3eval.data import Folder, choose, chunks, find_images, large_enough, stable_hash
 from sr3eval.device import default_device, half_dtype
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import schedules, search_page
-from sr3eval.diffusion.schedule import FIRST_BETA, Spacing
-from sr3eval.diffusion.solvers import SamplerConfig, Solver, Variance
+from sr3eval.diffusion.search_config import SearchConfig, fits, neighbours
+from sr3eval.diffusion.search_trial import Trial
+from sr3eval.diffusion.solvers import SamplerConfig
 from sr3eval.diffusion.sr3 import sample
 from sr3eval.diffusion.stream import TrainingImages
 from sr3eval.errors import UserError, number
@@ -42,121 +40,7 @@ TRIALS_FILE = "trials.jsonl"
 SCHEDULES_FILE = "schedules.json"
 PAGE = "search.html"
 NEARLY = 1.02  # times the best distance: what the recommended budget may have
-DECADE = 10.0
 Tell = Callable[[str, float, int], None]
-Without = Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class SpaceConfig:
-    """What is tried: every combination that goes together.
-
-    Attributes:
-        solver, eta, variance, clip, spacing, first_beta: values of `SamplerConfig`'s fields; eta is for "ddim" and
-            "dpmpp_2m_sde", variance for "ancestral".
-        jump: log SNRs that the first step may go to; that there is none is tried, too.
-    """
-
-    solver: tuple[Solver, ...] = ("ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_sde")
-    eta: tuple[float, ...] = (0.0, 0.5, 1.0)
-    variance: tuple[Variance, ...] = ("posterior",)
-    clip: tuple[bool, ...] = (True,)
-    spacing: tuple[Spacing, ...] = ("log_snr",)
-    first_beta: tuple[float, ...] = (FIRST_BETA, 1e-3)
-    jump: tuple[float, ...] = (-2.0, 0.0, 2.0)
-
-    def __post_init__(self) -> None:
-        for name, values in asdict(self).items():
-            if not values and name != "jump":
-                raise UserError(f"space.{name}: is empty; name what to try")
-
-    def samplers(self, steps: int, final_gamma: float) -> list[SamplerConfig]:
-        """The samplers of a budget; those of which a single step makes the same are there once."""
-        kinds = [
-            options
-            for solver, clip in itertools.product(self.solver, self.clip)
-            for options in self._kinds(solver, clip, steps)
-        ]
-        levels = [{}] if steps == 1 else list(self._levels())
-        found = [SamplerConfig(steps, **kind, **level) for kind, level in itertools.product(kinds, levels)]
-        return [sampler for sampler in dict.fromkeys(found) if fits(sampler, final_gamma)]
-
-    def _kinds(self, solver: Solver, clip: bool, steps: int) -> Iterator[dict[str, Any]]:
-        if steps == 1:
-            yield {"solver": "dpmpp_2m", "clip": clip}
-        elif solver == "ancestral":
-            yield from ({"solver": solver, "clip": clip, "variance": variance} for variance in self.variance)
-        elif solver == "dpmpp_2m":
-            yield {"solver": solver, "clip": clip}
-        else:
-            yield from ({"solver": solver, "clip": clip, "eta": eta} for eta in self.eta)
-
-    def _levels(self) -> Iterator[dict[str, Any]]:
-        for spacing, first_beta in itertools.product(self.spacing, self.first_beta):
-            jumps = (None, *self.jump) if spacing == "log_snr" else (None,)
-            yield from ({"spacing": spacing, "first_beta": first_beta, "jump": jump} for jump in jumps)
-
-
-@dataclass(frozen=True)
-class SearchDataConfig:
-    """Held-out images, none of which the checkpoint was trained on.
-
-    Attributes:
-        images: folder, searched recursively.
-        crop: side in pixels of random crops; None takes every image whole, prepared for the checkpoint's task.
-        zoom_out: as in training, see `TrainingDataConfig`.
-        number: how many crops or images are searched on; as many others say what the winners are worth.
-        coarse: how many of them every sampler of the space is tried on.
-    """
-
-    images: str
-    number: int = 512
-    coarse: int = 64
-    crop: int | None = None
-    zoom_out: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.coarse <= self.number:
-            raise UserError(f"data.coarse: {self.coarse} is not between 2 and data.number, {self.number}")
-        if not 1 <= self.zoom_out < math.inf or (self.zoom_out > 1 and self.crop is None):
-            raise UserError("data.zoom_out: must be at least 1, and needs data.crop")
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """One search.
-
-    Attributes:
-        checkpoint: of SR3.
-        data: see `SearchDataConfig`.
-        budgets: numbers of evaluations.
-        metric: the distance: the name of a metric of whole sets, with its options, e.g. {name = "fid"}.
-        space: see `SpaceConfig`.
-        kept: how many of the coarse trials go on to all images.
-        rounds: of fine trials around the best, each at half the distance of the one before.
-        seeds: noises that what a winner is worth is averaged over.
-        reference: samplers that are measured beside the winners, by name.
-        half: convolve in bfloat16, where the GPU or CPU has it.
-    """
-
-    checkpoint: str
-    data: SearchDataConfig
-    budgets: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 100)
-    metric: dict[str, Any] = field(default_factory=lambda: {"name": "fd_efficientnet_lite0"})
-    space: SpaceConfig = SpaceConfig()
-    kept: int = 6
-    rounds: int = 2
-    seeds: int = 1
-    reference: dict[str, SamplerConfig] = field(default_factory=dict)
-    half: bool = False
-    batch_size: int = 64
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.budgets or min(self.budgets) < 1 or len(set(self.budgets)) < len(self.budgets):
-            raise UserError(f"budgets: {list(self.budgets)} must be different numbers of steps, all at least 1")
-        if min(self.kept, self.seeds, self.batch_size) < 1 or self.rounds < 0:
-            raise UserError("kept, seeds and batch_size must be at least 1, and rounds at least 0")
 
 
 @dataclass(frozen=True)
@@ -176,36 +60,6 @@ class Images:
         return len(self.ids)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What a sampler is worth: the distance, and without each block of images the distance and how many are left."""
-
-    sampler: SamplerConfig
-    distance: float
-    without: Mapping[str, tuple[float, int]]
-    n: int
-
-    def interval(self) -> tuple[float, float]:
-        """95 %, by the jackknife over blocks."""
-        return significance.t_interval(self.distance, *self._error(self.without_values))
-
-    @property
-    def without_values(self) -> dict[str, float]:
-        return {block: value for block, (value, _) in self.without.items()}
-
-    def worse_than(self, other: "Trial") -> tuple[float, float, float]:
-        """How much larger this distance is than another's on the same images: the difference and its 95 % interval."""
-        difference = self.distance - other.distance
-        without = {block: value - other.without[block][0] for block, (value, _) in self.without.items()}
-        return difference, *significance.t_interval(difference, *self._error(without, difference))
-
-    def _error(self, without: Without, value: float | None = None) -> tuple[float, int]:
-        counts = np.array([left for _, left in self.without.values()])
-        value = self.distance if value is None else value
-        error = significance.jackknife_error(value, self.n, np.array(list(without.values())), counts)
-        return error, len(without)
-
-
 def search(config: SearchConfig, out: Path, tell: Tell) -> schedules.Schedules:
     """Run or resume the search of `config` in the folder `out`; its schedules are written beside the checkpoint.
 
@@ -222,9 +76,7 @@ def search(config: SearchConfig, out: Path, tell: Tell) -> schedules.Schedules:
     refuse_other(schedules.beside(resolve_path(config.checkpoint)), out / SCHEDULES_FILE)
     claim_folder(out, CONFIG_FILE, configs.to_toml(searcher.identity))
     with Trials(out / TRIALS_FILE, searcher, tell) as trials:
-        winners: dict[int, SamplerConfig] = {}
-        for steps in config.budgets:
-            winners[steps] = best_sampler(searcher, trials, steps, winners)
+        winners = find_winners(searcher, trials)
         references = {name: trials.measured(sampler) for name, sampler in config.reference.items()}
         measured = [trials.measured(winners[steps]) for steps in sorted(winners)]
     found = searcher.schedules(measured)
@@ -240,45 +92,39 @@ def refuse_other(beside: Path, own: Path) -> None:
         raise UserError(f"{beside}: already exists, from another search; move it, or search a copy of the checkpoint")
 
 
-def best_sampler(
-    searcher: "Searcher", trials: "Trials", steps: int, winners: Mapping[int, SamplerConfig]
-) -> SamplerConfig:
-    """The best sampler of a budget, from coarse to fine. winners: of the budgets before, which are tried here too."""
-    config = searcher.config
-    space = config.space.samplers(steps, searcher.final_gamma)
-    coarse = sorted((trials.searched(sampler, config.data.coarse) for sampler in space), key=_distance)
-    before = [replace(sampler, steps=steps) for sampler in list(winners.values())[-1:] if steps > 1]
-    candidates = [trial.sampler for trial in coarse[: config.kept]] + [s for s in before if searcher.takes(s)]
-    best = min((trials.searched(sampler) for sampler in dict.fromkeys(candidates)), key=_distance)
-    for round_ in range(config.rounds):
-        near = [sampler for sampler in neighbours(best.sampler, 0.5**round_) if searcher.takes(sampler)]
-        best = min([best, *(trials.searched(sampler) for sampler in near)], key=_distance)
+def find_winners(searcher: "Searcher", trials: "Trials") -> dict[int, SamplerConfig]:
+    """The best sampler of each budget."""
+    winners: dict[int, SamplerConfig] = {}
+    kept: list[SamplerConfig] = []
+    for steps in sorted(searcher.config.budgets):
+        before = [replace(sampler, steps=steps) for sampler in list(winners.values())[-1:] if steps > 1]
+        if searcher.config.in_full(steps):
+            kept = best_of_space(searcher, trials, steps)
+            winners[steps] = best_nearby(searcher, trials, [*kept, *before])
+        else:
+            candidates = [replace(sampler, steps=steps) for sampler in kept] + before
+            winners[steps] = trials.best(candidates, searcher.config.data.coarse).sampler
+    return winners
+
+
+def best_of_space(searcher: "Searcher", trials: "Trials", steps: int) -> list[SamplerConfig]:
+    """The `kept` best samplers of the space on the coarse images, the best first."""
+    space = searcher.config.space.samplers(steps, searcher.final_gamma)
+    coarse = sorted((trials.searched(sampler, searcher.config.data.coarse) for sampler in space), key=_distance)
+    return [trial.sampler for trial in coarse[: searcher.config.kept]]
+
+
+def best_nearby(searcher: "Searcher", trials: "Trials", candidates: Sequence[SamplerConfig]) -> SamplerConfig:
+    """The best of the candidates on all images, or of what lies near it."""
+    best = trials.best(candidates)
+    for round_ in range(searcher.config.rounds):
+        near = neighbours(best.sampler, 0.5**round_)
+        best = trials.best([best.sampler, *near])
     return best.sampler
 
 
 def _distance(trial: Trial) -> float:
     return trial.distance
-
-
-def neighbours(sampler: SamplerConfig, width: float) -> Iterator[SamplerConfig]:
-    """Samplers that differ in one number: the jump by `width` in log SNR, first_beta by half a decade, eta by 0.25."""
-    if sampler.steps == 1:
-        return
-    for sign in (-1, 1):
-        if sampler.jump is not None:
-            yield replace(sampler, jump=sampler.jump + sign * width)
-        yield replace(sampler, first_beta=float(f"{sampler.first_beta * DECADE ** (0.5 * sign * width):.3g}"))
-        if sampler.eta is not None and 0 <= (eta := sampler.eta + 0.25 * sign * width) <= 1:
-            yield replace(sampler, eta=eta)
-
-
-def fits(sampler: SamplerConfig, final_gamma: float) -> bool:
-    """Whether a sampler's noise levels go together with the gamma_T of training."""
-    try:
-        sampler.schedule(final_gamma)
-    except UserError:
-        return False
-    return True
 
 
 class Searcher:
@@ -410,6 +256,11 @@ class Trials:
         images = self.searcher.images if count is None else self.searcher.images.first(count)
         return self._trial(sampler, images, "search", (0,))
 
+    def best(self, samplers: Iterable[SamplerConfig], count: int | None = None) -> Trial:
+        """The best of those samplers whose noise levels fit the checkpoint's, on so many images."""
+        fitting = [sampler for sampler in dict.fromkeys(samplers) if self.searcher.takes(sampler)]
+        return min((self.searched(sampler, count) for sampler in fitting), key=_distance)
+
     def measured(self, sampler: SamplerConfig) -> Trial:
         """A sampler's worth on the other images, over all seeds."""
         return self._trial(sampler, self.searcher.others, "measure", range(1, self.searcher.config.seeds + 1))
@@ -442,8 +293,9 @@ def planned(searcher: Searcher) -> int:
     fine = config.kept + 1 + 6 * config.rounds
     total = 0
     for steps in config.budgets:
-        coarse = len(config.space.samplers(steps, searcher.final_gamma))
-        total += steps * (coarse * config.data.coarse + (fine + config.seeds) * config.data.number)
+        full = config.in_full(steps)
+        coarse = len(config.space.samplers(steps, searcher.final_gamma)) if full else config.kept + 1
+        total += steps * (coarse * config.data.coarse + (fine * full + config.seeds) * config.data.number)
     references = sum(sampler.steps for sampler in config.reference.values())
     return total + references * config.seeds * config.data.number
 

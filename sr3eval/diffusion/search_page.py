@@ -4,22 +4,20 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 
 from sr3eval.diffusion.curves import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, limits
 from sr3eval.diffusion.schedules import Schedules
+from sr3eval.diffusion.search_trial import Trial
 from sr3eval.diffusion.solvers import SamplerConfig
 from sr3eval.files import atomic_write
-
-if TYPE_CHECKING:
-    from sr3eval.diffusion.search import Trial
 
 FIGURE = "curve.svg"
 
 
-def write(path: Path, found: Schedules, measured: Sequence["Trial"], references: Mapping[str, "Trial"]) -> None:
+def write(path: Path, found: Schedules, measured: Sequence[Trial], references: Mapping[str, Trial]) -> None:
     """Write the page, and its curve as a figure beside it.
 
     Args:
@@ -38,7 +36,7 @@ def write(path: Path, found: Schedules, measured: Sequence["Trial"], references:
     atomic_write(path, page.encode())
 
 
-def curve(found: Schedules, measured: Sequence["Trial"], references: Mapping[str, "Trial"]) -> dict[str, Any]:
+def curve(found: Schedules, measured: Sequence[Trial], references: Mapping[str, Trial]) -> dict[str, Any]:
     """What the template of the figure needs."""
     trials = [*measured, *references.values()]
     ends = [end for trial in trials for end in trial.interval()]
@@ -46,7 +44,7 @@ def curve(found: Schedules, measured: Sequence["Trial"], references: Mapping[str
     y = Axis(*limits(ends, log=False), HEIGHT - BOTTOM, TOP)
     x = Axis(*limits(steps, log=True), LEFT, WIDTH - RIGHT, log=True)
 
-    def point(trial: "Trial") -> dict[str, float]:
+    def point(trial: Trial) -> dict[str, float]:
         low, high = trial.interval()
         return {"x": x(trial.sampler.steps), "y": y(trial.distance), "low": y(low), "high": y(high)}
 
@@ -59,7 +57,7 @@ def curve(found: Schedules, measured: Sequence["Trial"], references: Mapping[str
     }
 
 
-def _row(name: str, trial: "Trial", references: Mapping[str, "Trial"]) -> dict[str, Any]:
+def _row(name: str, trial: Trial, references: Mapping[str, Trial]) -> dict[str, Any]:
     return {
         "name": name,
         "trial": trial,

@@ -16,8 +16,10 @@ from sr3eval.cli import main
 from sr3eval.config import from_dict, read_toml, resolve_path
 from sr3eval.diffusion import schedules
 from sr3eval.diffusion.schedule import NoiseSchedule
-from sr3eval.diffusion.search import SearchConfig, Searcher, SpaceConfig, Trial, neighbours, search
+from sr3eval.diffusion.search import Searcher, search
+from sr3eval.diffusion.search_config import SearchConfig, SpaceConfig, neighbours
 from sr3eval.diffusion.search_page import FIGURE
+from sr3eval.diffusion.search_trial import Trial
 from sr3eval.diffusion.solvers import DEFAULT, SamplerConfig, SamplerOptions
 from sr3eval.diffusion.sr3 import SR3
 from sr3eval.errors import UserError
@@ -84,10 +86,48 @@ def test_from_coarse_to_fine_it_finds_the_least(config, tmp_path, tried):
         assert math.log10(best.sampler.first_beta) == pytest.approx(-3.5, abs=0.26)  # coarse: 0.5 off
         assert best.distance == pytest.approx(bowl(best.sampler))
     coarse = [sampler for sampler, images, _ in tried if images == 6]
-    space = SpaceConfig(jump=(-2.0, 0.0, 2.0)).samplers(2, FINAL_GAMMA)
-    assert set(space) == {sampler for sampler in coarse if sampler.steps == 2}
-    assert len(space) == (1 + 3 + 1 + 3) * 2 * 4  # solvers and etas, first_betas, jumps and none
+    space = SpaceConfig(jump=(-2.0, 0.0, 2.0)).samplers(4, FINAL_GAMMA)
+    assert set(space) == {sampler for sampler in coarse if sampler.steps == 4}
+    assert len(space) == (1 + 3 + 1 + 3 - 2) * 2 * 4  # solvers and etas but twins, first_betas, jumps and none
     assert found.recommended == 4
+
+
+def test_what_two_names_stand_for_is_tried_once():
+    """Two steps with a jump have no level left for first_beta; ddim with all its noise is ancestral."""
+    samplers = SpaceConfig(jump=(0.0,)).samplers(2, FINAL_GAMMA)
+    kinds = {(sampler.solver, sampler.eta) for sampler in samplers}
+    assert kinds == {
+        ("ancestral", None),
+        ("ddim", 0),
+        ("ddim", 0.5),
+        ("dpmpp_2m", None),
+        ("dpmpp_2m_sde", 0.5),
+        ("dpmpp_2m_sde", 1),
+    }
+    assert len(samplers) == len(kinds) * (2 + 1)
+
+    def model(x, y, gamma):
+        return (x + y).tanh() * gamma[:, None, None, None]
+
+    x = torch.linspace(-1, 1, 48).reshape(1, 3, 4, 4)
+    twins = [SamplerConfig(3, "ancestral", variance="posterior", clip=True), SamplerConfig(3, "ddim", 1.0, clip=True)]
+    ancestral, ddim = ([*twin.refine(model, x, FINAL_GAMMA, noise(x))][-1] for twin in twins)
+    torch.testing.assert_close(ancestral, ddim)
+
+
+def noise(x):
+    """A source that gives the same noise each time that it is made."""
+    generator = torch.Generator().manual_seed(0)
+    return lambda: torch.randn(x.shape, generator=generator)
+
+
+def test_large_budgets_try_what_smaller_ones_kept(config, tmp_path, tried):
+    search(config(budgets=[8, 2, 4], kept=2, thorough=2, rounds=1), tmp_path / "out", silent)
+    best = min((sampler for sampler, images, _ in tried if sampler.steps == 2 and images == 12), key=bowl)
+    coarse = sorted((s for s, images, _ in tried if s.steps == 2 and images == 6), key=bowl)[:2]
+    for steps in (4, 8):
+        searched = [(sampler, images) for sampler, images, seed in tried if sampler.steps == steps and seed == 0]
+        assert searched == [(replace(sampler, steps=steps), 6) for sampler in [*coarse, best]]
 
 
 def test_an_interrupted_search_resumes_with_the_same_bytes(config, checkpoint, tmp_path, tried):
@@ -234,6 +274,7 @@ def test_levels_that_do_not_fit_are_left_out():
     [
         ({"budgets": [0, 4]}, "all at least 1"),
         ({"budgets": [4, 4]}, "must be different"),
+        ({"thorough": 1}, "thorough: 1 is below every budget"),
         ({"kept": 0}, "kept, seeds and batch_size must be at least 1"),
         ({"data": {"coarse": 13}}, "data.coarse: 13 is not between 2 and data.number, 12"),
         ({"data": {"crop": 18}}, "data.crop: 18 is not a multiple"),
