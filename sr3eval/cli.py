@@ -77,6 +77,7 @@ def terminations() -> Iterator[Callable[[], bool]]:
 @click.option("--spacing", type=click.Choice(["log_snr", "linear"]), help="Of the noise levels; log_snr by default.")
 @click.option("--first-beta", type=float, help="1 - gamma of the last noise level to be removed; 1e-4 by default.")
 @click.option("--jump", type=float, help="Log SNR that the first step goes to.")
+@click.option("--half", is_flag=True, help="Convolve in bfloat16, where the GPU or CPU has it.")
 @click.option("--samples", default=1, show_default=True, help="Samples an image, each from its own seed (SR3).")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--batch-size", default=16, show_default=True)
@@ -106,7 +107,8 @@ def take_sampler(options: dict[str, Any]) -> "SamplerOptions":
 OF_A_FOLDER = ("samples", "batch_size", "images", "out")  # options of `sample` that `refine` has otherwise, or not
 
 
-@main.command(params=[option for option in sample.params if option.name not in OF_A_FOLDER])
+@main.command(params=[option for option in sample.params if option.name not in (*OF_A_FOLDER, "checkpoint")])
+@click.option("--checkpoint", required=True, help="A model.safetensors of `sr3eval train`, of SR3.")
 @click.option("--samples", default=1, show_default=True, help="Samples of the sheet, each from its own seed.")
 @click.option("--columns", default=8, show_default=True, help="Steps of the strip.")
 @click.argument("image", type=click.Path(path_type=Path))

@@ -19,17 +19,20 @@ from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 
 class Stage:
-    """One checkpoint of a cascade: SR3 with its sampler's settings, or Regression, which has none."""
+    """One checkpoint of a cascade: SR3 with its sampler's settings, or Regression, which has none.
 
-    def __init__(self, checkpoint: str, sampler: SamplerOptions) -> None:
+    half: convolve in bfloat16.
+    """
+
+    def __init__(self, checkpoint: str, sampler: SamplerOptions, half: bool = False) -> None:
         weights = checkpoints.load(checkpoint)
         self.checkpoint, self.trained = checkpoint, weights.config
         self.method: SR3 | Regression
         match weights.config.model:
             case "sr3":
-                self.method = SR3(weights, schedules.choose(checkpoint, weights.sha256, sampler))
+                self.method = SR3(weights, schedules.choose(checkpoint, weights.sha256, sampler), half)
             case "regression":
-                self.method = Regression(weights)
+                self.method = Regression(weights, half=half)
             case other:
                 raise UserError(f"{checkpoint}: a {other} checkpoint, neither SR3 nor Regression")
 
@@ -51,9 +54,9 @@ class Stage:
         return f"{sizes}; its network is convolutional and takes them, but has not seen details of that scale"
 
 
-def build_stage(*, checkpoint: str, sampler: Annotated[SamplerOptions, SPREAD]) -> Stage:
+def build_stage(*, checkpoint: str, half: bool = False, sampler: Annotated[SamplerOptions, SPREAD]) -> Stage:
     """What a table of a config's stages describes: a checkpoint of SR3 with its sampler's keys, or of Regression."""
-    return Stage(checkpoint, sampler)
+    return Stage(checkpoint, sampler, half)
 
 
 def build_stages(tables: Sequence[Mapping[str, Any]], where: str) -> list[Stage]:
@@ -62,7 +65,7 @@ def build_stages(tables: Sequence[Mapping[str, Any]], where: str) -> list[Stage]
     for index, table in enumerate(tables):
         name = f"{where}[{index}]"
         stage = build_stage(**check_call(build_stage, table, name))
-        settings = [key for key in table if key != "checkpoint"]
+        settings = [key for key in table if key not in ("checkpoint", "half")]
         if settings and isinstance(stage.method, Regression):
             raise UserError(f'{name}: "{settings[0]}" is of samplers, and Regression has none; leave it out')
         stages.append(stage)

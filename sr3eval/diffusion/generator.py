@@ -39,6 +39,8 @@ class GeneratorSampler:
 
     def __post_init__(self) -> None:
         SamplerConfig(self.steps, self.solver, self.eta)  # refuses what does not fit
+        if self.variance != "posterior" and self.solver != "ancestral":
+            raise UserError('variance: goes with solver = "ancestral"')
 
 
 def sample(

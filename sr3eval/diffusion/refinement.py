@@ -30,10 +30,11 @@ Picture = Image.Image
 
 @dataclass(frozen=True)
 class RefinementConfig:
-    """checkpoint: of SR3; samples: of the sheet, none for one; columns: steps of the strip."""
+    """checkpoint: of SR3; half: convolve in bfloat16; samples: of the sheet, none for one; columns: of the strip."""
 
     checkpoint: str
     sampler: SamplerOptions = field(default_factory=SamplerOptions)
+    half: bool = False
     seed: int = 0
     samples: int = 1
     columns: int = 8
@@ -60,7 +61,7 @@ def write(config: RefinementConfig, image: Path, out: Path, progress: Callable[[
     """Refine an image and write what shows it into the folder `out`; the paths that were written.
 
     chain.png: the input, y_T ... y_0 at some steps, and below each of them its estimate of y_0.
-    chain.gif: all steps, as a film that begins anew.
+    chain.gif: all steps, as a film that loops.
     samples.png, of several samples: the input, the samples, and their standard deviation.
 
     The samples are those that `sample_folder` makes of a folder with this image and the same settings. progress: is
@@ -71,7 +72,7 @@ def write(config: RefinementConfig, image: Path, out: Path, progress: Callable[[
         raise UserError(f"{out}: is a file; give a folder")
     lr = load(image)[None]
     weights = checkpoints.load(config.checkpoint, "sr3")
-    method = SR3(weights, schedules.choose(config.checkpoint, weights.sha256, config.sampler))
+    method = SR3(weights, schedules.choose(config.checkpoint, weights.sha256, config.sampler), config.half)
     steps = method.sampler.steps
 
     def told(number: int) -> Progress:

@@ -21,7 +21,8 @@ CONFIG_FILE = "sample.toml"
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """checkpoint: SR3 or Regression; sampler: of SR3, see `SamplerOptions`; samples: how many an image.
+    """checkpoint: SR3 or Regression; sampler: of SR3, see `SamplerOptions`; half: convolve in bfloat16; samples: how
+    many an image.
 
     inputs: in the file that marks the output folder, the hash of the input images.
     """
@@ -29,6 +30,7 @@ class SampleConfig:
     checkpoint: str
     inputs: str = ""
     sampler: SamplerOptions = field(default_factory=SamplerOptions)
+    half: bool = False
     samples: int = 1
     seed: int = 0
     batch_size: int = 16
@@ -52,7 +54,7 @@ def sample_folder(config: SampleConfig, images: Path, out: Path, progress: Calla
 
     progress: is told (images done, total) after every step; what it raises ends the work there.
 
-    Outputs keep their ids; with several samples an image they lie in sample_0/, sample_1/ ... Batches are planned from
+    Outputs keep their ids; with several samples an image they lie in sample_1/, sample_2/ ... Batches are planned from
     the whole folder and one that lacks an output is made again whole, so an interrupted run gives the same bytes.
     """
     if out.resolve().is_relative_to(images.resolve()):
@@ -92,18 +94,18 @@ def _method(
     if checkpoint.config.generates:
         raise UserError(f"{config.checkpoint}: a generator, which makes images from noise; it takes no input images")
     if checkpoint.config.model == "sr3":
-        return sr3.SR3(checkpoint, sampler)
+        return sr3.SR3(checkpoint, sampler, config.half)
     if config.sampler.given:
         option = next(iter(config.sampler.given)).replace("_", "-")
         raise UserError(f"--{option}: goes with SR3; {config.checkpoint} is of Regression")
     if config.samples > 1:
         raise UserError("Regression is deterministic: --samples needs an SR3 checkpoint")
-    return regression.Regression(checkpoint)
+    return regression.Regression(checkpoint, half=config.half)
 
 
 def _batches(paths: dict[str, Path], config: SampleConfig, out: Path) -> Iterator[Sequence[Output]]:
     """All outputs, in batches of inputs of one size."""
-    folders = [out / f"sample_{number}" if config.samples > 1 else out for number in range(config.samples)]
+    folders = [out / f"sample_{number + 1}" if config.samples > 1 else out for number in range(config.samples)]
     for ids in grouped(paths, lambda image_id: header_size(paths[image_id])).values():
         outputs = [Output(i, number, folder / f"{i}.png") for i in ids for number, folder in enumerate(folders)]
         yield from chunks(outputs, config.batch_size)

@@ -72,7 +72,8 @@ def _names() -> list[str]:
 
 
 def _settings(sampler: SamplerConfig) -> list[str]:
-    values = [getattr(sampler, name) for name in _names()]
+    idle = () if sampler.solver == "ancestral" else ("variance",)
+    values = [None if name in idle else getattr(sampler, name) for name in _names()]
     return ["" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
 
 

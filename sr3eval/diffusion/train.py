@@ -386,9 +386,9 @@ def _remedy(out: Path, step: int) -> str:
     kept = checkpoints(out, step)
     if kept:
         at, path = kept[-1]
-        good = f'The last good checkpoint is of step {at}: start = "{path}" goes on from it'
+        good = f'The last good checkpoint is of step {at}: start = "{path}" trains on from it'
     elif (out / WEIGHTS_FILE).exists():
-        good = f'The last good checkpoint: start = "{out / WEIGHTS_FILE}" goes on from it'
+        good = f'The last good checkpoint: start = "{out / WEIGHTS_FILE}" trains on from it'
     else:
         good = "No checkpoint was saved before: start again"
     return f"{good}, in another folder with a lower optimiser.learning_rate"

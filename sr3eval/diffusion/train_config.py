@@ -68,6 +68,8 @@ class TrainingDataConfig:
             raise UserError(f"data.blur: {list(self.blur)} must be the lowest and the highest sigma, both positive")
         if not 0 < self.blur_share <= 1:
             raise UserError(f"data.blur_share: {self.blur_share} is not above 0 and at most 1; leave out blur for none")
+        if self.blur is None and self.blur_share != TrainingDataConfig.blur_share:
+            raise UserError("data.blur_share: needs data.blur")
         if self.in_memory and self.crop is None:
             raise UserError("data.in_memory: needs data.crop")
         if not self.in_memory and (self.transpose or self.gains != (1.0, 1.0)):
@@ -270,6 +272,8 @@ class TrainConfig:
             raise UserError("training_levels and weighting: Regression has no noise levels; leave them out")
         if self.network.classes is not None or self.classes is not None:
             raise UserError('classes and unet.classes: go with model = "ddpm" or "improved_ddpm"; leave them out')
+        if self.data.labels != TrainingDataConfig.labels:
+            raise UserError('data.labels: goes with model = "ddpm" or "improved_ddpm"; leave it out')
 
     def _check_generator(self) -> None:
         if self.unet is None:
@@ -285,6 +289,8 @@ class TrainConfig:
             raise UserError(f'{given[0]}: goes with SR3 and Regression, not with model = "{self.model}"; leave it out')
         if self.data.crop not in (None, self.unet.image_size):
             raise UserError(f"data.crop: {self.data.crop} is not unet.image_size, {self.unet.image_size}")
+        if self.unet.classes is None and self.data.labels != TrainingDataConfig.labels:
+            raise UserError("data.labels: needs unet.classes; an unconditional generator takes no labels")
         if self.classes is not None and len(self.classes) != self.unet.classes:
             raise UserError(f"classes: {len(self.classes)} names, but unet.classes = {self.unet.classes}")
 

@@ -11,7 +11,7 @@ import tomli_w
 import torch
 from click.testing import CliRunner
 
-from sr3eval import cli
+from sr3eval import cli, device
 from sr3eval import config as configs
 from sr3eval.benchmark import run
 from sr3eval.benchmark.labels import read_labels
@@ -27,7 +27,9 @@ from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError
 from sr3eval.images import load, round_to_8bit, to_uint8
+from sr3eval.methods import cascade as cascade_method
 from sr3eval.methods import load as load_method
+from sr3eval.tasks import Task
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,8 +123,9 @@ def test_a_run_scores_a_cascade(weights, tmp_path):
     }
     results = run(config, tmp_path / "run")
     assert results["n"].item() == 2
-    warning = "trained on 8x8 inputs, gets 32x32; its network is convolutional"
-    assert warning in results["method_warning"].item()
+    for side in (4, 16):
+        warning = f"trained on 8x8 inputs, gets {side}x{side}; its network is convolutional"
+        assert warning in results["method_warning"].item()
     assert all(load(path).shape == (3, 64, 64) for path in (tmp_path / "run" / "images" / "cascade").rglob("*.png"))
 
 
@@ -150,6 +153,33 @@ def test_stages_that_do_not_fit_are_refused(weights, stages, message):
     ]
     with pytest.raises(UserError, match=message):
         load_method("cascade", stages=tables)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("sr3", "trained on 8x8 inputs, gets 4x4; its network is convolutional"), ("attention", "")]
+)
+def test_the_first_stage_is_held_against_the_tasks_inputs(weights, name, expected):
+    stages, task = ({"checkpoint": weights[name]},), Task("x4", 4, "square 16")
+    if expected:
+        assert expected in cascade_method.build(stages=stages, task=task).facts.warning
+    else:
+        with pytest.raises(UserError, match="trained on 8x8 inputs, gets 4x4, and its network has attention"):
+            cascade_method.build(stages=stages, task=task)
+    fitting = cascade_method.build(stages=stages, task=Task("x4", 4, "square 32"))
+    whole = cascade_method.build(stages=stages, task=Task("x4", 4, "whole"))
+    assert fitting.facts.warning == whole.facts.warning == ""
+
+
+def test_stages_convolve_in_half(weights, lr, monkeypatch):
+    monkeypatch.setattr(device, "has_bfloat16", lambda _: True)
+    stages = [{"checkpoint": weights["sr3"], "steps": 2}, {"checkpoint": weights["regression"]}]
+    single, half = (load_method("cascade", stages=[stage | {"half": way} for stage in stages]) for way in (False, True))
+    assert single.fingerprint != half.fingerprint
+    first = load_method("sr3", **stages[0], half=True).upscale(lr, [5, 6, 7]).images
+    second = load_method("regression", **stages[1], half=True)
+    expected = second.upscale(round_to_8bit(first), [0, 0, 0]).images
+    assert torch.equal(half.upscale(lr, [5, 6, 7]).images, expected)
+    assert not torch.equal(single.upscale(lr, [5, 6, 7]).images, expected)
 
 
 @pytest.fixture

@@ -224,6 +224,12 @@ def test_bad_configs_are_refused_before_anything_is_written(labelled, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_without_classes_are_refused(plain, tmp_path):
+    plain["data"]["labels"] = "labels.csv"
+    with pytest.raises(UserError, match="^data.labels: needs unet.classes"):
+        run(plain, tmp_path / "run")
+
+
 def test_images_without_a_class_are_refused(labelled, classes, tmp_path):
     images = shutil.copytree(classes, tmp_path / "images")
     labelled["data"] |= {"images": str(images)}
@@ -341,6 +347,7 @@ def test_bad_input_is_one_line(unconditional, conditional, photos, tmp_path):
         "label -1 is not from 0 to 2": lambda: labelled.generate([1], [-1]),
         "1 labels for 2 seeds": lambda: labelled.generate([1, 2], [0]),
         'unknown class "rad": did you mean "red"': lambda: labelled.label("rad"),
+        'variance: goes with solver = "ancestral"': lambda: GeneratorSampler(solver="ddim", variance="beta"),
         "0 steps; at least 1": lambda: GeneratorSampler(steps=0),
         "51 steps: must be from 1 to 50": lambda: generator.load(unconditional, GeneratorSampler(steps=51)),
         'a checkpoint of model = "sr3", which generates no images': lambda: generator.load(sr3),

@@ -77,7 +77,7 @@ def outputs(image, tmp_path_factory):
     out = tmp_path_factory.mktemp("sampled") / "out"
     config = SampleConfig(CHECKPOINT, sampler=SAMPLER, samples=3, seed=5, batch_size=1)
     sample_folder(config, image.parent, out, lambda *_: None)
-    return [pixels(out / f"sample_{number}" / "cat.png") for number in range(3)]
+    return [pixels(out / f"sample_{number}" / "cat.png") for number in (1, 2, 3)]
 
 
 def test_it_shows_what_sampling_makes(written, outputs):

@@ -5,16 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from sr3eval import device
 from sr3eval.config import check_call
+from sr3eval.data import stable_hash
 from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
 from sr3eval.diffusion.solvers import SamplerOptions
 from sr3eval.errors import UserError
-from sr3eval.images import bicubic_up, load, save
+from sr3eval.images import bicubic_up, load, round_to_8bit, save
 from sr3eval.methods import regression, sr3
 from sr3eval.tasks import TASKS
 
@@ -38,9 +41,9 @@ def test_any_sizes_batched_with_several_samples(trained, inputs, tmp_path):
     assert sample_folder(config, inputs, tmp_path / "out", lambda *counts: told.append(counts)) == 10
     assert told[:5] == [(2, 10), (4, 10), (4, 10), (5, 10), (6, 10)]  # two steps a batch of four or of two
     assert told[-1] == (10, 10)
-    shapes = {name: load(tmp_path / "out" / "sample_1" / f"{name}.png").shape for name in ("a", "c/d", "wide", "tiny")}
+    shapes = {name: load(tmp_path / "out" / "sample_2" / f"{name}.png").shape for name in ("a", "c/d", "wide", "tiny")}
     assert shapes == {"a": (3, 64, 64), "c/d": (3, 64, 64), "wide": (3, 20, 36), "tiny": (3, 4, 4)}
-    samples = [load(tmp_path / "out" / f"sample_{k}" / "a.png") for k in (0, 1)]
+    samples = [load(tmp_path / "out" / f"sample_{k}" / "a.png") for k in (1, 2)]
     assert not torch.equal(*samples)
 
 
@@ -55,6 +58,17 @@ def test_an_image_does_not_depend_on_its_company(trained, inputs, tmp_path):
     alone = method.upscale(lr[1:2], [2]).images
     torch.testing.assert_close(alone[0], together[1], atol=1e-4, rtol=0)
     assert not torch.allclose(method.upscale(lr[1:2], [9]).images[0], together[1], atol=1e-3)
+
+
+def test_half_is_the_methods(trained, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "has_bfloat16", lambda _: True)
+    config = SampleConfig(trained["sr3"], sampler=SamplerOptions(2), half=True, batch_size=1)
+    sample_folder(config, inputs, tmp_path / "out", silent)
+    method = sr3.build(checkpoint=trained["sr3"], sampler=SamplerOptions(2), half=True)
+    expected = method.upscale(load(inputs / "wide.png")[None], [stable_hash(0, "wide", 0)]).images[0]
+    assert torch.equal(load(tmp_path / "out" / "wide.png"), round_to_8bit(expected))
+    with pytest.raises(UserError, match="another config"):
+        sample_folder(replace(config, half=False), inputs, tmp_path / "out", silent)
 
 
 def test_interrupted_sampling_goes_on_with_the_same_bytes(trained, inputs, tmp_path):

@@ -70,7 +70,7 @@ def test_sigmas_are_even_in_the_range_for_a_share_and_a_function_of_seed_and_ste
     assert torch.equal(sigmas, draw_sigmas(data, 0, 5, 20_000))
     assert not torch.equal(sigmas, draw_sigmas(data, 0, 6, 20_000))
     assert not torch.equal(sigmas, draw_sigmas(data, 1, 5, 20_000))
-    assert not draw_sigmas(replace(data, blur=None), 0, 5, 100).any()
+    assert not draw_sigmas(replace(data, blur=None, blur_share=0.5), 0, 5, 100).any()
 
 
 def test_blur_changes_the_condition_and_nothing_else(settings):
@@ -406,6 +406,8 @@ def test_a_run_may_resume_with_other_levels_checkpointed(settings, tmp_path):
         ("data", {"blur": [0.5]}, "data.blur: "),
         ("data", {"blur": [0.5, float("inf")]}, "data.blur: "),
         ("data", {"blur_share": 1.5}, "data.blur_share: 1.5"),
+        ("data", {"blur_share": 0.3}, "data.blur_share: needs data.blur"),
+        ("data", {"labels": "labels.csv"}, 'data.labels: goes with model = "ddpm"'),
         ("log", {"keep": -1}, "log.keep: -1 is negative"),
         ("optimiser", {"checkpoint_activations": [2]}, "checkpoint_activations: the network's levels are 0 to 1"),
         ("optimiser", {"checkpoint_activations": "norm"}, "checkpoint_activations"),
