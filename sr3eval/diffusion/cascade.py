@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from torch import Tensor
 
-from sr3eval.config import SPREAD, check_call
+from sr3eval.config import SPREAD, check_call, to_dict
 from sr3eval.data import stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import schedules
@@ -26,7 +26,7 @@ class Stage:
 
     def __init__(self, checkpoint: str, sampler: SamplerOptions, half: bool = False) -> None:
         weights = checkpoints.load(checkpoint)
-        self.checkpoint, self.trained = checkpoint, weights.config
+        self.checkpoint, self.trained, self.half = checkpoint, weights.config, half
         self.method: SR3 | Regression
         match weights.config.model:
             case "sr3":
@@ -35,6 +35,12 @@ class Stage:
                 self.method = Regression(weights, half=half)
             case other:
                 raise UserError(f"{checkpoint}: a {other} checkpoint, neither SR3 nor Regression")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its images depend on: the checkpoint's sha256, and every setting."""
+        sampler = to_dict(self.method.sampler) if isinstance(self.method, SR3) else {}
+        return {"checkpoint": self.method.facts.checksums["checkpoint"], "half": self.half} | sampler
 
     @property
     def trained_side(self) -> int:

@@ -134,15 +134,10 @@ class CascadeFolder:
             yield range(first, min(first + self.config.batch_size, self.config.images))
 
     def _identity(self) -> CascadeConfig:
-        """The config with its models named by what they are, not by where they lie."""
-        generator = self.config.generator | {"checkpoint": self.generator.fingerprint}
-        methods = [stage.method for stage in self.cascade.stages]
-        stages = zip(self.config.stage, methods, strict=True)
-        return replace(
-            self.config,
-            generator=generator,
-            stage=tuple(table | {"checkpoint": method.fingerprint} for table, method in stages),
-        )
+        """The config with its models named by their sha256, and with every setting of their samplers."""
+        sha256, sampler = self.generator.facts.checksums["checkpoint"], self.generator.sampler
+        stages = tuple(stage.identity for stage in self.cascade.stages)
+        return replace(self.config, generator={"checkpoint": sha256} | configs.to_dict(sampler), stage=stages)
 
     def label(self, index: int) -> int | None:
         """The class of image number `index`, however many there are; None for an unconditional generator."""

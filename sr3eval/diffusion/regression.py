@@ -29,7 +29,7 @@ class Regression(Method):
         self.scale = weights.config.target.scale
         self.fingerprint = fingerprint("regression", weights.sha256, tiles, *(["half"] if half else []))
         self.tiles = tiles
-        self.facts = Facts({"checkpoint": weights.sha256})
+        self.facts = Facts({"checkpoint": weights.sha256}, settings="half = True" if half else "")
         self.device = default_device()
         self.model = weights.model_on(self.device, half)
 

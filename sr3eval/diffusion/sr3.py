@@ -45,7 +45,9 @@ class SR3(Method):
         self.name = "sr3"
         self.scale = weights.config.target.scale
         self.fingerprint = fingerprint("sr3", weights.sha256, sampler, *(["half"] if half else []))
-        self.facts = Facts({"checkpoint": weights.sha256}, settings=sampler.described)
+        self.facts = Facts(
+            {"checkpoint": weights.sha256}, settings=sampler.described + (", half = True" if half else "")
+        )
         self.sampler, self.device = sampler, default_device()
         self.model = weights.model_on(self.device, half)
         self.final_gamma = float(weights.config.schedule.build().gammas[-1])

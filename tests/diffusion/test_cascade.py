@@ -1,9 +1,11 @@
 """Cascades: checkpoints behind one another as a method, and `sr3eval cascade`, which puts a generator before them."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -340,6 +342,26 @@ def test_what_does_not_fit_is_refused_before_work(settings, weights, tmp_path, c
     with pytest.raises(UserError, match=message):
         make(settings | changed, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_folder_says_what_made_it(settings, tmp_path):
+    settings["stage"] = [settings["stage"][0] | {"steps": 2, "solver": "ddim"}, settings["stage"][1]]
+    make(settings, tmp_path / "out")
+    kept = tomllib.loads((tmp_path / "out" / "cascade.toml").read_text())
+    sha256 = [
+        hashlib.sha256(Path(t["checkpoint"]).read_bytes()).hexdigest()
+        for t in (settings["generator"], *settings["stage"])
+    ]
+    assert kept["generator"] == {
+        "checkpoint": sha256[0],
+        "steps": 3,
+        "solver": "ancestral",
+        "variance": "posterior",
+        "clip": True,
+    }
+    first, second = kept["stage"]
+    assert (first["checkpoint"], first["steps"], first["solver"], first["half"]) == (sha256[1], 2, "ddim", False)
+    assert second == {"checkpoint": sha256[2], "half": False}
 
 
 def test_folders_of_other_cascades_are_refused(settings, weights, tmp_path):

@@ -50,7 +50,9 @@ def test_is_refused_without_the_hardware(kind, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["sr3", "regression"])
 def test_is_part_of_the_fingerprint(kind, bfloat16):
-    assert build(kind, False).fingerprint != build(kind, True).fingerprint
+    single, half = build(kind, False), build(kind, True)
+    assert single.fingerprint != half.fingerprint
+    assert "half = True" in half.facts.settings and "half" not in single.facts.settings
 
 
 @pytest.mark.parametrize("model", ["sr3", "regression"])

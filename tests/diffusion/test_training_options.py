@@ -253,7 +253,7 @@ def test_no_bad_weights_are_written_and_the_last_good_checkpoint_is_named(settin
     monkeypatch.setattr(Trainer, "_gradients", gradients)
     good = tmp_path / "run" / "checkpoints" / "step_0000004.safetensors"
     what = {"loss": "loss is nan", "gradient": "gradient's norm is inf"}[broken]
-    message = f'^step 5: the {what}. The last good checkpoint is of step 4: start = "{good}" goes on .*learning_rate$'
+    message = f'^step 5: the {what}. The last good checkpoint is of step 4: start = "{good}" trains on .*learning_rate$'
     with pytest.raises(UserError, match=message):
         run(settings, tmp_path / "run")
     assert checkpoint.load(str(tmp_path / "run" / "model.safetensors")).step == 4
