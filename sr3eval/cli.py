@@ -13,6 +13,7 @@ import click
 
 from sr3eval import console
 from sr3eval.errors import number
+from sr3eval.files import held
 
 if TYPE_CHECKING:
     from sr3eval.diffusion.solvers import SamplerOptions
@@ -42,6 +43,7 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
     settings = from_dict(TrainConfig, read_toml(config, overrides))
     ended = f"trained to step {settings.optimiser.steps}"
     with (
+        held(out),
         console.progress(f"train {settings.model}", settings.optimiser.steps) as bar,
         terminations() as terminated,
         closing(console.interruptible(run(settings, out))) as events,
@@ -92,7 +94,7 @@ def sample(images: Path, out: Path, **options: Any) -> None:
     from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
 
     settings = SampleConfig(sampler=take_sampler(options), **options)
-    with console.stages() as tell:
+    with held(out), console.stages() as tell:
         count = sample_folder(settings, images, out, functools.partial(tell, "sample"))
     click.echo(f"{out}: {count} images")
 
@@ -146,7 +148,7 @@ def search_schedule(config: Path, out: Path | None, overrides: tuple[str, ...]) 
 
     out = out or Path("runs/search") / config.stem
     settings = from_dict(SearchConfig, read_toml(config, overrides))
-    with console.stages() as tell:
+    with held(out), console.stages() as tell:
         found = search(settings, out, tell)
     for best in found.found:
         click.echo(f"{best.sampler.steps:5} steps: {best.distance:8.2f} [{best.low:.2f}, {best.high:.2f}]")

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from sr3eval import console
+from sr3eval.files import held
 
 FOLDER = click.Path(path_type=Path)
 
@@ -30,11 +31,12 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
     from sr3eval.config import read_toml
 
     settings = benchmark.RunConfig.parse(read_toml(config, overrides))
-    planned = benchmark.plan(settings, out, cache or out.parent / ".cache")
-    for remark in planned.remarks:
-        click.echo(remark, err=True)
-    with console.stages() as tell:
-        results = benchmark.finish(planned, tell)
+    with held(out):
+        planned = benchmark.plan(settings, out, cache or out.parent / ".cache")
+        for remark in planned.remarks:
+            click.echo(remark, err=True)
+        with console.stages() as tell:
+            results = benchmark.finish(planned, tell)
     click.echo(markdown(results, settings.table))
     click.echo(f"{out / 'report.html'}")
 

@@ -4,15 +4,23 @@ import hashlib
 import os
 import platform
 import tempfile
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sr3eval.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 TEMPORARY = ".tmp-"  # what names of unfinished files begin with; `atomic_write` adds host and process
 HOST = f"{TEMPORARY}{platform.node()}-"
 TAIL = 4096  # bytes
+PATIENCE = 10.0  # seconds until a folder that is held is refused: workers of a killed process may outlive it by some
 
 
 def digest_of(paths: Mapping[str, Path | zipfile.Path]) -> str:
@@ -95,6 +103,49 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes of this toolkit out of a folder while working in it; a kill lets go of it at once.
+
+    The folder is made for that, and removed again if nothing was written. Where the system or the file system has no
+    locks, nobody is kept out: files are written whole there, too, but two processes may do the same work twice.
+
+    Raises:
+        UserError: another process holds it, and still does after `PATIENCE` seconds; it cannot be made.
+    """
+    if fcntl is None or (folder.exists() and not folder.is_dir()):
+        yield
+        return
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be used ({error.strerror})") from None
+    try:
+        _lock(descriptor, folder, time.monotonic() + PATIENCE)
+        yield
+    finally:
+        os.close(descriptor)
+        if made:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def _lock(descriptor: int, folder: Path, end: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise UserError(f"{folder}: another process is working in it; wait until it ends, or stop it") from None
+            time.sleep(0.1)
+        except OSError:  # a file system without locks
+            return
+        else:
+            return
 
 
 def claim_folder(folder: Path, config_name: str, config: str) -> None:

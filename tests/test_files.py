@@ -1,5 +1,6 @@
 """Files written whole or not at all, and what killed processes left."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import sys
 import pytest
 
 from sr3eval import files
+from sr3eval.benchmark import run
+from sr3eval.errors import UserError
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
@@ -50,3 +53,69 @@ def test_a_listing_knows_names_sizes_and_contents(tmp_path):
     assert files.listing_digest({"c": paths["a"], "b": paths["b"]}) != first
     assert digest(a=b"x" * 9001) != first
     assert digest(a=b"x" * 8999 + b"y") != first
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from sr3eval.files import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds a folder, and the folder."""
+    folder = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process, folder
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_held_folder_is_refused_and_a_kill_lets_go(holder, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0.2)
+    process, folder = holder
+    with pytest.raises(UserError, match="out: another process is working in it; wait"), files.held(folder):
+        pass
+    process.kill()
+    monkeypatch.undo()
+    with files.held(folder):
+        assert folder.is_dir()
+
+
+def test_a_folder_in_which_nothing_was_written_is_not_left(tmp_path):
+    with files.held(tmp_path / "empty"):
+        pass
+    with files.held(tmp_path / "full"):
+        (tmp_path / "full" / "file").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_without_locks_the_work_is_done(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("sr3eval.files.fcntl.flock", flock)
+    with files.held(tmp_path), files.held(tmp_path):
+        pass
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/out: cannot be used"), files.held(tmp_path / "file" / "out"):
+        pass
+
+
+def test_two_runs_in_one_folder_at_once_are_refused(holder, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0.2)
+    _, folder = holder
+    config = {"task": "photos_16_64", "metrics": ["psnr"], "method": [{"kind": "bicubic"}]}
+    config["data"] = {"images": "sr3eval:assets/photos_16_64", "limit": 1}
+    with pytest.raises(UserError, match="another process is working in it"):
+        run(config, folder)
+    assert list(folder.iterdir()) == []

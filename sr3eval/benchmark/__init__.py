@@ -17,6 +17,7 @@ from sr3eval.benchmark.score import score
 from sr3eval.benchmark.scores import read_run
 from sr3eval.benchmark.summary import summarise
 from sr3eval.config import read_toml
+from sr3eval.files import held
 
 
 def run(
@@ -44,7 +45,8 @@ def run(
     if isinstance(config, Mapping):
         config = RunConfig.parse(config)
     out = Path(out)
-    return finish(plan(config, out, Path(cache or out.parent / ".cache")), tell)
+    with held(out):
+        return finish(plan(config, out, Path(cache or out.parent / ".cache")), tell)
 
 
 def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
