@@ -158,7 +158,7 @@ def random_checkpoint(folder, model, seed) -> str:
         {
             "task": TASK.name,
             "model": model,
-            "data": {"images": "unused", "crop": 16},
+            "data": {"images": "unused"},
             "unet": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "image_size": 16},
             "optimiser": {"steps": 1, "batch_size": 1, "learning_rate": 1e-4, "warmup_steps": 0},
         },
