@@ -19,7 +19,9 @@ T = TypeVar("T")
 
 # The extra that installs an optional package which sr3eval or baselines import.
 EXTRAS = {
-    **dict.fromkeys(("jinja2", "lpips", "safetensors", "timm", "torch", "torch_fidelity", "torchvision"), "eval"),
+    **dict.fromkeys(
+        ("accelerate", "jinja2", "lpips", "safetensors", "timm", "torch", "torch_fidelity", "torchvision"), "eval"
+    ),
     "matplotlib": "analysis",
     "spandrel": "baselines",
 }

@@ -24,8 +24,8 @@ def rooms(*names: str) -> set[str]:
 
 BASICS = {"sr3eval", "sr3eval.errors"}
 FILES = BASICS | rooms("config", "files")
-IMAGES = FILES | rooms("arrays", "data", "degradation", "device", "discovery", "images", "matlab", "method", "pairs")
-IMAGES |= rooms("sources", "tasks", "tiles", "user_code")
+IMAGES = FILES | rooms("arrays", "data", "degradation", "device", "discovery", "distributed", "images", "matlab")
+IMAGES |= rooms("method", "pairs", "sources", "tasks", "tiles", "user_code")
 # By folder or file, what of ours it may import. The longest matching path counts.
 ALLOWED = {
     "sr3eval/__init__.py": BASICS | rooms("benchmark", "method", "methods", "metrics", "tasks"),
@@ -34,6 +34,7 @@ ALLOWED = {
     "sr3eval/console.py": BASICS,
     "sr3eval/device.py": BASICS,
     "sr3eval/discovery.py": BASICS,
+    "sr3eval/distributed.py": BASICS,
     "sr3eval/files.py": BASICS,
     "sr3eval/matlab.py": BASICS,
     "sr3eval/protocols.py": BASICS,
@@ -56,9 +57,9 @@ ALLOWED = {
     "sr3eval/methods": IMAGES | rooms("methods", "diffusion"),
     "sr3eval/benchmark": IMAGES
     | rooms("benchmark", "methods", "metrics", "features", "diffusion", "protocols", "significance"),
-    "sr3eval/cli.py": FILES | rooms("benchmark", "diffusion", "metrics", "console"),
+    "sr3eval/cli.py": FILES | rooms("benchmark", "diffusion", "distributed", "metrics", "console"),
     "sr3eval/commands.py": FILES
-    | rooms("benchmark", "console", "discovery", "methods", "metrics", "protocols", "tasks", "weights"),
+    | rooms("benchmark", "console", "discovery", "distributed", "methods", "metrics", "protocols", "tasks", "weights"),
     "baselines": {"baselines"}
     | rooms("config", "device", "diffusion", "discovery", "errors", "images", "method", "tiles", "weights"),
     "analysis": {"analysis"},
