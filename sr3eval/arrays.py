@@ -1,20 +1,19 @@
 """Images that were saved as arrays: .npy files of NumPy, .pt files of PyTorch."""
 
 import io
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sr3eval.errors import UserError
+from sr3eval.files import File
 from sr3eval.images import OVERSHOOT, from_uint8
 
 SUFFIXES = frozenset({".npy", ".pt"})
 
 
-def load(path: Path | zipfile.Path) -> Tensor:
+def load(path: File) -> Tensor:
     """Read [3, H, W] or [H, W, 3], uint8 or floats in [0, 1], as [3, H, W] float32 in [0, 1].
 
     Raises UserError for an unreadable file, and for arrays of another shape, type or range. No pickled code is run.
@@ -33,7 +32,7 @@ def load(path: Path | zipfile.Path) -> Tensor:
     return image.float()
 
 
-def _read(path: Path | zipfile.Path) -> Tensor:
+def _read(path: File) -> Tensor:
     try:
         with path.open("rb") as file:
             content = io.BytesIO(file.read())

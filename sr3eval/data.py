@@ -1,4 +1,4 @@
-"""Folders of images: find them, choose deterministically, prepare the high-resolution targets."""
+"""Folders and tar shards of images: find them, choose deterministically, prepare the high-resolution targets."""
 
 import hashlib
 import os
@@ -11,22 +11,25 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from sr3eval import shards
 from sr3eval.errors import UserError
+from sr3eval.files import File
 from sr3eval.images import SUFFIXES, header_size, load
 from sr3eval.tasks import Task
 
 K = TypeVar("K", bound=Hashable)
-P = TypeVar("P", bound=Path | zipfile.Path)
+P = TypeVar("P", bound=File)
 T = TypeVar("T")
 LARGEST = 2**28  # bytes of a picture in a zip file, unpacked; more is taken for an attack
 UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def find_images(folder: Path) -> dict[str, Path]:
-    """All images below `folder`, as {image id: path} in the order of their ids.
+def find_images(folder: Path) -> dict[str, File]:
+    """All images below `folder`, or in its tar shards, as {image id: file} in the order of their ids.
 
-    An id is the path below the folder without suffix, with `/`. Raises UserError for a missing or empty folder, for
-    two files that would share an id and for a name that is not UTF-8. Hidden files and folders are passed over.
+    An id is the path below the folder without suffix, with `/`; in shards it is a sample's key. Raises UserError for a
+    missing or empty folder, for two files that would share an id, for a name that is not UTF-8, and for shards that
+    are damaged (see `shards.members`). Hidden files and folders are passed over.
     """
     found = by_id(folder, pictures(folder))
     if not found:
@@ -34,8 +37,19 @@ def find_images(folder: Path) -> dict[str, Path]:
     return found
 
 
-def pictures(folder: Path, suffixes: Set[str] = SUFFIXES) -> Iterator[tuple[str, Path]]:
-    """(path below `folder` without suffix, with `/`; file) of every file of these suffixes, as `find_images` does."""
+def pictures(folder: Path, suffixes: Set[str] = SUFFIXES) -> Iterator[tuple[str, File]]:
+    """(path below `folder` without suffix, with `/`; file) of every file of these suffixes, as `find_images` does.
+
+    A folder is one of shards where it has an index of `sr3eval prepare`, or tar files and no pictures beside them.
+    """
+    is_tar = folder.is_file() and folder.suffix.lower() == ".tar"
+    if is_tar or (folder.is_dir() and shards.is_indexed(folder)):
+        yield from shards.members(folder, suffixes)
+    else:
+        yield from list(_pictures(folder, suffixes)) or shards.members(folder, suffixes)
+
+
+def _pictures(folder: Path, suffixes: Set[str]) -> Iterator[tuple[str, Path]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
     for path in sorted(_files(folder, frozenset({folder.resolve()}))):
@@ -166,7 +180,7 @@ def split(ids: Sequence[str], held_out: float) -> tuple[list[str], list[str]]:
     return [i for i in ids if not is_held[i]], [i for i in ids if is_held[i]]
 
 
-def load_hr(path: Path, task: Task) -> Tensor:
+def load_hr(path: File, task: Task) -> Tensor:
     """The HR target of a file, [3, H, W] in [0, 1] on the 8-bit grid; every UserError begins with the file's name."""
     try:
         return task.prepare(load(path))
@@ -176,9 +190,9 @@ def load_hr(path: Path, task: Task) -> Tensor:
 
 @dataclass(frozen=True)
 class Folder:
-    """The images of a folder, prepared for one task on demand."""
+    """The images of a folder or of its shards, prepared for one task on demand."""
 
-    paths: dict[str, Path]
+    paths: dict[str, File]
     task: Task
 
     def hr(self, image_id: str) -> Tensor:
@@ -189,7 +203,7 @@ class Folder:
         return len(self.paths)
 
 
-def large_enough(paths: dict[str, Path], side: int) -> tuple[dict[str, Path], list[str]]:
+def large_enough(paths: dict[str, File], side: int) -> tuple[dict[str, File], list[str]]:
     """Split into the images whose short side is at least `side` pixels and the ids of those left out."""
     kept = {image_id: path for image_id, path in paths.items() if min(header_size(path)) >= side}
     return kept, [image_id for image_id in paths if image_id not in kept]

@@ -9,21 +9,24 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from sr3eval.errors import UserError
+from sr3eval.shards import Member
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+File = Path | zipfile.Path | Member  # what an image is read from: `open("rb")`, `name`, `suffix`
 TEMPORARY = ".tmp-"  # what names of unfinished files begin with; `atomic_write` adds host and process
 HOST = f"{TEMPORARY}{platform.node()}-"
 TAIL = 4096  # bytes
 PATIENCE = 10.0  # seconds until a folder that is held is refused: workers of a killed process may outlive it by some
 
 
-def digest_of(paths: Mapping[str, Path | zipfile.Path]) -> str:
+def digest_of(paths: Mapping[str, File]) -> str:
     """sha256 over the ids and the contents of files {id: path}: what a run keeps of its inputs, to know them again."""
     digest = hashlib.sha256()
     for name, path in sorted(paths.items()):
@@ -36,13 +39,17 @@ def digest_of(paths: Mapping[str, Path | zipfile.Path]) -> str:
     return digest.hexdigest()
 
 
-def listing_digest(paths: Mapping[str, Path | zipfile.Path]) -> str:
+def listing_digest(paths: Mapping[str, File]) -> str:
     """sha256 over the ids, sizes and last 4 KiB of files {id: path}: knows a million images again without reading all.
 
     The end of a compressed image depends on all of it: a PNG's checksum stands there, a JPEG's bit stream ends there.
+    Of shards with an index, their checksums are taken in place of sizes and ends.
     """
     digest = hashlib.sha256()
     for name, path in sorted(paths.items()):
+        if isinstance(path, Member) and path.checksum:
+            digest.update(f"{name}\x1f{path.checksum}\x1f{path.path}\x1e".encode())
+            continue
         try:
             with path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -59,11 +66,18 @@ def atomic_write(path: Path, content: bytes, durable: bool = False) -> None:
 
     durable: wait until it is on the disk, for what a power cut must not lose.
     """
+    with atomic_file(path, durable) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomic_file(path: Path, durable: bool = False) -> Iterator[IO[bytes]]:
+    """A file to write to, which has its name once all of it is there; see `atomic_write`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{HOST}{os.getpid()}-")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        with os.fdopen(handle, "w+b") as file:
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -4,7 +4,6 @@ Only `to_uint8` goes from floats to 8 bit, and it rounds.
 """
 
 import io
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,8 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, PHOTOMET
 from torch import Tensor
 
 from sr3eval.errors import UserError
-from sr3eval.files import atomic_write
+from sr3eval.files import File, atomic_write
+from sr3eval.shards import Member
 
 # Of JPEG 2000 and AVIF, too: they are refused by name, not passed over.
 # fmt: off
@@ -30,7 +30,7 @@ SUFFIXES = frozenset({
 FORMATS = frozenset({"PNG", "JPEG", "MPO", "WEBP", "GIF", "TIFF", "BMP", "DIB", "PPM", "TGA", "PCX", "QOI"})
 GREY_16 = ("I;16", "I;16B", "I;16L")
 OVERSHOOT = 1e-3  # how far beyond [0, 1] an output may lie before its range is taken to be another one
-Source = str | Path | zipfile.Path
+Source = str | File
 Size = tuple[int, int]  # (height, width) in pixels
 
 
@@ -53,7 +53,7 @@ def load(path: Source) -> Tensor:
 def _opened(path: Source) -> Iterator[ImageFile.ImageFile]:
     """The file, header read and depth checked; a damaged file makes Pillow's decoders raise nearly anything."""
     try:
-        with Image.open(path.open("rb") if isinstance(path, zipfile.Path) else path) as image:
+        with Image.open(path if isinstance(path, str | Path) else path.open("rb")) as image:
             _check_depth(image, path)
             yield image
     except UserError:
@@ -111,7 +111,9 @@ def _to_rgb(image: Image.Image, path: Source) -> Tensor:
 
 
 def header_size(path: Source) -> Size:
-    """(height, width) in pixels as `load` returns it, read from the file's header alone."""
+    """(height, width) in pixels as `load` returns it, read from the file's header alone, or from a shard's index."""
+    if isinstance(path, Member) and path.pixels is not None:
+        return path.pixels
     with _opened(path) as image:
         width, height = image.size
         sideways = _read_exif(image).get(ExifTags.Base.Orientation) in (5, 6, 7, 8)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sr3eval.data import by_id, load_hr, matching, pictures
 from sr3eval.errors import UserError, number
+from sr3eval.files import File
 from sr3eval.images import Size, header_size, load, round_to_8bit
 from sr3eval.tasks import Task
 
@@ -20,8 +21,8 @@ Crop = Literal["exact", "common"]
 class Pair:
     """The files of one image; one of them may be missing."""
 
-    hr: Path | None
-    lr: Path | None
+    hr: File | None
+    lr: File | None
 
     @functools.cached_property
     def sizes(self) -> dict[str, Size]:
@@ -91,7 +92,7 @@ def find_pairs(
     return {image_id: Pair(hr[image_id], lr[image_id]) for image_id in hr}
 
 
-def _found(folder: Path | None, pattern: str | None) -> dict[str, Path]:
+def _found(folder: Path | None, pattern: str | None) -> dict[str, File]:
     if folder is None:
         return {}
     files = list(pictures(folder))
@@ -103,7 +104,7 @@ def _found(folder: Path | None, pattern: str | None) -> dict[str, Path]:
 
 
 def _unpaired(
-    images: Path, lr_images: Path, hr: Mapping[str, Path], lr: Mapping[str, Path], pattern: str | None
+    images: Path, lr_images: Path, hr: Mapping[str, File], lr: Mapping[str, File], pattern: str | None
 ) -> str:
     """What to say of images that have no counterpart."""
     without = [

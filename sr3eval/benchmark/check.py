@@ -21,6 +21,7 @@ from torch import Tensor
 from sr3eval import matlab
 from sr3eval.data import find_images
 from sr3eval.errors import UserError, nearest, number
+from sr3eval.files import File
 from sr3eval.images import area_down, bicubic_down, from_uint8, load, to_uint8
 from sr3eval.metrics._plane import Channel, plane
 from sr3eval.metrics.psnr import psnr
@@ -99,7 +100,7 @@ def _get(name: str) -> TestSet:
     return SETS[key]
 
 
-def _paired(paths: Mapping[str, Path], lr_folder: Path) -> dict[str, Path]:
+def _paired(paths: Mapping[str, File], lr_folder: Path) -> dict[str, File]:
     """{HR id: LR file}."""
     found = {SIGN.sub("", image_id): path for image_id, path in find_images(lr_folder).items()}
     missing = [image_id for image_id in paths if SIGN.sub("", image_id) not in found]
@@ -108,7 +109,7 @@ def _paired(paths: Mapping[str, Path], lr_folder: Path) -> dict[str, Path]:
     return {image_id: found[SIGN.sub("", image_id)] for image_id in paths}
 
 
-def _scale(paths: Mapping[str, Path], lr_paths: Mapping[str, Path]) -> int:
+def _scale(paths: Mapping[str, File], lr_paths: Mapping[str, File]) -> int:
     """The scale between the HR and the LR images: the same of all, and one that papers print."""
     scales = {round(_pixels(paths[i]).shape[-1] / _pixels(lr_paths[i]).shape[-1]) for i in paths}
     if len(scales) > 1 or scales.isdisjoint((2, 3, 4)):
@@ -116,13 +117,13 @@ def _scale(paths: Mapping[str, Path], lr_paths: Mapping[str, Path]) -> int:
     return scales.pop()
 
 
-def _pixels(path: Path) -> Tensor:
+def _pixels(path: File) -> Tensor:
     return to_uint8(load(path))
 
 
-def _is_grey(path: Path) -> bool:
+def _is_grey(path: File) -> bool:
     """Whether the file has one channel, which is what MATLAB's scripts look at."""
-    with Image.open(path) as image:
+    with path.open("rb") as file, Image.open(file) as image:
         return image.mode in ("1", "L", "I;16")
 
 
@@ -131,7 +132,7 @@ def _cut(image: Tensor, scale: int) -> Tensor:
     return image[..., :height, :width]
 
 
-def _bicubic(paths: Mapping[str, Path], lr_paths: Mapping[str, Path], scale: int) -> Iterator[Score]:
+def _bicubic(paths: Mapping[str, File], lr_paths: Mapping[str, File], scale: int) -> Iterator[Score]:
     """The score of every image by the papers' protocol, or of its LR file enlarged."""
     if lr_paths:
         yield from (_score(sr, hr, "y", scale) for sr, hr in _from_files(paths, lr_paths, scale))
@@ -143,7 +144,7 @@ def _bicubic(paths: Mapping[str, Path], lr_paths: Mapping[str, Path], scale: int
         yield _score(matlab.to_8bit(sr), y, "rgb", scale)
 
 
-def _from_files(paths: Mapping[str, Path], lr_paths: Mapping[str, Path], scale: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _from_files(paths: Mapping[str, File], lr_paths: Mapping[str, File], scale: int) -> Iterator[tuple[Tensor, Tensor]]:
     """(SR, HR) in RGB, of which LR and SR are 8 bit, as files are."""
     for image_id, path in paths.items():
         hr = _cut(_pixels(path), scale)
@@ -165,7 +166,7 @@ def _mean(scores: Iterable[Score]) -> Score:
     return Score(*values.mean(dim=0).tolist())
 
 
-def _of_files(test_set: TestSet, paths: Mapping[str, Path]) -> Iterator[str]:
+def _of_files(test_set: TestSet, paths: Mapping[str, File]) -> Iterator[str]:
     """What is wrong with the files."""
     if len(paths) != test_set.images:
         yield f"- it holds {number(len(paths), 'image')}, and {test_set.name} has {test_set.images}, of HR alone"
@@ -180,12 +181,12 @@ def _of_files(test_set: TestSet, paths: Mapping[str, Path]) -> Iterator[str]:
         yield f"- every side is a multiple of {divisor}: the images have been cut before; take the originals"
 
 
-def _is_jpeg(path: Path) -> bool:
-    with Image.open(path) as image:
+def _is_jpeg(path: File) -> bool:
+    with path.open("rb") as file, Image.open(file) as image:
         return image.format == "JPEG"
 
 
-def _divisor(paths: Iterable[Path]) -> int:
+def _divisor(paths: Iterable[File]) -> int:
     """The greatest of the multiples that images are cut to."""
     sides = [side for path in paths for side in _pixels(path).shape[-2:]]
     return next(n for n in (12, 8, 6, 4, 3, 2, 1) if all(side % n == 0 for side in sides))
@@ -205,7 +206,7 @@ KERNELS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
 }
 
 
-def _of_kernel(paths: Mapping[str, Path], lr_paths: Mapping[str, Path], scale: int) -> Iterator[str]:
+def _of_kernel(paths: Mapping[str, File], lr_paths: Mapping[str, File], scale: int) -> Iterator[str]:
     """What made the given LR images, where that is not MATLAB's imresize."""
     if not lr_paths:
         return
@@ -218,8 +219,8 @@ def _of_kernel(paths: Mapping[str, Path], lr_paths: Mapping[str, Path], scale: i
 
 def _distance(
     kernel: Callable[[Tensor, tuple[int, int]], Tensor],
-    paths: Mapping[str, Path],
-    lr_paths: Mapping[str, Path],
+    paths: Mapping[str, File],
+    lr_paths: Mapping[str, File],
     scale: int,
 ) -> float:
     """Mean absolute difference of the LR files from what the kernel makes, in levels of 255."""
@@ -239,7 +240,7 @@ CONVENTIONS: dict[str, tuple[Channel, bool]] = {  # channel, whether the border 
 
 
 def _of_conventions(
-    test_set: TestSet, paths: Mapping[str, Path], lr_paths: Mapping[str, Path], scales: list[int]
+    test_set: TestSet, paths: Mapping[str, File], lr_paths: Mapping[str, File], scales: list[int]
 ) -> Iterator[str]:
     """What other ways of scoring give on these images, and whether that is what papers print."""
     for name, (channel, cut) in CONVENTIONS.items():

@@ -1,14 +1,15 @@
-"""ImageNet classes of images: from folders named by synset, or from a CSV file."""
+"""ImageNet classes of images: from folders named by synset, from a CSV file, or from the shards they lie in."""
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from sr3eval.config import resolve_path
 from sr3eval.errors import UserError
+from sr3eval.shards import labels_of
 
 CLASSES = 1000
 
@@ -21,8 +22,10 @@ def synsets() -> dict[str, int]:
     return {name: index for index, name in enumerate(ImageNetInfo().label_names())}
 
 
-def read_labels(source: str, ids: Sequence[str]) -> dict[str, int]:
-    """The class of each image id. source: "folders", or the path of a CSV with the columns image_id and label.
+def read_labels(source: str, ids: Sequence[str], files: Mapping[str, object] | None = None) -> dict[str, int]:
+    """The class of each image id. source: "folders", "shards", or a CSV with the columns image_id and label.
+
+    files: of the images, by id.
 
     Raises UserError that names the first image without a class and the first label that is none.
     """
@@ -30,6 +33,8 @@ def read_labels(source: str, ids: Sequence[str]) -> dict[str, int]:
         found = {image_id: re.search(r"(?:^|/)(n\d{8})/", image_id) for image_id in ids}
         names = {image_id: match[1] for image_id, match in found.items() if match}
         hint = "lies in no folder named by synset (n01440764, ...)"
+    elif source == "shards":
+        names, hint = labels_of({image_id: (files or {}).get(image_id) for image_id in ids}), ""
     else:
         names, hint = _read_csv(resolve_path(source)), f"is not in {source}"
     for image_id in ids:

@@ -226,7 +226,7 @@ def _run_images(
 ) -> list[RunImage]:
     groups = {i: data.prefixed(parent_of(i) if data.group == "parent" else i) for i in ids}
     few = len(set(groups.values())) <= BLOCKS
-    labels = read_labels(data.labels, ids) if data.labels else {}
+    labels = read_labels(data.labels, ids, {i: pairs[i].hr for i in ids}) if data.labels else {}
     return [
         RunImage(
             data.prefixed(i),

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from sr3eval.data import Folder, stable_hash
 from sr3eval.diffusion.train_config import TrainingDataConfig
 from sr3eval.errors import UserError
+from sr3eval.files import File
 from sr3eval.images import area_down, from_uint8, load, to_uint8
 
 OCTAVE = 4  # zoom levels from one size to its half
@@ -33,7 +33,7 @@ class Crops:
         self.counts = torch.tensor([len(zoomed) for zoomed in photographs])
         self.firsts = first_of_each(self.counts)  # of each photograph among the planes
 
-    def _planes(self, path: Path) -> list[Tensor]:
+    def _planes(self, path: File) -> list[Tensor]:
         found = list(zooms(load(path).to(self.device), self.side, self.data.zoom_out, self.data.zoom_least))
         if not found:
             raise UserError(f"{path}: is smaller than {self.data.zoom_least:g} (data.zoom_least) x {self.side} pixels")

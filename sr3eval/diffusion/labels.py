@@ -1,4 +1,4 @@
-"""Labels of training images: the folder that an image lies in, or what a CSV file says of it."""
+"""Labels of training images: the folder that an image lies in, what a CSV file says of it, or those of its shard."""
 
 import csv
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ from sr3eval.config import resolve_path
 from sr3eval.data import Folder
 from sr3eval.diffusion.train_config import TrainConfig, TrainingDataConfig
 from sr3eval.errors import UserError, nearest
+from sr3eval.shards import labels_of
 
-FOLDERS = "folders"
+FOLDERS, SHARDS = "folders", "shards"
 
 
 def class_names(folder: Folder, config: TrainConfig) -> tuple[str, ...] | None:
@@ -20,8 +21,8 @@ def class_names(folder: Folder, config: TrainConfig) -> tuple[str, ...] | None:
     classes = config.network.classes
     if classes is None:
         return None
-    found = tuple(sorted(set(_names(folder, config.data).values())))
-    where = config.data.images if config.data.labels == FOLDERS else config.data.labels
+    found = tuple(sorted(set(_names(folder, config.data).values()), key=_place))
+    where = config.data.images if config.data.labels in (FOLDERS, SHARDS) else config.data.labels
     if len(found) < 2:
         raise UserError(f"{where}: all training images are of one class, {found[0]}; labels need at least 2")
     if len(found) != classes:
@@ -45,8 +46,15 @@ def labels(folder: Folder, config: TrainConfig) -> list[int] | None:
     return [config.classes.index(names[image_id]) for image_id in folder.paths]
 
 
+def _place(name: str) -> tuple[int, str]:
+    """Sorts names as texts, and the numbers of shards without names as numbers."""
+    return (int(name) if name.isdecimal() else 0), name
+
+
 def _names(folder: Folder, data: TrainingDataConfig) -> dict[str, str]:
     """The class of each image."""
+    if data.labels == SHARDS:
+        return labels_of(folder.paths)
     if data.labels != FOLDERS:
         listed = _read_csv(resolve_path(data.labels))
         for image_id in folder.paths:

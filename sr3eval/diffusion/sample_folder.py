@@ -12,7 +12,7 @@ from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import regression, schedules, sr3
 from sr3eval.diffusion.solvers import SamplerConfig, SamplerOptions
 from sr3eval.errors import UserError
-from sr3eval.files import claim_folder, digest_of
+from sr3eval.files import File, claim_folder, digest_of
 from sr3eval.images import header_size, load, save
 from sr3eval.method import Method, Progress, check_outputs, shares
 
@@ -77,7 +77,7 @@ def sample_folder(config: SampleConfig, images: Path, out: Path, progress: Calla
 
 
 def _write(
-    batch: Sequence[Output], paths: dict[str, Path], method: Method, config: SampleConfig, progress: Progress
+    batch: Sequence[Output], paths: dict[str, File], method: Method, config: SampleConfig, progress: Progress
 ) -> None:
     """Make and write the outputs of one batch."""
     lr = torch.stack([load(paths[output.image_id]) for output in batch])
@@ -103,7 +103,7 @@ def _method(
     return regression.Regression(checkpoint, half=config.half)
 
 
-def _batches(paths: dict[str, Path], config: SampleConfig, out: Path) -> Iterator[Sequence[Output]]:
+def _batches(paths: dict[str, File], config: SampleConfig, out: Path) -> Iterator[Sequence[Output]]:
     """All outputs, in batches of inputs of one size."""
     folders = [out / f"sample_{number + 1}" if config.samples > 1 else out for number in range(config.samples)]
     for ids in grouped(paths, lambda image_id: header_size(paths[image_id])).values():

@@ -22,15 +22,16 @@ GENERATORS = ("ddpm", "improved_ddpm")
 class TrainingDataConfig:
     """Training and validation images.
 
-    images: folder, searched recursively. validation: folder, or None to hold out the share `held_out` of `images` by
-    hash. crop: side in pixels of random crops; None takes every image whole (largest central square, area resize to
-    the task's size). zoom_out: crops cover up to this many times `crop` pixels a side, log-uniformly, and are area
-    resized to `crop`: few photographs then show their textures at many scales; zoom_least: the fewest times, so that
-    crops show things, not textures. workers: processes that read ahead.
+    images: folder, searched recursively, or of tar shards. validation: folder, or None to hold out the share
+    `held_out` of `images` by hash. crop: side in pixels of random crops; None takes every image whole (largest central
+    square, area resize to the task's size). zoom_out: crops cover up to this many times `crop` pixels a side,
+    log-uniformly, and are area resized to `crop`: few photographs then show their textures at many scales;
+    zoom_least: the fewest times, so that crops show things, not textures. workers: processes that read ahead.
     blur: lowest and highest standard deviation, in LR pixels, of a Gaussian blur of the low-resolution input in
     training; blur_share: of the examples, that get it. The paper gives neither; CDM (Ho et al. 2021) has 0.4 to 0.6
     and one half. labels: of a class-conditional generator's images, "folders" (a class a folder directly below
-    `images`, as ImageNet has them) or a CSV file with the columns image_id and label.
+    `images`, as ImageNet has them), "shards" (those of the tar shards) or a CSV file with the columns image_id and
+    label.
     """
 
     images: str

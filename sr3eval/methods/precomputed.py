@@ -12,11 +12,9 @@ from sr3eval import arrays
 from sr3eval.config import resolve_path
 from sr3eval.data import by_id, choose, matching, pictures, zipped_pictures
 from sr3eval.errors import UserError, number
-from sr3eval.files import digest_of, listing_digest
+from sr3eval.files import File, digest_of, listing_digest
 from sr3eval.images import SUFFIXES, Size, header_size, load
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
-
-Picture = Path | zipfile.Path
 
 
 class Precomputed(Method):
@@ -38,7 +36,7 @@ class Precomputed(Method):
         self.folder, self.pattern, self.labels = folder, pattern, labels
         packed = folder.suffix.lower() == ".zip" and not folder.is_dir()
         kinds = SUFFIXES | arrays.SUFFIXES
-        files: list[tuple[str, Picture]] = list(zipped_pictures(folder, kinds) if packed else pictures(folder, kinds))
+        files: list[tuple[str, File]] = list(zipped_pictures(folder, kinds) if packed else pictures(folder, kinds))
         named = matching(files, pattern) if pattern is not None else files
         if not named:
             found = f"none of its {number(len(files), 'image')} matches {pattern}" if files else "no images in it"
@@ -92,7 +90,7 @@ class Precomputed(Method):
         self.facts = Facts({self.folder.name: sha256}, warning=warning if lossy else "")
         self.fingerprint = fingerprint(self.name, sha256)
 
-    def _placed(self, known: set[str]) -> Iterator[tuple[str, Picture]]:
+    def _placed(self, known: set[str]) -> Iterator[tuple[str, File]]:
         """Files by the ids `known`: an id that is none of them stands for the one that has it as its file name."""
         by_name: dict[str, list[str]] = {}
         for image_id in sorted(known):
@@ -121,16 +119,16 @@ def _text(size: Size) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def _is_array(path: Picture) -> bool:
+def _is_array(path: File) -> bool:
     return path.suffix.lower() in arrays.SUFFIXES
 
 
-def _is_jpeg(path: Picture) -> bool:
+def _is_jpeg(path: File) -> bool:
     with path.open("rb") as file:
         return bool(file.read(3) == b"\xff\xd8\xff")
 
 
-def _size(path: Picture) -> Size:
+def _size(path: File) -> Size:
     if not _is_array(path):
         return header_size(path)
     _, height, width = arrays.load(path).shape
