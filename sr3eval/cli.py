@@ -1,6 +1,7 @@
-"""Commands that train models and sample from them. torch is imported inside the commands: --help is instant."""
+"""Commands that prepare data, train and sample. torch is imported inside the commands: --help is instant."""
 
 import functools
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -153,6 +154,52 @@ def search_schedule(config: Path, out: Path | None, overrides: tuple[str, ...]) 
     for best in found.found:
         click.echo(f"{best.sampler.steps:5} steps: {best.distance:8.2f} [{best.low:.2f}, {best.high:.2f}]")
     click.echo(f"{out / PAGE}")
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["ffhq", "celeba_hq", "imagenet", "folder"]))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the shards.")
+@click.option("--size", type=click.IntRange(1), help="Side of the squares, in pixels; without it images stay whole.")
+@click.option("--task", help="Task whose squares are made, in place of --size.")
+@click.option("--split", type=click.Choice(["all", "training", "validation"]), default="all", show_default=True)
+@click.option("--validation", metavar="FILE|SHARE", help="The validation images: a file of ids, or a share by hash.")
+@click.option("--labels", metavar="FILE|folders", help="Of imagenet's validation images, or of a folder.")
+@click.option("--per-shard", type=click.IntRange(1), default=1000, show_default=True, help="Images a shard.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; by default one a core.")
+@click.option("--incomplete", is_flag=True, help="Accept another number of images than published.")
+@click.option("--verify", is_flag=True, help="Compare archives and finished shards with their checksums.")
+def prepare(out: Path, task: str | None, workers: int | None, verify: bool, **options: Any) -> None:
+    """Make tar shards of the data set SOURCE, for training, statistics and benchmark: the largest central square of
+    every image, shrunk by area. Run it again to resume after an interruption.
+
+    KIND is the layout as published: ffhq (images1024x1024), celeba_hq (a folder, LMDB, .npz or .npy files), imagenet
+    (ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar, or folders of synsets), or any folder.
+    """
+    from sr3eval.prepare.run import Settings, summary
+    from sr3eval.prepare.run import prepare as run
+
+    if task is not None:
+        options["size"] = squares(task, options["size"])
+    with held(out), console.stages() as tell:
+        index = run(
+            Settings(**options),
+            out,
+            workers or os.cpu_count() or 1,
+            verify,
+            tell,
+            functools.partial(click.echo, err=True),
+        )
+    click.echo(f"{out}: {summary(index)}")
+
+
+def squares(task: str, size: int | None) -> int:
+    """The side of a task's squares before its own crop. Raises UserError for a task of whole images."""
+    from sr3eval import tasks
+
+    if size is not None:
+        raise click.UsageError("--size and --task: give one")
+    return max(tasks.get(task).smallest, tasks.get(task).hr_size)
 
 
 @main.command()

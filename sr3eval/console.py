@@ -22,6 +22,7 @@ EXTRAS = {
     **dict.fromkeys(
         ("accelerate", "jinja2", "lpips", "safetensors", "timm", "torch", "torch_fidelity", "torchvision"), "eval"
     ),
+    "lmdb": "prepare",
     "matplotlib": "analysis",
     "spandrel": "baselines",
 }

@@ -5,11 +5,10 @@ import os
 import platform
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal, Protocol
 
 from sr3eval.errors import UserError
 from sr3eval.shards import Member
@@ -19,11 +18,23 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-File = Path | zipfile.Path | Member  # what an image is read from: `open("rb")`, `name`, `suffix`
 TEMPORARY = ".tmp-"  # what names of unfinished files begin with; `atomic_write` adds host and process
 HOST = f"{TEMPORARY}{platform.node()}-"
 TAIL = 4096  # bytes
 PATIENCE = 10.0  # seconds until a folder that is held is refused: workers of a killed process may outlive it by some
+
+
+class File(Protocol):
+    """What an image is read from: a Path, a zipfile.Path, a shard's Member."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def suffix(self) -> str: ...
+
+    def open(self, mode: Literal["rb"], /) -> IO[bytes]:
+        """Its bytes, seekable."""
 
 
 def digest_of(paths: Mapping[str, File]) -> str:

@@ -127,11 +127,11 @@ def save(path: str | Path, image: Tensor) -> None:
     atomic_write(Path(path), encode_png(image))
 
 
-def encode_png(image: Tensor) -> bytes:
-    """Encode [3, H, W], uint8 or float in [0, 1], as PNG."""
+def encode_png(image: Tensor, level: int = 6) -> bytes:
+    """Encode [3, H, W], uint8 or float in [0, 1], as PNG. level: zlib's, from 1 (fast) to 9 (small)."""
     pixels = image if image.dtype == torch.uint8 else to_uint8(image)
     buffer = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(buffer, "PNG")
+    Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy()).save(buffer, "PNG", compress_level=level)
     return buffer.getvalue()
 
 

@@ -55,10 +55,11 @@ ALLOWED = {
     "sr3eval/features": IMAGES | rooms("features", "weights"),
     "sr3eval/metrics": IMAGES | rooms("metrics", "features", "weights"),
     "sr3eval/diffusion": IMAGES | rooms("diffusion", "metrics", "significance", "weights"),
+    "sr3eval/prepare": IMAGES | rooms("prepare"),
     "sr3eval/methods": IMAGES | rooms("methods", "diffusion"),
     "sr3eval/benchmark": IMAGES
     | rooms("benchmark", "methods", "metrics", "features", "diffusion", "protocols", "significance"),
-    "sr3eval/cli.py": FILES | rooms("benchmark", "diffusion", "distributed", "metrics", "console"),
+    "sr3eval/cli.py": FILES | rooms("benchmark", "diffusion", "distributed", "metrics", "console", "prepare", "tasks"),
     "sr3eval/commands.py": FILES
     | rooms("benchmark", "console", "discovery", "distributed", "methods", "metrics", "protocols", "tasks", "weights"),
     "baselines": {"baselines"}

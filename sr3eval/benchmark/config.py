@@ -36,8 +36,8 @@ class DatasetConfig:
         group: what clusters the intervals: "parent" (the folder an image lies in, say the photograph a crop is from)
             or "image" (every image on its own).
         labels: the images' ImageNet classes, for top1_error and top5_error: "folders" (named by synset, as
-            ImageNet's are), "shards" (those of the tar shards), or a CSV file with the columns image_id and label (index or
-            synset).
+            ImageNet's are), "shards" (those of the tar shards), or a CSV file with the columns image_id and label
+            (index or synset).
     """
 
     images: str | None = None

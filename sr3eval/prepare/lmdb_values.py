@@ -1,0 +1,54 @@
+"""Encoded images in an LMDB database, which the package lmdb reads."""
+
+import functools
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from sr3eval.errors import UserError
+
+SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")  # of PNG, JPEG and WebP files
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One encoded image: what callers use of a Path."""
+
+    database: Path
+    key: bytes
+
+    @property
+    def name(self) -> str:
+        return self.key.decode()
+
+    @property
+    def suffix(self) -> str:
+        return ""
+
+    def open(self, _mode: Literal["rb"] = "rb") -> IO[bytes]:
+        """The encoded image."""
+        with _opened(self.database).begin() as transaction:
+            return io.BytesIO(transaction.get(self.key) or b"")
+
+    def __str__(self) -> str:
+        return f"{self.database}: {self.name}"
+
+
+def values(database: Path) -> Iterator[Value]:
+    """The values of a database that are encoded images; UserError where it cannot be read."""
+    with _opened(database).begin() as transaction:
+        for key, value in transaction.cursor():
+            if bytes(value[:4]).startswith(SIGNATURES):
+                yield Value(database, bytes(key))
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(database: Path) -> Any:
+    import lmdb
+
+    try:
+        return lmdb.open(str(database), readonly=True, lock=False, readahead=False)
+    except lmdb.Error as error:
+        raise UserError(f"{database}: not a readable LMDB database ({error})") from None
