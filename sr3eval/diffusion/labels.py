@@ -21,7 +21,7 @@ def class_names(folder: Folder, config: TrainConfig) -> tuple[str, ...] | None:
     classes = config.network.classes
     if classes is None:
         return None
-    found = tuple(sorted(set(_names(folder, config.data).values()), key=_place))
+    found = tuple(sorted(set(_names(folder, config.data).values())))
     where = config.data.images if config.data.labels in (FOLDERS, SHARDS) else config.data.labels
     if len(found) < 2:
         raise UserError(f"{where}: all training images are of one class, {found[0]}; labels need at least 2")
@@ -44,11 +44,6 @@ def labels(folder: Folder, config: TrainConfig) -> list[int] | None:
         if name not in config.classes:
             raise UserError(f'{folder.paths[image_id]}: its class "{name}" is unknown: {nearest(name, config.classes)}')
     return [config.classes.index(names[image_id]) for image_id in folder.paths]
-
-
-def _place(name: str) -> tuple[int, str]:
-    """Sorts names as texts, and the numbers of shards without names as numbers."""
-    return (int(name) if name.isdecimal() else 0), name
 
 
 def _names(folder: Folder, data: TrainingDataConfig) -> dict[str, str]:
