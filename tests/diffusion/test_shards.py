@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+
 from sr3eval.diffusion.checkpoint import load
 from sr3eval.errors import UserError
 from sr3eval.images import save
