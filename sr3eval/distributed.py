@@ -21,12 +21,14 @@ class Job:
 
     Every process calls `wait`, `any`, `gather`, `map`, `lead` and `lead_in` in the same order.
 
-    group: of torch.distributed, on the CPU, for what is not tensors.
+    group: of torch.distributed, on the CPU, for what is not tensors. store: what they share without waiting for one
+    another.
     """
 
     rank: int = 0
     count: int = 1
     group: Any = None
+    store: Any = None
 
     @property
     def leads(self) -> bool:
@@ -108,7 +110,7 @@ class Job:
         """What adds a number to a sum over all processes and returns the sum so far; nobody waits for anybody."""
         if self.count == 1:
             return _Sum().add
-        return lambda number: _store().add(name, number)
+        return lambda number: self.store.add(name, number)
 
 
 class _Sum:
@@ -128,15 +130,31 @@ def job() -> Job:
 
     GPUs are given out by local rank: `device.default_device` is this process's own from then on.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not _is_shared():
         return ALONE
     import torch
     import torch.distributed
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    store, rank, count = next(torch.distributed.rendezvous("env://"))
+    store = torch.distributed.PrefixStore(_attempt(), store)
+    state = PartialState(cpu=not torch.cuda.is_available(), store=store, rank=rank, world_size=count)
     group = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
-    return Job(state.process_index, state.num_processes, group)
+    return Job(state.process_index, state.num_processes, group, store)
+
+
+def _is_shared() -> bool:
+    """Whether a launcher started several processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _attempt() -> str:
+    """What tells a job that `torchrun` restarted from its first attempt, whose store it keeps, with stale addresses.
+
+    Several machines may count differently (PyTorch 2.14), so there the store is as it is.
+    """
+    one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    return f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') if one_machine else '?'}"
 
 
 def leads() -> bool:
@@ -145,30 +163,23 @@ def leads() -> bool:
 
 
 def speaks() -> bool:
-    """Whether this process is the first of its job that has this to ask: the one to tell the user of an error."""
-    if "WORLD_SIZE" not in os.environ or os.environ["WORLD_SIZE"] == "1":
+    """Whether this process is the first of its job to ask that: the one to tell the user of an error."""
+    if not _is_shared():
         return True
     import torch.distributed
 
     if not torch.distributed.is_initialized():
         return leads()
     try:
-        return _store().add("errors", 1) == 1
+        return job().store.add("errors", 1) == 1
     except RuntimeError:  # the process that kept the store has gone
         return True
 
 
 def lost_process(error: Exception) -> bool:
     """Whether this error of a collective operation means that another process of the job has ended."""
+    if not _is_shared():
+        return False
     import torch.distributed
 
-    return torch.distributed.is_initialized() and (
-        "gloo" in str(error) or isinstance(error, torch.distributed.DistError)
-    )
-
-
-def _store() -> Any:
-    """What the job's processes share without waiting for one another; a restarted job has a new one."""
-    import torch.distributed
-
-    return torch.distributed.distributed_c10d._get_default_store()
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
