@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sr3eval import console
+from sr3eval.distributed import job
 from sr3eval.errors import number
 from sr3eval.files import held
 
@@ -34,29 +35,31 @@ def main() -> None:
 def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
     """Train the model that CONFIG describes; run it again to resume after an interruption.
 
-    Ctrl-C and SIGTERM save the state after the step in hand; SIGTERM then ends with exit code 0.
+    Ctrl-C and SIGTERM save the state after the step in hand; SIGTERM then ends with exit code 0. Under `torchrun` or
+    `accelerate launch`, the processes share every batch.
     """
     from sr3eval.config import from_dict, read_toml
     from sr3eval.diffusion.train import train as run
     from sr3eval.diffusion.train_config import TrainConfig
 
-    out = out or Path("runs/train") / config.stem
+    here, out = job(), out or Path("runs/train") / config.stem
     settings = from_dict(TrainConfig, read_toml(config, overrides))
     ended = f"trained to step {settings.optimiser.steps}"
     with (
-        held(out),
+        here.lead_in(held(out)),
         console.progress(f"train {settings.model}", settings.optimiser.steps) as bar,
         terminations() as terminated,
-        closing(console.interruptible(run(settings, out))) as events,
+        closing(console.interruptible(run(settings, out), here.any)) as events,
     ):
         for event in events:
             bar.update(event.step - bar.n)
             if event.logged:
                 bar.set_postfix({k: f"{v:.4g}" for k, v in event.logged.items() if k in ("loss", "psnr")})
-            if terminated() and event.step < event.steps:
+            if here.any(terminated()) and event.step < event.steps:
                 ended = f"stopped at step {event.step}; the same command resumes"
                 break
-    click.echo(f"{out}: {ended}")
+    if here.leads:
+        click.echo(f"{out}: {ended}")
 
 
 @contextmanager
@@ -91,13 +94,15 @@ def sample(images: Path, out: Path, **options: Any) -> None:
 
     SR3 takes the sampler that `sr3eval search-schedule` found for the checkpoint and this number of steps, or a good
     one where nothing was searched; an option from --solver to --jump replaces it by the paper's with these settings.
+    Under `torchrun` or `accelerate launch`, the processes share the images.
     """
     from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
 
-    settings = SampleConfig(sampler=take_sampler(options), **options)
-    with held(out), console.stages() as tell:
+    here, settings = job(), SampleConfig(sampler=take_sampler(options), **options)
+    with here.lead_in(held(out)), console.stages() as tell:
         count = sample_folder(settings, images, out, functools.partial(tell, "sample"))
-    click.echo(f"{out}: {count} images")
+    if here.leads:
+        click.echo(f"{out}: {count} images")
 
 
 def take_sampler(options: dict[str, Any]) -> "SamplerOptions":
@@ -205,23 +210,25 @@ def squares(task: str, size: int | None) -> int:
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the images.")
-@click.option("--shard", default="1/1", show_default=True, metavar="I/N", help="Make part I of N, say one a GPU.")
+@click.option("--shard", metavar="I/N", help="Make part I of N, say one a machine; by default everything.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
-def cascade(config: Path, out: Path, shard: str, overrides: tuple[str, ...]) -> None:
+def cascade(config: Path, out: Path, shard: str | None, overrides: tuple[str, ...]) -> None:
     """Make the images that CONFIG describes from noise: a generator, and SR3 models behind it.
 
-    Run it again to resume after an interruption. Shards may run at the same time, into the same folder or not.
+    Run it again to resume after an interruption. Shards may run at the same time, into the same folder or not; under
+    `torchrun` or `accelerate launch`, the processes share the images.
     """
     from sr3eval.config import from_dict, read_toml
     from sr3eval.diffusion.cascade_folder import CascadeConfig, CascadeFolder, Shard
 
-    part = Shard.parse(shard)
+    here, part = job(), Shard.parse(shard or "1/1")
     folder = CascadeFolder(from_dict(CascadeConfig, read_toml(config, overrides)), out)
-    for remark in folder.remarks:
+    for remark in folder.remarks if here.leads else ():
         click.echo(remark, err=True)
     with console.stages() as tell:
         count = folder.write(part, functools.partial(tell, "cascade"))
-    click.echo(f"{out}: {number(count, 'image')}")
+    if here.leads:
+        click.echo(f"{out}: {number(count, 'image')}")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from types import FrameType, TracebackType
-from typing import Any, ClassVar, TypeVar
+from typing import IO, Any, ClassVar, TypeVar
 
 import click
 from tqdm import tqdm
 
+from sr3eval import distributed
 from sr3eval.errors import UserError
 
 T = TypeVar("T")
@@ -28,6 +29,14 @@ EXTRAS = {
 }
 
 
+class Refusal(click.ClickException):
+    """An expected error, as one line of the first process of a job that has one."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        if distributed.speaks():
+            super().show(file)
+
+
 class Group(click.Group):
     """A click group whose commands end an expected error with one line and exit code 1; bugs keep their traceback."""
 
@@ -35,22 +44,25 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            raise click.ClickException(str(error)) from None
+            raise Refusal(str(error)) from None
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if package not in EXTRAS:
                 raise
-            raise click.ClickException(
-                f"{package} is not installed: pip install 'sr3eval[{EXTRAS[package]}]'"
-            ) from None
+            raise Refusal(f"{package} is not installed: pip install 'sr3eval[{EXTRAS[package]}]'") from None
         except KeyboardInterrupt:
-            click.echo("Stopped. The same command resumes from here.", err=True)
+            if distributed.speaks():
+                click.echo("Stopped. The same command resumes from here.", err=True)
             ctx.exit(130)
+        except RuntimeError as error:
+            if not distributed.lost_process(error):
+                raise
+            raise Refusal("Another process of this job ended, so this one stops. The same command resumes.") from None
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{where}{error.strerror}. Mend that; the same command resumes.") from None
+            raise Refusal(f"{where}{error.strerror}. Mend that; the same command resumes.") from None
 
 
 # tqdm's own, but with n rounded: it may be parts of an image.
@@ -114,17 +126,17 @@ class Lines:
 
 
 def progress(description: str, total: int | None = None) -> "tqdm[Any] | Lines":
-    """Progress with ETA on stderr: a bar on a terminal, elsewhere a line every 30 s."""
-    if not sys.stderr.isatty():
+    """Progress with ETA on stderr, of a job's first process: a bar on a terminal, elsewhere a line every 30 s."""
+    if distributed.leads() and not sys.stderr.isatty():
         return Lines(description, total)
-    return tqdm(total=total, desc=description, bar_format=BAR, dynamic_ncols=True)
+    return tqdm(total=total, desc=description, bar_format=BAR, dynamic_ncols=True, disable=not distributed.leads())
 
 
 @contextmanager
-def interrupts() -> Iterator[Callable[[], None]]:
+def interrupts(agreed: Callable[[bool], bool] = bool) -> Iterator[Callable[[], None]]:
     """Give what is to be called after each step: a Ctrl-C lets the step in hand finish and interrupts there.
 
-    A second Ctrl-C interrupts at once.
+    A second Ctrl-C interrupts at once. agreed: makes of whether this process is to stop whether all of a job are.
     """
     pressed = False
 
@@ -137,7 +149,7 @@ def interrupts() -> Iterator[Callable[[], None]]:
             click.echo("\nStopping after the step in hand; press again to stop at once.", err=True)
 
     def stop() -> None:
-        if pressed:
+        if agreed(pressed):
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, note)
@@ -147,9 +159,9 @@ def interrupts() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-def interruptible(events: Generator[T, None, None]) -> Generator[T, None, None]:
+def interruptible(events: Generator[T, None, None], agreed: Callable[[bool], bool] = bool) -> Generator[T, None, None]:
     """Pass events on; a Ctrl-C ends them as `interrupts` says, with the generator closed cleanly."""
-    with interrupts() as stop, closing(events):
+    with interrupts(agreed) as stop, closing(events):
         for event in events:
             yield event
             stop()

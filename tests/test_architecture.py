@@ -31,7 +31,7 @@ ALLOWED = {
     "sr3eval/__init__.py": BASICS | rooms("benchmark", "method", "methods", "metrics", "tasks"),
     "sr3eval/errors.py": set(),
     "sr3eval/config.py": BASICS,
-    "sr3eval/console.py": BASICS,
+    "sr3eval/console.py": BASICS | rooms("distributed"),
     "sr3eval/device.py": BASICS,
     "sr3eval/discovery.py": BASICS,
     "sr3eval/distributed.py": BASICS,

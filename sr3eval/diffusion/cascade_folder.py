@@ -14,6 +14,7 @@ from sr3eval.data import stable_hash
 from sr3eval.diffusion import generator as generators
 from sr3eval.diffusion.cascade import Cascade, build_stages
 from sr3eval.diffusion.generator import Generator, GeneratorSampler
+from sr3eval.distributed import job
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write, claim_folder
 from sr3eval.images import round_to_8bit, save
@@ -108,21 +109,27 @@ class CascadeFolder:
         self.remarks = self.cascade.check_sides(self.generator.size)
 
     def write(self, shard: Shard, progress: Callable[[float, int], None]) -> int:
-        """Write the missing images of a shard; returns how many it has.
+        """Write the missing images of a shard, which the processes of a job share; returns how many it has.
 
         progress: is told (images done, total) after every step; what it raises ends the work there.
         """
-        claim_folder(self.out, CONFIG_FILE, configs.to_toml(self._identity()))
-        self._write_labels()
+        here = job()
+        here.lead(self._begin)
         batches = list(self._batches())[shard.number - 1 :: shard.count]
-        total, done = sum(map(len, batches)), 0
-        for batch in batches:
+        total, done, tally = sum(map(len, batches)), 0, here.tally("cascade")
+        for batch in here.own(batches):
             missing = [index for index in batch if not all(path.exists() for path in self.paths(index))]
             if missing:
                 self._write(batch, missing, shares(lambda images: progress(images, total), done, len(batch)))
-            done += len(batch)
+            done = tally(len(batch))
             progress(done, total)
+        here.wait()
+        progress(total, total)
         return total
+
+    def _begin(self) -> None:
+        claim_folder(self.out, CONFIG_FILE, configs.to_toml(self._identity()))
+        self._write_labels()
 
     def paths(self, index: int) -> list[Path]:
         """The files of an image: of the stages before the last where they are kept, and its own."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sr3eval.data import Folder, stable_hash
 from sr3eval.diffusion.train_config import TrainingDataConfig
+from sr3eval.distributed import ALONE, Job
 from sr3eval.errors import UserError
 from sr3eval.files import File
 from sr3eval.images import area_down, from_uint8, load, to_uint8
@@ -39,11 +40,11 @@ class Crops:
             raise UserError(f"{path}: is smaller than {self.data.zoom_least:g} (data.zoom_least) x {self.side} pixels")
         return found
 
-    def batch(self, step: int, size: int) -> Tensor:
-        """The uint8 crops [size, 3, S, S] of optimiser step `step`, counted from 0."""
+    def batch(self, step: int, size: int, here: Job = ALONE) -> Tensor:
+        """The uint8 crops [size, 3, S, S] of optimiser step `step`, counted from 0; this process's part of them."""
         generator = _generator(self.seed, step)
-        photograph = _draw_photographs(len(self.counts), size, generator)
-        u = torch.rand(5, size, generator=generator, dtype=torch.float64)
+        photograph = here.part(_draw_photographs(len(self.counts), size, generator))
+        u = here.part(torch.rand(5, size, generator=generator, dtype=torch.float64).T).T
         plane = self.firsts[photograph] + (u[0] * self.counts[photograph]).long()
         start, (height, width) = self.starts[plane], self.sizes[plane].unbind(1)
         top = (u[1] * (height - self.side + 1)).long()
@@ -61,14 +62,14 @@ class Crops:
         crops = self.pixels[:, index].transpose(0, 1)
         low, high = self.data.gains
         if (low, high) != (1.0, 1.0):
-            gains = low + (high - low) * torch.rand(size, 3, 1, 1, generator=generator)
+            gains = low + (high - low) * here.part(torch.rand(size, 3, 1, 1, generator=generator))
             crops = to_uint8(from_uint8(crops) * gains.to(self.device))
         return crops
 
-    def batches(self, first: int, last: int, batch_size: int) -> Iterator[Tensor]:
-        """uint8 batches of steps first .. last - 1."""
+    def batches(self, first: int, last: int, batch_size: int, here: Job = ALONE) -> Iterator[Tensor]:
+        """uint8 batches of steps first .. last - 1; this process's part of them."""
         for step in range(first, last):
-            yield self.batch(step, batch_size)
+            yield self.batch(step, batch_size, here)
 
 
 def _generator(seed: int, step: int) -> torch.Generator:

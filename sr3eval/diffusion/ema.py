@@ -20,7 +20,3 @@ class EMA:
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.shadow
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self.shadow.items():
-            tensor.copy_(state[name])

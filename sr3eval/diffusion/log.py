@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sr3eval.diffusion import curves
+from sr3eval.distributed import ALONE, Job
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
 
@@ -24,20 +25,25 @@ class NotFiniteError(UserError):
 class Unlogged:
     """What steps measured since the last line of the log; it stays on the device until it is asked for.
 
-    overflows: whether a gradient that is not finite is no error, since its step was skipped.
+    batch_size: of all processes together. overflows: whether a gradient that is not finite is no error, since its step
+    was skipped.
     """
 
-    def __init__(self, batch_size: int, overflows: bool) -> None:
-        self.batch_size, self.overflows = batch_size, overflows
-        self.steps: list[Tensor] = []  # gamma and loss of every example, and its step's gradient norm: [3, N] each
+    def __init__(self, batch_size: int, overflows: bool, here: Job = ALONE) -> None:
+        self.batch_size, self.overflows, self.here = batch_size, overflows, here
+        self.steps: list[Tensor] = []  # gamma and loss of own examples, and their step's gradient norm: [3, N] each
 
     def add(self, gamma: Tensor, losses: Tensor, norm: Tensor) -> None:
         """Note a step: gamma [N], losses [N], gradient norm []."""
         self.steps.append(torch.stack([gamma, losses, norm.expand_as(losses)]))
 
     def tensor(self, step: int) -> Tensor:
-        """All of it up to step `step`, [3, examples] on the CPU; NotFiniteError names the first step that failed."""
-        found = torch.cat([torch.empty(3, 0), *(part.cpu() for part in self.steps)], dim=1)
+        """All of it up to step `step`, [3, examples] on the CPU, in every process.
+
+        Raises NotFiniteError, which names the first step that failed.
+        """
+        own = torch.cat([torch.empty(3, 0), *(part.cpu() for part in self.steps)], dim=1)
+        found = torch.cat([self._by_step(part, self.here.count) for part in self.here.gather(own)], dim=2).flatten(1)
         bad = ~found[1].isfinite() | (~found[2].isfinite() & (not self.overflows))
         if bad.any():
             first = int(bad.nonzero()[0])
@@ -46,6 +52,15 @@ class Unlogged:
             what = f"gradient's norm is {norm}" if math.isfinite(loss) else f"loss is {loss}"
             raise NotFiniteError(f"step {failed}: the {what}")
         return found
+
+    def restore(self, found: Tensor) -> None:
+        """Continue from what `tensor` gave, in however many processes."""
+        self.steps = [self.here.part(self._by_step(found).movedim(2, 0)).movedim(0, 2).flatten(1)]
+
+    def _by_step(self, found: Tensor, processes: int = 1) -> Tensor:
+        """[3, examples] as [3, steps, examples a step] of one of so many processes."""
+        size = self.batch_size // processes
+        return found.view(3, found.shape[1] // size, size)
 
     def means(self, step: int, by_level: bool) -> dict[str, float]:
         """Mean loss, that of every bin of noise levels that occurred, mean and largest gradient norm; forgets them."""
@@ -92,6 +107,16 @@ class TrainingLog:
     def close(self) -> None:
         self.file.close()
         self.board.close()
+
+
+class NoLog:
+    """The log of the processes that leave it to the first."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def _complete_lines(path: Path, step: int) -> list[str]:

@@ -11,6 +11,7 @@ from sr3eval.data import chunks, find_images, grouped, stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import regression, schedules, sr3
 from sr3eval.diffusion.solvers import SamplerConfig, SamplerOptions
+from sr3eval.distributed import job
 from sr3eval.errors import UserError
 from sr3eval.files import File, claim_folder, digest_of
 from sr3eval.images import header_size, load, save
@@ -55,24 +56,32 @@ def sample_folder(config: SampleConfig, images: Path, out: Path, progress: Calla
     progress: is told (images done, total) after every step; what it raises ends the work there.
 
     Outputs keep their ids; with several samples an image they lie in sample_1/, sample_2/ ... Batches are planned from
-    the whole folder and one that lacks an output is made again whole, so an interrupted run gives the same bytes.
+    the whole folder and one that lacks an output is made again whole, so an interrupted run gives the same bytes, and
+    so do the processes of a job, which share the batches.
     """
+    here = job()
     if out.resolve().is_relative_to(images.resolve()):
         raise UserError(f"{out}: lies inside the input folder {images}; give another output folder")
-    paths = find_images(images)
+    paths = here.lead(lambda: find_images(images))
     checkpoint = checkpoints.load(config.checkpoint)
     sampler = schedules.choose(config.checkpoint, checkpoint.sha256, config.sampler)
     method = _method(config, checkpoint, sampler)
-    plan = list(_batches(paths, config, out))
+    plan = here.lead(lambda: list(_batches(paths, config, out)))
     chosen = SamplerOptions(**asdict(sampler))
-    identity = replace(config, checkpoint=checkpoint.sha256, inputs=digest_of(paths), sampler=chosen)
-    claim_folder(out, CONFIG_FILE, configs.to_toml(identity))
-    total, done = sum(map(len, plan)), 0
-    for batch in plan:
+
+    def begin() -> None:
+        identity = replace(config, checkpoint=checkpoint.sha256, inputs=digest_of(paths), sampler=chosen)
+        claim_folder(out, CONFIG_FILE, configs.to_toml(identity))
+
+    here.lead(begin)
+    total, done, tally = sum(map(len, plan)), 0, here.tally("sample")
+    for batch in here.own(plan):
         if not all(output.path.exists() for output in batch):
             _write(batch, paths, method, config, shares(lambda images: progress(images, total), done, len(batch)))
-        done += len(batch)
+        done = tally(len(batch))
         progress(done, total)
+    here.wait()
+    progress(total, total)
     return total
 
 

@@ -12,6 +12,7 @@ from sr3eval.data import Folder, choose, find_images, large_enough, split, stabl
 from sr3eval.diffusion.crops import Crops, drawn_photographs
 from sr3eval.diffusion.labels import labels
 from sr3eval.diffusion.train_config import TrainConfig, TrainingDataConfig
+from sr3eval.distributed import ALONE, Job
 from sr3eval.errors import UserError
 from sr3eval.files import listing_digest
 from sr3eval.images import area_down, from_uint8, load, to_uint8
@@ -85,14 +86,14 @@ def random_crop(image: Tensor, side: int, zooms: tuple[float, float], generator:
 
 
 class Positions(Sampler[list[int]]):
-    """Batches of positions from optimiser step `first` (counted from 0) up to `last`."""
+    """Batches of positions from optimiser step `first` (counted from 0) up to `last`; this process's part of them."""
 
-    def __init__(self, first: int, last: int, batch_size: int) -> None:
-        self.first, self.last, self.batch_size = first, last, batch_size
+    def __init__(self, first: int, last: int, batch_size: int, here: Job = ALONE) -> None:
+        self.first, self.last, self.batch_size, self.here = first, last, batch_size, here
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.first, self.last):
-            yield list(range(step * self.batch_size, (step + 1) * self.batch_size))
+            yield list(self.here.part(range(step * self.batch_size, (step + 1) * self.batch_size)))
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -120,9 +121,11 @@ def _leave_signals(_worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def batches(images: TrainingImages, first: int, last: int, batch_size: int, workers: int) -> Iterator[Tensor]:
-    """uint8 batches [N, 3, S, S] of steps first .. last - 1."""
-    sampler = Positions(first, last, batch_size)
+def batches(
+    images: TrainingImages, first: int, last: int, batch_size: int, workers: int, here: Job = ALONE
+) -> Iterator[Tensor]:
+    """uint8 batches [N, 3, S, S] of steps first .. last - 1; this process's part of them."""
+    sampler = Positions(first, last, batch_size, here)
     loader = DataLoader(
         Batches(images), batch_size=None, sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals
     )
@@ -132,30 +135,35 @@ def batches(images: TrainingImages, first: int, last: int, batch_size: int, work
         yield batch
 
 
-def source(folder: Folder, config: TrainConfig, device: torch.device, first: int) -> Iterator[Tensor]:
-    """uint8 batches [N, 3, S, S] of the run's steps from number `first` (counted from 0) on."""
+def source(
+    folder: Folder, config: TrainConfig, device: torch.device, first: int, here: Job = ALONE
+) -> Iterator[Tensor]:
+    """uint8 batches [N, 3, S, S] of the run's steps from number `first` (counted from 0) on; this process's part."""
     data, optimiser = config.data, config.optimiser
     if data.in_memory:
-        return Crops(folder, data, config.seed, device).batches(first, optimiser.steps, optimiser.batch_size)
+        return Crops(folder, data, config.seed, device).batches(first, optimiser.steps, optimiser.batch_size, here)
     images = TrainingImages(folder, config.seed, data.crop, data.zoom_out, data.flip, data.zoom_least)
-    return batches(images, first, optimiser.steps, optimiser.batch_size, data.workers)
+    return batches(images, first, optimiser.steps, optimiser.batch_size, data.workers, here)
 
 
-def examples(folder: Folder, config: TrainConfig, device: torch.device, first: int) -> Iterator[Examples]:
-    """Images and labels of the run's steps from number `first` (counted from 0) on."""
-    return zip(source(folder, config, device, first), label_source(folder, config, first), strict=True)
+def examples(
+    folder: Folder, config: TrainConfig, device: torch.device, first: int, here: Job = ALONE
+) -> Iterator[Examples]:
+    """Images and labels of the run's steps from number `first` (counted from 0) on; this process's part of them."""
+    return zip(source(folder, config, device, first, here), label_source(folder, config, first, here), strict=True)
 
 
-def label_source(folder: Folder, config: TrainConfig, first: int) -> Iterator[Tensor | None]:
+def label_source(folder: Folder, config: TrainConfig, first: int, here: Job = ALONE) -> Iterator[Tensor | None]:
     """The labels, int64 [N], of what `source` gives; None where the model has none."""
     found, size, steps = labels(folder, config), config.optimiser.batch_size, range(first, config.optimiser.steps)
     if found is None:
         yield from (None for _ in steps)
     elif config.data.in_memory:
-        yield from (torch.tensor(found)[drawn_photographs(len(found), config.seed, step, size)] for step in steps)
+        for step in steps:
+            yield torch.tensor(found)[here.part(drawn_photographs(len(found), config.seed, step, size))]
     else:
         images, of_image = TrainingImages(folder, config.seed), torch.tensor(found)
-        for positions in Positions(first, config.optimiser.steps, size):
+        for positions in Positions(first, config.optimiser.steps, size, here):
             yield of_image[[images.image_at(position) for position in positions]]
 
 

@@ -145,15 +145,17 @@ class OptimiserConfig:
 
     The paper: 1M steps, batch 256, warm-up 10K steps, rate 1e-4 for SR3 and 1e-5 for Regression.
 
-    accumulate: parts a batch is computed in, to fit memory. final_decay: last share of the steps over which the rate
-    falls linearly to zero; the paper keeps it fixed (0). precision: "auto" computes in bfloat16 where the hardware
-    has it; "float16" needs a GPU, scales the loss and skips a step whose gradient overflows. compile: the network
-    through torch.compile (minutes at the start, then faster; needs a C++ compiler on the CPU); "blocks" or "norms":
-    these parts by themselves, see `UNet.compile_parts`. cuda_graph: on a GPU, replay the forward and backward pass as
-    one CUDA graph, where launching its thousands of kernels takes longer than running them. gradient_clip: largest
-    norm of the gradient, 0 for none. beta2: Adam's decay of the squared gradient's mean.
-    checkpoint_activations: saves memory, see the function of that name: "norms" runs norms and activations forward
-    twice; levels of the U-Net, 0 for full resolution, their whole blocks.
+    batch_size: of all processes together. accumulate: parts that a process computes its share of a batch in, to fit
+    memory. sharding: what each of several processes holds, "none": a whole copy of the network (DDP); "fsdp": a shard
+    of its weights, gradients, moments and EMA (FSDP), which saves memory and sends half as much again. final_decay:
+    last share of the steps over which the rate falls linearly to zero; the paper keeps it fixed (0). precision: "auto"
+    computes in bfloat16 where the hardware has it; "float16" needs a GPU, scales the loss and skips a step whose
+    gradient overflows. compile: the network through torch.compile (minutes at the start, then faster; needs a C++
+    compiler on the CPU); "blocks" or "norms": these parts by themselves, see `UNet.compile_parts`. cuda_graph: on a
+    GPU, replay the forward and backward pass as one CUDA graph, where launching its thousands of kernels takes longer
+    than running them. gradient_clip: largest norm of the gradient, 0 for none. beta2: Adam's decay of the squared
+    gradient's mean. checkpoint_activations: saves memory, see the function of that name: "norms" runs norms and
+    activations forward twice; levels of the U-Net, 0 for full resolution, their whole blocks.
     """
 
     steps: int
@@ -169,6 +171,7 @@ class OptimiserConfig:
     cuda_graph: bool = False
     beta2: float = 0.999
     checkpoint_activations: tuple[int, ...] | Literal["norms"] = ()
+    sharding: Literal["none", "fsdp"] = "none"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.accumulate) < 1 or self.batch_size % self.accumulate:
@@ -179,6 +182,8 @@ class OptimiserConfig:
             raise UserError(
                 "optimiser.cuda_graph and checkpoint_activations: a graph cannot run forward twice; choose one"
             )
+        if self.sharding == "fsdp" and self.precision == "float16":
+            raise UserError('optimiser.precision = "float16": does not go with sharding = "fsdp"; choose bfloat16')
         if not 0 < self.beta2 < 1:
             raise UserError(f"optimiser.beta2: {self.beta2} is not between 0 and 1")
         for name, value in (("warmup_steps", self.warmup_steps), ("gradient_clip", self.gradient_clip)):
@@ -320,7 +325,7 @@ class TrainConfig:
 
     def fixed(self) -> "TrainConfig":
         """The run without what may change when it resumes: number of steps, workers, what is logged, memory saved."""
-        optimiser = replace(self.optimiser, steps=1, checkpoint_activations=())
+        optimiser = replace(self.optimiser, steps=1, checkpoint_activations=(), sharding="none")
         return replace(self, data=replace(self.data, workers=0), optimiser=optimiser, log=LogConfig())
 
     @property
