@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from sr3eval import console
-from sr3eval.files import held
 
 FOLDER = click.Path(path_type=Path)
 
@@ -27,18 +26,19 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
     Metrics and methods may be added to the config of a run: only what is missing is computed.
     """
     from sr3eval import benchmark
+    from sr3eval.benchmark.processes import held_by_lead
     from sr3eval.benchmark.table import markdown
     from sr3eval.config import read_toml
 
     settings = benchmark.RunConfig.parse(read_toml(config, overrides))
-    with held(out):
+    with held_by_lead(out):
         planned = benchmark.plan(settings, out, cache or out.parent / ".cache")
         for remark in planned.remarks:
-            click.echo(remark, err=True)
+            console.say(remark, err=True)
         with console.stages() as tell:
             results = benchmark.finish(planned, tell)
-    click.echo(markdown(results, settings.table))
-    click.echo(f"{out / 'report.html'}")
+    console.say(markdown(results, settings.table))
+    console.say(f"{out / 'report.html'}")
 
 
 @main.command()
@@ -90,7 +90,7 @@ def statistics(images: Path, task: str, out: Path, batch_size: int, **network: A
 
     with console.stages() as tell:
         write(images, task, load_network(**network), out, batch_size, tell)
-    click.echo(out)
+    console.say(str(out))
 
 
 @main.command()

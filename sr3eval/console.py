@@ -1,6 +1,7 @@
 """What the command lines share: one-line errors, exit codes, progress bars. Imports no torch."""
 
 import errno
+import os
 import signal
 import sys
 import threading
@@ -27,6 +28,17 @@ EXTRAS = {
 }
 
 
+def leads() -> bool:
+    """Whether this is the one process of its job that speaks: the processes of a launcher have the number RANK."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print a line, once a job."""
+    if leads():
+        click.echo(text, err=err)
+
+
 class Group(click.Group):
     """A click group whose commands end an expected error with one line and exit code 1; bugs keep their traceback."""
 
@@ -34,6 +46,8 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
+            if not leads():
+                ctx.exit(1)
             raise click.ClickException(str(error)) from None
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
@@ -43,7 +57,7 @@ class Group(click.Group):
                 f"{package} is not installed: pip install 'sr3eval[{EXTRAS[package]}]'"
             ) from None
         except KeyboardInterrupt:
-            click.echo("Stopped. The same command resumes from here.", err=True)
+            say("Stopped. The same command resumes from here.", err=True)
             ctx.exit(130)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
@@ -159,8 +173,11 @@ def interruptible(events: Generator[T, None, None]) -> Generator[T, None, None]:
 def stages() -> Iterator[Callable[[str, float, int], None]]:
     """Give what is to be told (stage, done, total) after each step: it draws the progress of each stage in turn.
 
-    A Ctrl-C ends the work as `interrupts` says.
+    A Ctrl-C ends the work as `interrupts` says; processes that do not lead (see `leads`) it ends at once.
     """
+    if not leads():
+        yield lambda stage, done, total: None
+        return
     with interrupts() as stop, ExitStack() as stack:
         current: tuple[str, Any] = ("", None)
 

@@ -16,9 +16,11 @@ import torch
 from sr3eval.benchmark.config import MethodConfig
 from sr3eval.benchmark.layout import HR, LR, of_mean, of_sample
 from sr3eval.benchmark.plan import Plan, RunImage
-from sr3eval.benchmark.progress import Tell
+from sr3eval.benchmark.processes import deal, together
+from sr3eval.benchmark.progress import Count, Tell
 from sr3eval.data import chunks, grouped, stable_hash
 from sr3eval.device import threads
+from sr3eval.distributed import job
 from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write
 from sr3eval.images import Size, encode_png, load, save, to_uint8
@@ -43,12 +45,15 @@ def make(plan: Plan, tell: Tell) -> None:
 
 def average(plan: Plan, folders: Sequence[str], to: str, stage: str, tell: Tell) -> None:
     """Write the pixel means of several sets of pictures, rounded to 8 bit (halves to even)."""
-    for count, image in enumerate(plan.images, start=1):
+
+    def write(image: RunImage) -> int:
         with threads(1):
             pixels = [to_uint8(load(plan.folder.image(folder, image.image_id))) for folder in folders]
             mean = torch.stack(pixels).double().mean(dim=0).round().to(torch.uint8)
             _write_new(plan.folder.image(to, image.image_id), encode_png(mean))
-        tell(stage, count, len(plan.images))
+        return 1
+
+    deal(plan.images, write, Count(stage, len(plan.images), tell).advance)
 
 
 def _write_new(path: Path, content: bytes) -> None:
@@ -59,26 +64,35 @@ def _write_new(path: Path, content: bytes) -> None:
 
 def prepare(plan: Plan, tell: Tell) -> None:
     """Write the HR and LR images that are not there yet."""
+    if not job().lead(lambda: _begin(plan)):
+        return
+    deal(plan.images, lambda image: _prepare(plan, image), Count("prepare", len(plan.images), tell).advance)
+    job().lead(lambda: plan.folder.begun.replace(plan.folder.inputs))
+
+
+def _begin(plan: Plan) -> bool:
+    """Whether inputs are missing; those of a run that was stopped before are removed where its images were others."""
     folder = plan.folder
     if folder.inputs.exists():
-        return
+        return False
     if not folder.begun.exists() or folder.begun.read_text() != plan.sha256:
-        for name in (HR, LR):  # of a run that was stopped before; its images were others
+        for name in (HR, LR):
             shutil.rmtree(folder.images / name, ignore_errors=True)
         atomic_write(folder.begun, plan.sha256.encode())
-    for count, image in enumerate(plan.images, start=1):
-        paths = {name: folder.image(name, image.image_id) for name in ((HR, LR) if plan.has_hr else (LR,))}
-        if not all(path.exists() for path in paths.values()):
-            with threads(1):
-                hr, lr = image.pair.load(
-                    plan.task, image.size, stable_hash("degrade", plan.config.seed, image.image_id)
-                )
-                for name, path in paths.items():
-                    picture = lr if name == LR else hr
-                    assert picture is not None
-                    save(path, picture)
-        tell("prepare", count, len(plan.images))
-    folder.begun.replace(folder.inputs)
+    return True
+
+
+def _prepare(plan: Plan, image: RunImage) -> int:
+    """Write the HR and LR of an image, unless they are there."""
+    paths = {name: plan.folder.image(name, image.image_id) for name in ((HR, LR) if plan.has_hr else (LR,))}
+    if not all(path.exists() for path in paths.values()):
+        with threads(1):
+            hr, lr = image.pair.load(plan.task, image.size, stable_hash("degrade", plan.config.seed, image.image_id))
+            for name, path in paths.items():
+                picture = lr if name == LR else hr
+                assert picture is not None
+                save(path, picture)
+    return 1
 
 
 class _Inputs:
@@ -133,35 +147,35 @@ class _Outputs:
         stage: str,
         tell: Tell,
     ) -> None:
-        self.plan, self.inputs, self.folder, self.stage, self.tell = plan, inputs, of_sample(slug, sample), stage, tell
+        self.plan, self.inputs, self.folder = plan, inputs, of_sample(slug, sample)
         self.name, self.method, self.seed, self.sample = config.name, plan.methods[config.name], seed, sample
-        self.done = 0
+        self.count = Count(stage, len(plan.images), tell)
+        self.missing: list[str] = []
 
     def write(self) -> None:
         """Write those that exist, then make the missing ones batch by batch."""
-        missing = []
-        for image in self.plan.images:
-            with threads(1):
-                found = self._found(image)
-            if found is None:
-                missing.append(image)
-            else:
-                self._write(image, *found)
-                self._advance(1)
-        self._advance(0)
-        by_size = grouped(missing, self.inputs.size)
-        for size, images in sorted(by_size.items(), key=lambda item: -math.prod(item[0])):  # what fits once fits after
-            count = self.inputs.batch_size(size, self.method.one_by_one)
-            for part in chunks(images, count):
-                self._make(part, count)
-                self._advance(len(part))
+        deal(self.plan.images, self._take, self.count.advance)
+        missing = {image_id for part in together(lambda: self.missing) for image_id in part}
+        self.count.advance(0)
+        by_size = grouped((image for image in self.plan.images if image.image_id in missing), self.inputs.size)
+        largest_first = sorted(by_size.items(), key=lambda item: -math.prod(item[0]))  # what fits once fits after
+        batches = [batch for size, images in largest_first for batch in self._batches(size, images)]
+        deal(batches, self._make, self.count.advance)
 
-    def _advance(self, images: int) -> None:
-        self.done += images
-        self._tell(self.done)
+    def _batches(self, size: Size, images: Sequence[RunImage]) -> list[tuple[Sequence[RunImage], int]]:
+        """Images of one size in batches, each with the number of inputs that it is filled up to."""
+        count = self.inputs.batch_size(size, self.method.one_by_one)
+        return [(part, count) for part in chunks(images, count)]
 
-    def _tell(self, done: float) -> None:
-        self.tell(self.stage, done, len(self.plan.images))
+    def _take(self, image: RunImage) -> int:
+        """Write an output that exists; how many that is."""
+        with threads(1):
+            found = self._found(image)
+        if found is None:
+            self.missing.append(image.image_id)
+            return 0
+        self._write(image, *found)
+        return 1
 
     def _found(self, image: RunImage) -> tuple[bytes, Mapping[str, Any]] | None:
         """The PNG file and the note of an output that exists already."""
@@ -177,15 +191,16 @@ class _Outputs:
     def _seed(self, image: RunImage) -> int:
         return stable_hash(self.seed, image.image_id, *([self.sample] if self.sample > 1 else []))
 
-    def _make(self, images: Sequence[RunImage], count: int) -> None:
-        """Make one batch of inputs of one size, filled up to `count` by repeating the last."""
+    def _make(self, batch: tuple[Sequence[RunImage], int]) -> int:
+        """Make one batch of inputs of one size, filled up by repeating the last; how many images it has."""
+        images, count = batch
         filled = [*images, *[images[-1]] * (count - len(images))]
         with threads(1):
             lr = torch.stack([self.inputs.load(image) for image in filled])
         where = f'method "{self.name}", batch of {images[0].image_id}'
         with enough_memory(where, lr):
             seeds = [self._seed(image) for image in filled]
-            outputs = self.method.upscale(lr, seeds, shares(self._tell, self.done, len(images)))
+            outputs = self.method.upscale(lr, seeds, shares(self.count.at, self.count.done, len(images)))
         with threads(1):
             check_outputs(outputs.images, (len(filled), 3, *images[0].size), where)
             notes = outputs.notes or [{}] * len(filled)
@@ -193,6 +208,7 @@ class _Outputs:
                 png = encode_png(output)
                 self.plan.cache.put(self._key(image), png, note)
                 self._write(image, png, note)
+        return len(images)
 
     def _write(self, image: RunImage, png: bytes, note: Mapping[str, Any]) -> None:
         path, note_path = (at(self.folder, image.image_id) for at in (self.plan.folder.image, self.plan.folder.note))
