@@ -28,6 +28,9 @@ EXTRAS = {
 }
 
 
+SPEAKING = 2.0  # seconds that the leading process is given to say what ends the job; then the launcher ends all
+
+
 def leads() -> bool:
     """Whether this is the one process of its job that speaks: the processes of a launcher have the number RANK."""
     return os.environ.get("RANK", "0") == "0"
@@ -47,6 +50,7 @@ class Group(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             if not leads():
+                time.sleep(SPEAKING)
                 ctx.exit(1)
             raise click.ClickException(str(error)) from None
         except ModuleNotFoundError as error:
