@@ -42,6 +42,29 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
 
 
 @main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--keep", multiple=True, type=FOLDER, metavar="RUN", help="A run that is still of use; may be repeated.")
+@click.option("--prune", is_flag=True, help="Remove what no run to --keep needs; without it that is listed.")
+@click.option("--verify", is_flag=True, help="Remove damaged entries first; they are made again where needed.")
+def cache(folder: Path, keep: tuple[Path, ...], prune: bool, verify: bool) -> None:
+    """Show how much of each method the cache FOLDER holds, check it, and clear it of what no run needs."""
+    from sr3eval.benchmark import cache_folder
+
+    if prune and not keep:
+        raise click.UsageError("--prune needs --keep RUN for each run of use; to clear a cache, delete its folder")
+    cache = cache_folder.opened(folder)
+    with console.stages() as tell:
+        if verify:
+            click.echo(cache_folder.verified(cache, tell))
+        going = cache_folder.unneeded(cache, keep, tell) if keep else None
+    click.echo(cache_folder.listing(cache, going))
+    if prune:
+        cache_folder.prune(cache, going or ())
+    if keep:
+        click.echo("removed" if prune else "No run to keep needs these; --prune removes them.")
+
+
+@main.command()
 @click.argument("folder", metavar="RUN", type=FOLDER)
 @click.option("--image", required=True, help="Id of the image.")
 @click.option("--window", required=True, metavar="X,Y,WIDTH[,HEIGHT]", help="Of HR, in pixels.")

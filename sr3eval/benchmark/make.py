@@ -1,6 +1,5 @@
 """The pictures of a run: inputs prepared, outputs found in the cache or made, all written as PNG."""
 
-import hashlib
 import json
 import math
 import re
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from sr3eval.benchmark.cache import Origin, content_of, key_of, seed_of
 from sr3eval.benchmark.config import MethodConfig
 from sr3eval.benchmark.layout import HR, LR, of_mean, of_sample
 from sr3eval.benchmark.plan import Plan, RunImage
@@ -22,9 +22,9 @@ from sr3eval.data import chunks, grouped, stable_hash
 from sr3eval.device import threads
 from sr3eval.distributed import job
 from sr3eval.errors import UserError, number
-from sr3eval.files import atomic_write
+from sr3eval.files import atomic_write, link_or_write
 from sr3eval.images import Size, encode_png, load, save, to_uint8
-from sr3eval.method import check_outputs, fingerprint, shares
+from sr3eval.method import check_outputs, shares
 
 MOST_PIXELS = 2**20  # of input in a batch of whole images: more gain no speed and take gigabytes in a network
 
@@ -58,8 +58,12 @@ def average(plan: Plan, folders: Sequence[str], to: str, stage: str, tell: Tell)
 
 def _write_new(path: Path, content: bytes) -> None:
     """Write a file unless it holds this already."""
-    if not path.exists() or path.read_bytes() != content:
+    if not _holds(path, content):
         atomic_write(path, content)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.exists() and path.read_bytes() == content
 
 
 def prepare(plan: Plan, tell: Tell) -> None:
@@ -112,9 +116,7 @@ class _Inputs:
         """sha256 of the pixels of the input."""
         if image.image_id not in self.contents:
             with threads(1):
-                pixels = to_uint8(self.load(image))
-            digest = hashlib.sha256(repr(tuple(pixels.shape)).encode() + pixels.numpy().tobytes())
-            self.contents[image.image_id] = digest.hexdigest()
+                self.contents[image.image_id] = content_of(self.load(image))
         return self.contents[image.image_id]
 
     def load(self, image: RunImage) -> torch.Tensor:
@@ -150,6 +152,7 @@ class _Outputs:
         self.plan, self.inputs, self.folder = plan, inputs, of_sample(slug, sample)
         self.name, self.method, self.seed, self.sample = config.name, plan.methods[config.name], seed, sample
         self.count = Count(stage, len(plan.images), tell)
+        self.origin = Origin(config.name, plan.task.name, str(plan.folder.path.resolve()))
         self.missing: list[str] = []
 
     def write(self) -> None:
@@ -177,19 +180,20 @@ class _Outputs:
         self._write(image, *found)
         return 1
 
-    def _found(self, image: RunImage) -> tuple[bytes, Mapping[str, Any]] | None:
-        """The PNG file and the note of an output that exists already."""
+    def _found(self, image: RunImage) -> tuple[bytes, Mapping[str, Any], bool] | None:
+        """The PNG file and the note of an output that exists already, and whether the cache has it."""
         picture = self.method.lookup(image.image_id, self.plan.folder.image(HR, image.image_id))
         if picture is not None:
-            return encode_png(picture), {}
-        return None if self.method.copied else self.plan.cache.get(self._key(image), image.size)
+            return encode_png(picture), {}, False
+        found = None if self.method.copied else self.plan.cache.get(self._key(image), image.size)
+        return None if found is None else (*found, True)
 
     def _key(self, image: RunImage) -> str:
         """Names the output in the cache: by all that makes it."""
-        return fingerprint(self.plan.identities[self.name], self.inputs.content(image), self._seed(image))
+        return key_of(self.plan.identities[self.name], self.inputs.content(image), self._seed(image))
 
     def _seed(self, image: RunImage) -> int:
-        return stable_hash(self.seed, image.image_id, *([self.sample] if self.sample > 1 else []))
+        return seed_of(self.seed, image.image_id, self.sample)
 
     def _make(self, batch: tuple[Sequence[RunImage], int]) -> int:
         """Make one batch of inputs of one size, filled up by repeating the last; how many images it has."""
@@ -206,13 +210,16 @@ class _Outputs:
             notes = outputs.notes or [{}] * len(filled)
             for image, output, note in zip(images, outputs.images, notes, strict=False):
                 png = encode_png(output)
-                self.plan.cache.put(self._key(image), png, note)
-                self._write(image, png, note)
+                self.plan.cache.put(self._key(image), png, note, self.origin)
+                self._write(image, png, note, cached=True)
         return len(images)
 
-    def _write(self, image: RunImage, png: bytes, note: Mapping[str, Any]) -> None:
+    def _write(self, image: RunImage, png: bytes, note: Mapping[str, Any], cached: bool) -> None:
         path, note_path = (at(self.folder, image.image_id) for at in (self.plan.folder.image, self.plan.folder.note))
-        _write_new(path, png)
+        if not cached:
+            _write_new(path, png)
+        elif not _holds(path, png):
+            link_or_write(path, png, self.plan.cache.path(self._key(image)))
         if note:
             atomic_write(note_path, json.dumps(dict(note), sort_keys=True).encode())
         else:

@@ -61,7 +61,7 @@ def changed_methods(run: RunFolder, made_by: Mapping[str, Mapping[str, Any]]) ->
 
     made_by: {name: {"identity": ..., "sha256": {file: sum}}} of this run.
     """
-    before = _read_json(run.fingerprints)
+    before = read_json(run.fingerprints)
     found = {}
     for name, now in made_by.items():
         if name in before and before[name] != now:
@@ -79,7 +79,7 @@ class Known:
 
     @functools.cached_property
     def keys(self) -> dict[str, Any]:
-        return _read_json(self.run.scored)
+        return read_json(self.run.scored)
 
     @functools.cached_property
     def tables(self) -> list[pd.DataFrame]:
@@ -103,7 +103,8 @@ def _matching(table: pd.DataFrame, wanted: Mapping[str, str]) -> Rows:
     return list(table.itertuples(index=False, name=None))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The table in a file; empty where there is none."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
