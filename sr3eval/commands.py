@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from sr3eval import console
-from sr3eval.files import held
 
 FOLDER = click.Path(path_type=Path)
 
@@ -27,18 +26,42 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
     Metrics and methods may be added to the config of a run: only what is missing is computed.
     """
     from sr3eval import benchmark
+    from sr3eval.benchmark.processes import held_by_lead
     from sr3eval.benchmark.table import markdown
     from sr3eval.config import read_toml
 
     settings = benchmark.RunConfig.parse(read_toml(config, overrides))
-    with held(out):
+    with held_by_lead(out):
         planned = benchmark.plan(settings, out, cache or out.parent / ".cache")
         for remark in planned.remarks:
-            click.echo(remark, err=True)
+            console.say(remark, err=True)
         with console.stages() as tell:
             results = benchmark.finish(planned, tell)
-    click.echo(markdown(results, settings.table))
-    click.echo(f"{out / 'report.html'}")
+    console.say(markdown(results, settings.table))
+    console.say(f"{out / 'report.html'}")
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--keep", multiple=True, type=FOLDER, metavar="RUN", help="A run that is still of use; may be repeated.")
+@click.option("--prune", is_flag=True, help="Remove what no run to --keep needs; without it that is listed.")
+@click.option("--verify", is_flag=True, help="Remove damaged entries first; they are made again where needed.")
+def cache(folder: Path, keep: tuple[Path, ...], prune: bool, verify: bool) -> None:
+    """Show how much of each method the cache FOLDER holds, check it, and clear it of what no run needs."""
+    from sr3eval.benchmark import cache_folder
+
+    if prune and not keep:
+        raise click.UsageError("--prune needs --keep RUN for each run of use; to clear a cache, delete its folder")
+    cache = cache_folder.opened(folder)
+    with console.stages() as tell:
+        if verify:
+            click.echo(cache_folder.verified(cache, tell))
+        going = cache_folder.unneeded(cache, keep, tell) if keep else None
+    click.echo(cache_folder.listing(cache, going))
+    if prune:
+        cache_folder.prune(cache, going or ())
+    if keep:
+        click.echo("removed" if prune else "No run to keep needs these; --prune removes them.")
 
 
 @main.command()
@@ -90,7 +113,7 @@ def statistics(images: Path, task: str, out: Path, batch_size: int, **network: A
 
     with console.stages() as tell:
         write(images, task, load_network(**network), out, batch_size, tell)
-    click.echo(out)
+    console.say(str(out))
 
 
 @main.command()

@@ -29,12 +29,23 @@ EXTRAS = {
 }
 
 
+SPEAKING = 2.0  # seconds that the process that says what ends a job is given; then the launcher ends all
+
+
 class Refusal(click.ClickException):
     """An expected error, as one line of the first process of a job that has one."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         if distributed.speaks():
             super().show(file)
+        else:
+            time.sleep(SPEAKING)
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print a line, once a job."""
+    if distributed.leads():
+        click.echo(text, err=err)
 
 
 class Group(click.Group):
@@ -172,8 +183,11 @@ def interruptible(events: Generator[T, None, None], agreed: Callable[[bool], boo
 def stages() -> Iterator[Callable[[str, float, int], None]]:
     """Give what is to be told (stage, done, total) after each step: it draws the progress of each stage in turn.
 
-    A Ctrl-C ends the work as `interrupts` says.
+    A Ctrl-C ends the work as `interrupts` says; processes that do not lead (see `distributed.leads`) it ends at once.
     """
+    if not distributed.leads():
+        yield lambda stage, done, total: None
+        return
     with interrupts() as stop, ExitStack() as stack:
         current: tuple[str, Any] = ("", None)
 

@@ -1,5 +1,6 @@
 """The processes of one job, as `torchrun` or `accelerate launch` started them. One process alone is a job, too."""
 
+import atexit
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -140,6 +141,7 @@ def job() -> Job:
     store = torch.distributed.PrefixStore(_attempt(), store)
     state = PartialState(cpu=not torch.cuda.is_available(), store=store, rank=rank, world_size=count)
     group = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
+    atexit.register(torch.distributed.destroy_process_group)  # else gloo's threads may abort a process that ends
     return Job(state.process_index, state.num_processes, group, store)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -99,6 +100,25 @@ def atomic_file(path: Path, durable: bool = False) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def link_or_write(path: Path, content: bytes, source: Path) -> None:
+    """Make `path` another name of the file `source`, which holds `content`; where that cannot be, write a copy.
+
+    Only for files that are replaced and never written to, of which one name then keeps what it had. Links cannot be on
+    another file system, on one without hard links, for a file of too many names or, mostly, of another user.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{HOST}{os.getpid()}-{threading.get_ident()}")
+    try:
+        temporary.hardlink_to(source)
+    except OSError:
+        atomic_write(path, content)
+        return
+    try:
+        temporary.replace(path)  # does nothing where both are names of one file already
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,12 +12,13 @@ from sr3eval.benchmark.generated import GeneratedPlan
 from sr3eval.benchmark.make import make
 from sr3eval.benchmark.plan import Plan
 from sr3eval.benchmark.plan import plan as plan_data
+from sr3eval.benchmark.processes import held_by_lead
 from sr3eval.benchmark.progress import Tell, silent
 from sr3eval.benchmark.score import score
 from sr3eval.benchmark.scores import read_run
 from sr3eval.benchmark.summary import summarise
 from sr3eval.config import read_toml
-from sr3eval.files import held
+from sr3eval.distributed import job
 
 
 def run(
@@ -28,11 +29,13 @@ def run(
 ) -> pd.DataFrame:
     """Make and score the images that `config` describes, in the folder `out`; resumes what was begun there.
 
+    Several processes of one job (`torchrun`, `accelerate launch`) that call it share the work.
+
     Args:
         config: a RunConfig, a dict of what its TOML would hold, or the path of a TOML.
         out: the run's folder, with everything that belongs to a run when this returns.
         cache: folder of outputs shared by runs; by default OUT/../.cache.
-        tell: is told (stage, done, total) after every step, see `progress.Tell`.
+        tell: is told (stage, done, total) after every step, see `progress.Tell`; in the leading process alone.
 
     Returns:
         results.csv as a table: a row for each task, data set, metric and method.
@@ -45,7 +48,7 @@ def run(
     if isinstance(config, Mapping):
         config = RunConfig.parse(config)
     out = Path(out)
-    with held(out):
+    with held_by_lead(out):
         return finish(plan(config, out, Path(cache or out.parent / ".cache")), tell)
 
 
@@ -56,11 +59,17 @@ def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
 
 def finish(planned: Plan, tell: Tell = silent) -> pd.DataFrame:
     """Do the work that `plan` has checked."""
+    tell = tell if job().leads else silent
     if isinstance(planned, GeneratedPlan):
         generated.score(planned, tell)
     else:
         make(planned, tell)
         score(planned, tell)
+    return job().lead(lambda: _write_results(planned))
+
+
+def _write_results(planned: Plan) -> pd.DataFrame:
+    """The table and the report."""
     scores = read_run(planned.folder.path)
     results = summarise(scores, {metric.name: metric.convention for metric in planned.metrics()})
     table.write(results, planned.folder.path, planned.config.table)

@@ -16,13 +16,14 @@ from sr3eval.benchmark.cache import Cache, identity
 from sr3eval.benchmark.config import MethodConfig, RunConfig
 from sr3eval.benchmark.labels import read_labels
 from sr3eval.benchmark.layout import GENERATED, RunFolder
-from sr3eval.benchmark.plan import LeftOut, Plan, RunImage, build, claim, load_metrics, resolved
+from sr3eval.benchmark.plan import LeftOut, Plan, RunImage, build, claim, everywhere, load_metrics, resolved
 from sr3eval.benchmark.progress import Tell
 from sr3eval.benchmark.score import Scorer, write_scores
 from sr3eval.data import choose
+from sr3eval.distributed import job
 from sr3eval.errors import UserError
 from sr3eval.images import area_down, save
-from sr3eval.method import fingerprint
+from sr3eval.method import Method, fingerprint
 from sr3eval.methods.precomputed import Precomputed
 from sr3eval.metrics import BLOCKS, Batch, Metric, block_of
 from sr3eval.pairs import Pair
@@ -45,6 +46,18 @@ class GeneratedPlan(Plan):
 
 def plan(config: RunConfig, out: Path, cache: Path) -> GeneratedPlan:
     """`plan.plan` of a run with [generated]."""
+    return everywhere(lambda: _plan(config, out, cache), _built)
+
+
+def _built(plan: GeneratedPlan) -> dict[str, Method]:
+    assert plan.config.generated is not None
+    built = {method.name: _folder(method, plan.task) for method in plan.config.method}
+    for method in built.values():
+        method.take(plan.config.generated.limit)
+    return dict(built)
+
+
+def _plan(config: RunConfig, out: Path, cache: Path) -> GeneratedPlan:
     config, folder = resolved(config), RunFolder(out)
     assert config.generated is not None
     built = {method.name: _folder(method, config.task) for method in config.method}
@@ -57,7 +70,7 @@ def plan(config: RunConfig, out: Path, cache: Path) -> GeneratedPlan:
     images = tuple(image for part in own.values() for image in part)
     # One sum, whatever the images: runs of other methods are rows of one table.
     return GeneratedPlan(
-        config, folder, Cache(cache), images, LeftOut(), {"": GENERATED}, built, identities, tuple(remarks), own
+        config, folder, Cache(cache), images, LeftOut(), {"": GENERATED}, built, identities, tuple(remarks), own=own
     )
 
 
@@ -109,8 +122,12 @@ def score(plan: GeneratedPlan, tell: Tell) -> None:
     """Score what was not scored before (see `score.write_scores`), and write a sheet of pictures of each method."""
     scorers = [_Scorer(plan, method, tell) for method in plan.config.method]
     write_scores(plan, ((scorer, scorer.config.rows) for scorer in scorers))
+    job().lead(lambda: _write_sheets(plan.folder, scorers))
+
+
+def _write_sheets(folder: RunFolder, scorers: Sequence["_Scorer"]) -> None:
     for scorer in scorers:
-        save(plan.folder.sheet(scorer.config.slug), scorer.sheet())
+        save(folder.sheet(scorer.config.slug), scorer.sheet())
 
 
 class _Scorer(Scorer):

@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tomli_w
 import torch
@@ -16,9 +16,11 @@ from sr3eval.benchmark.cache import Cache, identity
 from sr3eval.benchmark.config import DatasetConfig, MethodConfig, RunConfig
 from sr3eval.benchmark.labels import read_labels
 from sr3eval.benchmark.layout import LR, REFERENCE, RunFolder
+from sr3eval.benchmark.processes import together
 from sr3eval.config import check_call, defaults, resolve_path
 from sr3eval.data import choose, first, parent_of, unreadable
 from sr3eval.discovery import Builder
+from sr3eval.distributed import job
 from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write, digest_of
 from sr3eval.images import Size
@@ -64,6 +66,7 @@ class Plan:
         methods: by name.
         identities: hashes of all that their outputs depend on, by method.
         remarks: what the user must hear before the run begins, a line each.
+        sizes: (H, W) of the HR of every image of the data, of which the run may have fewer.
     """
 
     config: RunConfig
@@ -75,6 +78,7 @@ class Plan:
     methods: Mapping[str, Method]
     identities: Mapping[str, str]
     remarks: tuple[str, ...]
+    sizes: Mapping[str, Size] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -106,8 +110,11 @@ class Plan:
         return load_metrics(self.config)
 
 
+P = TypeVar("P", bound=Plan)
+
+
 def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
-    """Check everything that can be checked, and take the folder `out`.
+    """Check everything that can be checked, and take the folder `out`. Of several processes, the leading one does.
 
     Args:
         config: of the run, its defaults not yet written out.
@@ -117,6 +124,35 @@ def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
     Raises:
         UserError: a bad config, data, method or metric, or a folder that holds something else.
     """
+    return everywhere(lambda: _plan(config, out, cache), _built)
+
+
+def everywhere(check: Callable[[], P], build: Callable[[P], Mapping[str, Method]]) -> P:
+    """The leading process's plan, in every process. The others build its methods themselves, each on its device."""
+    plans: list[P] = []
+
+    def without_methods() -> P:
+        plans.append(check())
+        return replace(plans[0], methods={})
+
+    shared = job().lead(without_methods)
+
+    def complete() -> None:
+        if not plans:
+            plans.append(replace(shared, methods=build(shared)))
+
+    together(complete)
+    return plans[0]
+
+
+def _built(plan: Plan) -> dict[str, Method]:
+    built = {method.name: build(method, plan.task) for method in plan.config.method}
+    for method in built.values():
+        method.check([image.image_id for image in plan.images], plan.sizes)
+    return built
+
+
+def _plan(config: RunConfig, out: Path, cache: Path) -> Plan:
     config, folder = resolved(config), RunFolder(out)
     if not config.has_hr and any(method.kind == REFERENCE for method in config.method):
         raise UserError("reference: is the HR images, and this run has none")
@@ -139,7 +175,7 @@ def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
     if left_out.unreadable:
         count, why = number(len(left_out.unreadable), "image"), next(iter(left_out.unreadable.values()))
         remarks.append(f"{count} left out as unreadable, first {why}")
-    return Plan(config, folder, kept, images, left_out, sums, built, identities, tuple(remarks))
+    return Plan(config, folder, kept, images, left_out, sums, built, identities, tuple(remarks), sizes)
 
 
 def _sizes(images: Sequence[RunImage], task: Task) -> list[str]:

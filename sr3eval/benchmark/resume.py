@@ -1,5 +1,6 @@
 """What a run's folder holds already: whether the run may go on there, and which of its scores still stand."""
 
+import functools
 import json
 import tomllib
 from collections.abc import Callable, Mapping
@@ -60,7 +61,7 @@ def changed_methods(run: RunFolder, made_by: Mapping[str, Mapping[str, Any]]) ->
 
     made_by: {name: {"identity": ..., "sha256": {file: sum}}} of this run.
     """
-    before = _read_json(run.fingerprints)
+    before = read_json(run.fingerprints)
     found = {}
     for name, now in made_by.items():
         if name in before and before[name] != now:
@@ -74,8 +75,15 @@ class Known:
     """The scores of a run as it was finished last, for those that need not be computed again."""
 
     def __init__(self, run: RunFolder) -> None:
-        self.keys = _read_json(run.scored)
-        self.tables = [_read_scores(path) for path in (run.per_image, run.set_scores, run.seed_scores)]
+        self.run = run
+
+    @functools.cached_property
+    def keys(self) -> dict[str, Any]:
+        return read_json(self.run.scored)
+
+    @functools.cached_property
+    def tables(self) -> list[pd.DataFrame]:
+        return [_read_scores(path) for path in (self.run.per_image, self.run.set_scores, self.run.seed_scores)]
 
     def holds(self, dataset: str, method: str, metric: str, key: str) -> bool:
         """Whether there are scores of this method by this metric, of what `key` names."""
@@ -95,7 +103,8 @@ def _matching(table: pd.DataFrame, wanted: Mapping[str, str]) -> Rows:
     return list(table.itertuples(index=False, name=None))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The table in a file; empty where there is none."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -2,10 +2,9 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,19 +14,19 @@ from sr3eval.benchmark import environment
 from sr3eval.benchmark.config import MethodConfig, Row
 from sr3eval.benchmark.layout import HR, LR, PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS, of_sample
 from sr3eval.benchmark.plan import Plan, RunImage
-from sr3eval.benchmark.progress import Tell
+from sr3eval.benchmark.processes import rounds
+from sr3eval.benchmark.progress import Count, Tell
 from sr3eval.benchmark.resume import Known, Rows
 from sr3eval.data import chunks, grouped
 from sr3eval.device import default_device, threads
+from sr3eval.distributed import job
 from sr3eval.files import atomic_write, digest_of
 from sr3eval.images import load
 from sr3eval.method import fingerprint
-from sr3eval.metrics import Batch, Estimate, Metric, PerImage, Result, best_of_samples
+from sr3eval.metrics import Batch, Estimate, Metric, PerImage, Result, best_of_samples, shard_of
 from sr3eval.sources import code_behind, digest, named_in
 
 MOST_PIXELS = 2**24  # of HR in a batch: 200 MB of float32, and as much of the outputs
-S = TypeVar("S")
-T = TypeVar("T")
 
 
 def score(plan: Plan, tell: Tell) -> None:
@@ -41,15 +40,22 @@ def write_scores(plan: Plan, work: Iterable[tuple["Scorer", Sequence[Row]]]) -> 
 
     work: what scores, and which rows of the table.
     """
-    folder, known = plan.folder, Known(plan.folder)
+    known = Known(plan.folder)
     tables: tuple[Rows, Rows, Rows] = ([], [], [])
     keys: dict[str, dict[str, dict[str, str]]] = {}
     for scorer, rows in work:
         of_set = keys.setdefault(scorer.dataset, {})
         for row in rows:
-            of_set[row.name] = scorer.keys(row)
-            for table, part in zip(tables, scorer.rows(row, of_set[row.name], known), strict=True):
-                table += part
+            of_set[row.name], due = job().lead(functools.partial(scorer.due, row, known))
+            results = scorer.results(row, due)
+            if job().leads:
+                for table, part in zip(tables, scorer.rows(row, of_set[row.name], results, known), strict=True):
+                    table += part
+    job().lead(lambda: _write(plan, tables, keys))
+
+
+def _write(plan: Plan, tables: tuple[Rows, Rows, Rows], keys: Mapping[str, Any]) -> None:
+    folder = plan.folder
     _write_csv(folder.per_image, tables[0], PER_IMAGE_COLUMNS)
     _write_csv(folder.set_scores, tables[1], SET_COLUMNS)
     if tables[2]:
@@ -102,38 +108,51 @@ class Scorer:
     def _pictures(self, folders: Sequence[str]) -> dict[str, Path]:
         return {f"{f}/{i.image_id}": self.plan.folder.image(f, i.image_id) for f in folders for i in self.images}
 
-    def rows(self, row: Row, keys: Mapping[str, str], known: Known) -> tuple[Rows, Rows, Rows]:
+    def due(self, row: Row, known: Known) -> tuple[dict[str, str], list[str]]:
+        """`keys`, and the metrics whose scores of a row are not known yet."""
+        keys = self.keys(row)
+        return keys, [name for name, key in keys.items() if not known.holds(self.dataset, row.name, name, key)]
+
+    def rows(
+        self, row: Row, scored: Iterable[str], new: Mapping[str, Sequence[Result]], known: Known
+    ) -> tuple[Rows, Rows, Rows]:
         """Those of a row for per_image.csv, set_scores.csv and seed_scores.csv, metric by metric."""
-        scored = [metric for metric in self.metrics if metric.name in keys]
-        held = {m.name: known.holds(self.dataset, row.name, m.name, keys[m.name]) for m in scored}
-        wanted = [metric for metric in scored if not held[metric.name]]
-        new = self._results(row, wanted) if wanted else {}
         tables: tuple[Rows, Rows, Rows] = ([], [], [])
-        for metric in scored:
-            if metric.name in new:
-                rows = self._rows(row, metric, new[metric.name])
+        by_name = {metric.name: metric for metric in self.metrics}
+        for name in scored:
+            if name in new:
+                rows = self._rows(row, by_name[name], new[name])
             else:
-                rows = known.rows(self.dataset, row.name, metric.name)
+                rows = known.rows(self.dataset, row.name, name)
             for table, part in zip(tables, rows, strict=True):
                 table += part
         return tables
 
-    def _results(self, row: Row, wanted: Sequence[Metric]) -> dict[str, list[Result]]:
+    def results(self, row: Row, due: Sequence[str]) -> dict[str, list[Result]]:
         """By metric, one result a seed."""
+        wanted = [metric for metric in self.metrics if metric.name in due]
+        if not wanted:
+            return {}
         results: dict[str, list[Result]] = {metric.name: [] for metric in wanted}
         samples = row.method.samples if any(_compares_samples(metric, row) for metric in wanted) else 1
         for slug in row.slugs:
             scored = [_of_row(metric.fresh(), row) for metric in wanted]
-            stage, done = " ".join(filter(None, ["score", self.dataset, slug if row.method.seeds else row.name])), 0
-            for batch in prefetched(functools.partial(self.batch, slug, samples), self._parts(samples)):
-                with threads(1):
-                    for metric in scored:
-                        metric.update(batch)
-                done += len(batch.ids)
-                self.tell(stage, done, len(self.images))
-            for metric in scored:
-                results[metric.name].append(metric.compute())
+            stage = " ".join(filter(None, ["score", self.dataset, slug if row.method.seeds else row.name]))
+            self._score(scored, slug, samples, Count(stage, len(self.images), self.tell))
+            for metric, result in zip(scored, job().lead(lambda: [m.compute() for m in scored]), strict=True):  # noqa: B023
+                results[metric.name].append(result)
         return results
+
+    def _score(self, scored: Sequence[Metric], slug: str, samples: int, count: Count) -> None:
+        """Add all images to metrics: batch by batch in their order, whichever process has looked at them."""
+        load_batch, parts = functools.partial(self.batch, slug, samples), self._parts(samples)
+        states = rounds(parts, load_batch, functools.partial(_states, scored))
+        for part, of_part in zip(parts, states, strict=True):
+            for metric, state in zip(scored, of_part, strict=True):
+                shard = shard_of(metric)
+                shard.state = state
+                metric.merge(shard)
+            count.advance(len(part))
 
     def _parts(self, samples: int) -> list[Sequence[RunImage]]:
         """The images in batches of one size, which memory holds whatever the size and the number of samples."""
@@ -172,6 +191,15 @@ class Scorer:
         sets: Rows = [(*key, metric.name, block, e.value, e.n, *end) for block, e in everything.items()]
         seeds: Rows = [(*key, metric.name, s, r.value, *end) for s, r in zip(row.method.seeds, results, strict=False)]
         return per_image, [] if per_image else sets, seeds
+
+
+def _states(scored: Sequence[Metric], batch: Batch) -> list[Any]:
+    """What metrics see in a batch."""
+    shards = [shard_of(metric) for metric in scored]
+    with threads(1):
+        for shard in shards:
+            shard.update(batch)
+    return [shard.state for shard in shards]
 
 
 def _applies(metric: Metric, row: Row) -> bool:
@@ -222,14 +250,3 @@ def _known(plan: Plan, config: MethodConfig) -> dict[str, str]:
         before = config.path[: config.path.index("method")] if config.path else ()
         known["lr_kernel_given"] = ", then ".join([plan.task.inputs, *before])
     return known
-
-
-def prefetched(function: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
-    """function(item) for every item, in order; the next one is computed in a thread meanwhile."""
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        pending = [pool.submit(function, item) for item in items[:1]]
-        for item in items[1:]:
-            pending.append(pool.submit(function, item))
-            yield pending.pop(0).result()
-        for last in pending:
-            yield last.result()

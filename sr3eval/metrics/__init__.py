@@ -28,7 +28,7 @@ from sr3eval.metrics._contract import (
     mean_over_seeds,
     merge_processes,
 )
-from sr3eval.metrics._sets import SetMetric, leave_one_out
+from sr3eval.metrics._sets import SetMetric, leave_one_out, shard_of
 
 __all__ = [
     "BLOCKS",
@@ -48,6 +48,7 @@ __all__ = [
     "load",
     "mean_over_seeds",
     "merge_processes",
+    "shard_of",
 ]
 
 

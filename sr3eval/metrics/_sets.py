@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, TypeVar
 from torch import Tensor
 
 from sr3eval.errors import UserError, number
-from sr3eval.metrics._contract import Batch, Convention, Estimate, Named, Result, refuse_twice
+from sr3eval.metrics._contract import Batch, Convention, Estimate, Metric, Named, Result, refuse_twice
 
 
 class Summary(Protocol):
@@ -26,6 +26,25 @@ class Summary(Protocol):
 
 
 S = TypeVar("S", bound=Summary)
+
+
+class Seen:
+    """Features as they are, for a shard: what they are merged into adds them as if it had looked at the images."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Sequence[str], Any]] = []
+
+    @property
+    def n(self) -> int:
+        return sum(len(ids) for ids, _ in self.parts)
+
+    def add(self, ids: Sequence[str], features: Any) -> None:
+        self.parts.append((ids, features))
+
+    def __add__(self, other: "Seen") -> "Seen":
+        both = Seen()
+        both.parts = self.parts + other.parts
+        return both
 
 
 @dataclass
@@ -45,10 +64,15 @@ class Pool:
         self.ids |= set(batch.ids)
         self.sizes.add(batch.size)
 
-    def merge(self, other: "Pool") -> None:
+    def merge(self, other: "Pool", empty: Callable[[], Summary]) -> None:
         """Add another pool's images."""
         for block, summary in other.blocks.items():
-            self.blocks[block] = self.blocks[block] + summary if block in self.blocks else summary
+            if isinstance(summary, Seen):
+                own = self.blocks.setdefault(block, empty())
+                for ids, features in summary.parts:
+                    own.add(ids, features)
+            else:
+                self.blocks[block] = self.blocks[block] + summary if block in self.blocks else summary
         self.ids |= other.ids
         self.sizes |= other.sizes
 
@@ -101,6 +125,7 @@ class SetMetric(Named):
         self.features, self.empty, self.evaluate = features, empty, evaluate
         self.fixed, self.minimum, self.patches = fixed, minimum, patches
         self.state = SetState(Pool(), Pool())
+        self.looked_at: Pool | None = None  # of a shard: HR images that need not be looked at again
 
     def check(self, n: int, labelled: bool, hr: bool = True, sizes: Collection[tuple[int, int]] = ()) -> None:
         """Refuse a run of too few images, without the HR images that it needs, or of sizes that do not go together."""
@@ -126,6 +151,12 @@ class SetMetric(Named):
         other.state = SetState(Pool(), self.state.reference)
         return other
 
+    def shard(self) -> "SetMetric":
+        """An empty metric for some more of the images, to be merged into this one; its state holds nothing else."""
+        other = copy.copy(self)
+        other.state, other.empty, other.looked_at = SetState(Pool(), Pool()), Seen, self.state.reference
+        return other
+
     def update(self, batch: Batch) -> None:
         """Add a batch. Raises UserError for an image that was scored before."""
         self.convention.check(hr=batch.hr is not None, lr=batch.lr is not None, labels=batch.labels is not None)
@@ -139,13 +170,13 @@ class SetMetric(Named):
         """Add another shard's images."""
         refuse_twice(self.name, self.state.own.ids, other.state.own.ids)
         self._check_sizes(self.state.own.sizes | other.state.own.sizes)
-        self.state.own.merge(other.state.own)
+        self.state.own.merge(other.state.own, self.empty)
         if not self._known(other.state.reference.ids):
-            self.state.reference.merge(other.state.reference)
+            self.state.reference.merge(other.state.reference, self.empty)
 
     def _known(self, ids: set[str]) -> bool:
         """Whether the reference holds these images already; UserError when it holds some of them alone."""
-        known = self.state.reference.ids & ids
+        known = (self.looked_at or self.state.reference).ids & ids
         if known and known != ids:
             raise UserError(f"{self.name}: image {min(known)} is in two shards")
         return known == ids
@@ -160,6 +191,11 @@ class SetMetric(Named):
         value, without = self.evaluate(own, self.state.reference.blocks if self.convention.needs_hr else self.fixed)
         estimates = {block: Estimate(v, n - own[block].n) for block, v in sorted(without.items())}
         return Result(value, n, without=estimates)
+
+
+def shard_of(metric: Metric) -> Metric:
+    """An empty metric for some of the images, to be merged into `metric`: in order, shards give one pass's bytes."""
+    return metric.shard() if isinstance(metric, SetMetric) else metric.fresh()
 
 
 def of_patches(convention: Convention, patches: int | None) -> Convention:

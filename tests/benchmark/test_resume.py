@@ -106,7 +106,7 @@ def test_another_caption_needs_no_new_run(world):
     run(world)
     log = (world / "mine.py.log").read_text()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Scorer, "_results", None)  # nothing is scored again
+        patched.setattr(Scorer, "_score", None)  # nothing is scored again
         run(world, table={"caption": "Ours.", "label": "tab:ours"})
     assert r"\caption{Ours.}" in (world / "run" / "results.tex").read_text()
     assert (world / "mine.py.log").read_text() == log and (world / "run" / "history" / "config_1.toml").exists()

@@ -1,0 +1,195 @@
+"""Runs of several processes, as `torchrun` starts them: the bytes of one, whatever their number, and after kills."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tomli_w
+import torch
+
+from sr3eval.benchmark import run
+from sr3eval.images import load, save
+
+ROOT = Path(__file__).parents[2]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+PLAIN = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", *PLAIN]
+
+# A method that draws from its seeds and can be told to die, a metric of sets, and one whose state is a sum of floats.
+OWN = """
+import os, signal
+import torch
+import torch.nn.functional as F
+from sr3eval.features.moments import Moments
+from sr3eval.features.networks import Network
+from sr3eval.method import Method, Upscaled
+from sr3eval.metrics import Convention, Result, SetMetric, leave_one_out
+from sr3eval.metrics.fid import distance
+
+class Noisy(Method):
+    name, scale, stochastic, calls = "noisy", 4, True, 0
+    def upscale(self, lr, seeds, progress=None):
+        Noisy.calls += 1
+        if os.environ.get("KILL") == f"{os.environ.get('RANK')} {Noisy.calls}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        sr = F.interpolate(lr, scale_factor=4)
+        if os.environ.get("BAD_RANK") == os.environ.get("RANK", "0"):
+            sr = sr * float("nan")
+        noise = torch.stack([torch.randn(sr.shape[1:], generator=torch.Generator().manual_seed(s)) for s in seeds])
+        return Upscaled((sr + 0.05 * noise).clamp(0, 1), [{"even": seed % 2 == 0} for seed in seeds])
+
+def method(): return Noisy()
+
+def features(images): return F.adaptive_avg_pool2d(images, (2, 2)).flatten(1).double()
+
+def frechet():
+    convention = Convention("mine", "Mine", False, "of means of blocks")
+    return SetMetric(convention, features, Moments, leave_one_out(distance, minimum=2))
+
+def spread():
+    convention = Convention("spread", "Spread", True, "of means of blocks", needs_hr=False)
+    trace = lambda own, _: float(own.statistics()[1].trace())
+    return SetMetric(convention, features, Moments, leave_one_out(trace, minimum=2))
+
+class Summed:
+    convention = Convention("summed", "Summed", False, "mean absolute difference")
+    name, higher_is_better = "summed", False
+    def __init__(self): self.state = (0.0, 0)
+    def check(self, n, labelled, hr=True, sizes=()): pass
+    def fresh(self): return Summed()
+    def update(self, batch):
+        for difference in (batch.sr - batch.hr).abs().mean(dim=(1, 2, 3)).double():
+            self.state = (self.state[0] + difference.item() / 3, self.state[1] + 1)
+    def merge(self, other): self.state = (self.state[0] + other.state[0], self.state[1] + other.state[1])
+    def compute(self): return Result(self.state[0] / self.state[1], self.state[1])
+
+def summed(): return Summed()
+
+class Blocks(torch.nn.Module):
+    def forward(self, x): return features(x).float()
+def network(): return Network("blocks", 12, Blocks(), lambda x: x, lambda module, x: (module(x), module(x)))
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Two sets of images, 13 squares and 7 whole ones, and mine.py."""
+    folder = tmp_path_factory.mktemp("world")
+    generator = torch.Generator().manual_seed(0)
+    for name, count, size in (("squares", 13, (64, 64)), ("wide", 7, (48, 72))):
+        for index in range(count):
+            coarse = torch.rand(1, 3, 9, 9, generator=generator)
+            image = torch.nn.functional.interpolate(coarse, size, mode="bicubic")[0].clamp(0, 1)
+            save(folder / name / f"{index:02d}.png", image)
+    (folder / "mine.py").write_text(OWN)
+    return folder
+
+
+def config(world):
+    mine = world / "mine.py"
+    own = [{"name": name, "python": f"{mine}:{build}"} for name, build in (("mine", "frechet"), ("summed", "summed"))]
+    noisy = {"name": "noisy", "python": f"{mine}:method"}
+    return {
+        "task": {"scale": 4},
+        "batch_size": 2,
+        "metrics": ["psnr", "ssim", "consistency", "diversity", *own],
+        "data": [{"name": name, "images": str(world / name)} for name in ("squares", "wide")],
+        "method": [
+            {"kind": "bicubic"},
+            noisy | {"samples": 2},
+            noisy | {"name": "seeded", "seeds": [1, 2]},
+            {"name": "copied", "kind": "precomputed", "folder": str(world / "copies")},
+        ],
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(world, tmp_path_factory, one_thread):
+    """The files of the run that one process makes."""
+    folder = tmp_path_factory.mktemp("alone")
+    for name in ("squares", "wide"):
+        for path in (world / name).iterdir():
+            save(world / "copies" / name / path.name, load(path).flip(-1))
+    run(config(world), folder / "run")
+    return files(folder / "run")
+
+
+def files(folder):
+    """Contents by path; the report's commands name the folder."""
+    found = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    return {p.relative_to(folder).as_posix(): p.read_bytes().replace(str(folder).encode(), b"RUN") for p in found}
+
+
+def launch(*line, **environment):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(list(map(str, line)), capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120)
+
+
+def benchmark(count, settings, out, **environment):
+    path = out.with_suffix(".toml")
+    path.write_text(tomli_w.dumps(settings))
+    script = [ROOT / "benchmark.py", "run", path, "--out", out]
+    return launch(*TORCHRUN, f"--nproc-per-node={count}", *script, **environment)
+
+
+def test_two_processes_write_the_bytes_of_one(world, alone, tmp_path):
+    done = benchmark(2, config(world), tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "run") == alone
+    assert done.stdout.count("report.html") == 1
+
+
+def test_a_killed_rank_ends_the_job_which_four_processes_resume(world, alone, tmp_path):
+    begun = time.monotonic()
+    killed = benchmark(2, config(world), tmp_path / "run", KILL="1 3")
+    assert killed.returncode != 0 and time.monotonic() - begun < 60
+    assert "SIGKILL" in killed.stderr or "-9" in killed.stderr
+    made = len(list((tmp_path / "run" / "images" / "noisy").rglob("*.png")))
+    assert 0 < made < 20 and not (tmp_path / "run" / "results.csv").exists()
+    done = benchmark(4, config(world), tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "run") == alone
+
+
+def test_an_error_of_one_rank_is_one_line_and_leaves_a_run_that_resumes(world, alone, tmp_path):
+    failed = benchmark(2, config(world), tmp_path / "run", BAD_RANK="1")
+    assert failed.returncode == 1
+    assert [line for line in failed.stderr.splitlines() if line.startswith("Error:")] == [
+        'Error: method "noisy", batch of squares/02: gave NaN or infinite pixels'
+    ]
+    run(config(world), tmp_path / "run")
+    assert files(tmp_path / "run") == alone
+
+
+SCRIPT = """
+import sys
+import tomllib
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import mine
+from sr3eval.benchmark import run
+from sr3eval.benchmark.statistics import statistics
+
+world, out = map(Path, sys.argv[1:])
+statistics(world / "squares", "photos_16_64", mine.network(), out / "squares.npz", 2)
+run(tomllib.loads(Path(out, "generated.toml").read_text()), out / "generated")
+"""
+
+
+def test_statistics_and_runs_of_generated_images_are_shared_too(world, alone, tmp_path):
+    """By another launcher: accelerate's."""
+    spread = {"name": "spread", "python": f"{world / 'mine.py'}:spread"}
+    folders = {"squares": world / "squares", "copies": world / "copies" / "wide"}
+    methods = [{"name": name, "kind": "precomputed", "folder": str(folder)} for name, folder in folders.items()]
+    generated = {"metrics": [spread], "generated": {}, "method": methods}
+    (tmp_path / "script.py").write_text(SCRIPT)
+    for out, launcher in ((tmp_path / "one", [sys.executable]), (tmp_path / "two", ACCELERATE)):
+        out.mkdir()
+        (out / "generated.toml").write_text(tomli_w.dumps(generated))
+        done = launch(*launcher, tmp_path / "script.py", world, out)
+        assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert {"squares.npz", "generated/results.csv", "generated/sheets/copies.png"} <= set(files(tmp_path / "two"))
