@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sr3eval import console
-from sr3eval.errors import number
+from sr3eval.errors import UserError, number
 from sr3eval.files import held
 
 if TYPE_CHECKING:
@@ -36,11 +36,13 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
     Ctrl-C and SIGTERM save the state after the step in hand; SIGTERM then ends with exit code 0.
     """
     from sr3eval.config import from_dict, read_toml
+    from sr3eval.diffusion.estimate import training_summary
     from sr3eval.diffusion.train import train as run
     from sr3eval.diffusion.train_config import TrainConfig
 
     out = out or Path("runs/train") / config.stem
     settings = from_dict(TrainConfig, read_toml(config, overrides))
+    click.echo(training_summary(settings, out))
     ended = f"trained to step {settings.optimiser.steps}"
     with (
         held(out),
@@ -95,7 +97,7 @@ def sample(images: Path, out: Path, **options: Any) -> None:
 
     settings = SampleConfig(sampler=take_sampler(options), **options)
     with held(out), console.stages() as tell:
-        count = sample_folder(settings, images, out, functools.partial(tell, "sample"))
+        count = sample_folder(settings, images, out, functools.partial(tell, "sample"), click.echo)
     click.echo(f"{out}: {count} images")
 
 
@@ -166,15 +168,43 @@ def cascade(config: Path, out: Path, shard: str, overrides: tuple[str, ...]) -> 
     Run it again to resume after an interruption. Shards may run at the same time, into the same folder or not.
     """
     from sr3eval.config import from_dict, read_toml
+    from sr3eval.diffusion.cascade_estimate import summary
     from sr3eval.diffusion.cascade_folder import CascadeConfig, CascadeFolder, Shard
 
     part = Shard.parse(shard)
     folder = CascadeFolder(from_dict(CascadeConfig, read_toml(config, overrides)), out)
     for remark in folder.remarks:
         click.echo(remark, err=True)
+    click.echo(summary(folder))
     with console.stages() as tell:
         count = folder.write(part, functools.partial(tell, "cascade"))
     click.echo(f"{out}: {number(count, 'image')}")
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--measure/--no-measure", default=True, show_default=True, help="Time a few steps on this machine.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
+def estimate(config: Path, measure: bool, overrides: tuple[str, ...]) -> None:
+    """Say what the training or the cascade that CONFIG describes costs: operations, memory, time and disk.
+
+    Images are not read. A few steps are timed on random ones, if they fit into memory; that takes a minute or so.
+    """
+    from sr3eval.config import from_dict, kind_of, read_toml
+    from sr3eval.diffusion import cascade_estimate, estimate
+    from sr3eval.diffusion.cascade_folder import CascadeConfig, CascadeFolder
+    from sr3eval.diffusion.train_config import TrainConfig
+
+    data = read_toml(config, overrides)
+    match kind_of(data):
+        case "training":
+            rows = estimate.training(from_dict(TrainConfig, data), measure).rows()
+        case "cascade":
+            rows = cascade_estimate.rows(CascadeFolder(from_dict(CascadeConfig, data), Path()), measure)
+        case kind:
+            raise UserError(f"{config}: the config of a {kind}; trainings and cascades can be estimated")
+    width = max(len(name) for name, _ in rows)
+    click.echo("\n".join(f"{name:{width}}  {text}" for name, text in rows))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ T = TypeVar("T")
 # The extra that installs an optional package which sr3eval or baselines import.
 EXTRAS = {
     **dict.fromkeys(
-        ("accelerate", "jinja2", "lpips", "safetensors", "timm", "torch", "torch_fidelity", "torchvision"), "eval"
+        ("accelerate", "jinja2", "lpips", "psutil", "safetensors", "timm", "torch", "torch_fidelity", "torchvision"),
+        "eval",
     ),
     "matplotlib": "analysis",
     "spandrel": "baselines",
