@@ -207,5 +207,31 @@ def estimate(config: Path, measure: bool, overrides: tuple[str, ...]) -> None:
     click.echo("\n".join(f"{name:{width}}  {text}" for name, text in rows))
 
 
+@main.command()
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; runs/ by default.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of the benchmark's cache.")
+@click.option("--network", is_flag=True, help="Connect to the study's database server, too.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
+def doctor(
+    config: Path | None, out: Path | None, cache: Path | None, network: bool, overrides: tuple[str, ...]
+) -> None:
+    """Say what is installed here and what is missing for CONFIG, with the remedy; exit code 1 if something is.
+
+    CONFIG is of a training, a search, a cascade or a benchmark's run. Nothing is downloaded or written.
+    """
+    from sr3eval import doctor
+    from sr3eval.config import read_toml
+
+    found = doctor.of_machine(network)
+    if config is not None:
+        found += doctor.of_config(read_toml(config, overrides), out or Path("runs"), cache)
+    for finding in found:
+        click.echo(finding)
+    lacking = sum(finding.state == "missing" for finding in found)
+    if lacking:
+        raise UserError(f"{number(lacking, 'thing')} missing, see above")
+
+
 if __name__ == "__main__":
     main()

@@ -25,7 +25,14 @@ EXTRAS = {
     ),
     "matplotlib": "analysis",
     "spandrel": "baselines",
+    "sqlalchemy": "study",
 }
+
+
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """What to do about it, where it is of an optional package."""
+    package = (error.name or "").partition(".")[0]
+    return f"{package} is not installed: pip install 'sr3eval[{EXTRAS[package]}]'" if package in EXTRAS else None
 
 
 class Group(click.Group):
@@ -37,12 +44,9 @@ class Group(click.Group):
         except UserError as error:
             raise click.ClickException(str(error)) from None
         except ModuleNotFoundError as error:
-            package = (error.name or "").partition(".")[0]
-            if package not in EXTRAS:
+            if (remedy := missing_package(error)) is None:
                 raise
-            raise click.ClickException(
-                f"{package} is not installed: pip install 'sr3eval[{EXTRAS[package]}]'"
-            ) from None
+            raise click.ClickException(remedy) from None
         except KeyboardInterrupt:
             click.echo("Stopped. The same command resumes from here.", err=True)
             ctx.exit(130)

@@ -58,7 +58,8 @@ ALLOWED = {
     "sr3eval/methods": IMAGES | rooms("methods", "diffusion"),
     "sr3eval/benchmark": IMAGES
     | rooms("benchmark", "methods", "metrics", "features", "diffusion", "protocols", "significance"),
-    "sr3eval/cli.py": FILES | rooms("benchmark", "diffusion", "distributed", "metrics", "console"),
+    "sr3eval/doctor": IMAGES | rooms("benchmark", "console", "diffusion", "doctor", "metrics", "weights"),
+    "sr3eval/cli.py": FILES | rooms("benchmark", "diffusion", "distributed", "doctor", "metrics", "console"),
     "sr3eval/commands.py": FILES
     | rooms("benchmark", "console", "discovery", "distributed", "methods", "metrics", "protocols", "tasks", "weights"),
     "baselines": {"baselines"}
