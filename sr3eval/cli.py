@@ -14,7 +14,7 @@ import click
 
 from sr3eval import console
 from sr3eval.distributed import job
-from sr3eval.errors import number
+from sr3eval.errors import UserError, number
 from sr3eval.files import held
 
 if TYPE_CHECKING:
@@ -39,11 +39,13 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
     `accelerate launch`, the processes share every batch.
     """
     from sr3eval.config import from_dict, read_toml
+    from sr3eval.diffusion.estimate import training_summary
     from sr3eval.diffusion.train import train as run
     from sr3eval.diffusion.train_config import TrainConfig
 
     here, out = job(), out or Path("runs/train") / config.stem
     settings = from_dict(TrainConfig, read_toml(config, overrides))
+    console.say(training_summary(settings, out))
     ended = f"trained to step {settings.optimiser.steps}"
     with (
         here.lead_in(held(out)),
@@ -58,8 +60,7 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
             if here.any(terminated()) and event.step < event.steps:
                 ended = f"stopped at step {event.step}; the same command resumes"
                 break
-    if here.leads:
-        click.echo(f"{out}: {ended}")
+    console.say(f"{out}: {ended}")
 
 
 @contextmanager
@@ -98,11 +99,10 @@ def sample(images: Path, out: Path, **options: Any) -> None:
     """
     from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
 
-    here, settings = job(), SampleConfig(sampler=take_sampler(options), **options)
-    with here.lead_in(held(out)), console.stages() as tell:
-        count = sample_folder(settings, images, out, functools.partial(tell, "sample"))
-    if here.leads:
-        click.echo(f"{out}: {count} images")
+    settings = SampleConfig(sampler=take_sampler(options), **options)
+    with job().lead_in(held(out)), console.stages() as tell:
+        count = sample_folder(settings, images, out, functools.partial(tell, "sample"), console.say)
+    console.say(f"{out}: {count} images")
 
 
 def take_sampler(options: dict[str, Any]) -> "SamplerOptions":
@@ -219,16 +219,69 @@ def cascade(config: Path, out: Path, shard: str | None, overrides: tuple[str, ..
     `torchrun` or `accelerate launch`, the processes share the images.
     """
     from sr3eval.config import from_dict, read_toml
+    from sr3eval.diffusion.cascade_estimate import summary
     from sr3eval.diffusion.cascade_folder import CascadeConfig, CascadeFolder, Shard
 
-    here, part = job(), Shard.parse(shard or "1/1")
+    part = Shard.parse(shard or "1/1")
     folder = CascadeFolder(from_dict(CascadeConfig, read_toml(config, overrides)), out)
-    for remark in folder.remarks if here.leads else ():
-        click.echo(remark, err=True)
+    for remark in folder.remarks:
+        console.say(remark, err=True)
+    console.say(summary(folder))
     with console.stages() as tell:
         count = folder.write(part, functools.partial(tell, "cascade"))
-    if here.leads:
-        click.echo(f"{out}: {number(count, 'image')}")
+    console.say(f"{out}: {number(count, 'image')}")
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--measure/--no-measure", default=True, show_default=True, help="Time a few steps on this machine.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
+def estimate(config: Path, measure: bool, overrides: tuple[str, ...]) -> None:
+    """Say what the training or the cascade that CONFIG describes costs: operations, memory, time and disk.
+
+    Images are not read. A few steps are timed on random ones, if they fit into memory; that takes a minute or so.
+    """
+    from sr3eval.config import from_dict, kind_of, read_toml
+    from sr3eval.diffusion import cascade_estimate, estimate
+    from sr3eval.diffusion.cascade_folder import CascadeConfig, CascadeFolder
+    from sr3eval.diffusion.train_config import TrainConfig
+
+    data = read_toml(config, overrides)
+    match kind_of(data):
+        case "training":
+            rows = estimate.training(from_dict(TrainConfig, data), measure).rows()
+        case "cascade":
+            rows = cascade_estimate.rows(CascadeFolder(from_dict(CascadeConfig, data), Path()), measure)
+        case kind:
+            raise UserError(f"{config}: the config of a {kind}; trainings and cascades can be estimated")
+    width = max(len(name) for name, _ in rows)
+    click.echo("\n".join(f"{name:{width}}  {text}" for name, text in rows))
+
+
+@main.command()
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; runs/ by default.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of the benchmark's cache.")
+@click.option("--network", is_flag=True, help="Connect to the study's database server, too.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
+def doctor(
+    config: Path | None, out: Path | None, cache: Path | None, network: bool, overrides: tuple[str, ...]
+) -> None:
+    """Say what is installed here and what is missing for CONFIG, with the remedy; exit code 1 if something is.
+
+    CONFIG is of a training, a search, a cascade or a benchmark's run. Nothing is downloaded or written.
+    """
+    from sr3eval import doctor
+    from sr3eval.config import read_toml
+
+    found = doctor.of_machine(network)
+    if config is not None:
+        found += doctor.of_config(read_toml(config, overrides), out or Path("runs"), cache)
+    for finding in found:
+        click.echo(finding)
+    lacking = sum(finding.state == "missing" for finding in found)
+    if lacking:
+        raise UserError(f"{number(lacking, 'thing')} missing, see above")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import Any
 import click
 
 from sr3eval import console
+from sr3eval.distributed import job
+from sr3eval.files import held
 
 FOLDER = click.Path(path_type=Path)
 
@@ -26,12 +28,11 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
     Metrics and methods may be added to the config of a run: only what is missing is computed.
     """
     from sr3eval import benchmark
-    from sr3eval.benchmark.processes import held_by_lead
     from sr3eval.benchmark.table import markdown
     from sr3eval.config import read_toml
 
     settings = benchmark.RunConfig.parse(read_toml(config, overrides))
-    with held_by_lead(out):
+    with job().lead_in(held(out)):
         planned = benchmark.plan(settings, out, cache or out.parent / ".cache")
         for remark in planned.remarks:
             console.say(remark, err=True)

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -78,6 +78,22 @@ def _apply_override(data: Any, override: str) -> None:
 
 def _member(tables: list[Any], index: str) -> Any:
     return tables[int(index)] if index.isdecimal() and int(index) < len(tables) else None
+
+
+Kind = Literal["training", "search", "cascade", "run"]
+KEYS: dict[Kind, str] = {"cascade": "generator", "training": "optimiser", "search": "checkpoint", "run": "method"}
+
+
+def kind_of(data: Mapping[str, Any]) -> Kind:
+    """What a config is of: of `sr3eval train`, `search-schedule`, `cascade`, or `benchmark.py run`.
+
+    Raises UserError where no key tells.
+    """
+    found = next((kind for kind, key in KEYS.items() if key in data), None)
+    if found is None:
+        keys = ", ".join(f'"{key}" ({kind})' for kind, key in KEYS.items())
+        raise UserError(f"not a config of this toolkit: none of the keys {keys} is in it")
+    return found
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:

@@ -21,11 +21,13 @@ T = TypeVar("T")
 # The extra that installs an optional package which sr3eval or baselines import.
 EXTRAS = {
     **dict.fromkeys(
-        ("accelerate", "jinja2", "lpips", "safetensors", "timm", "torch", "torch_fidelity", "torchvision"), "eval"
+        ("accelerate", "jinja2", "lpips", "psutil", "safetensors", "timm", "torch", "torch_fidelity", "torchvision"),
+        "eval",
     ),
     "lmdb": "prepare",
     "matplotlib": "analysis",
     "spandrel": "baselines",
+    "sqlalchemy": "study",
 }
 
 
@@ -48,6 +50,12 @@ def say(text: str, err: bool = False) -> None:
         click.echo(text, err=err)
 
 
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """What to do about it, where it is of an optional package."""
+    package = (error.name or "").partition(".")[0]
+    return f"{package} is not installed: pip install 'sr3eval[{EXTRAS[package]}]'" if package in EXTRAS else None
+
+
 class Group(click.Group):
     """A click group whose commands end an expected error with one line and exit code 1; bugs keep their traceback."""
 
@@ -57,10 +65,9 @@ class Group(click.Group):
         except UserError as error:
             raise Refusal(str(error)) from None
         except ModuleNotFoundError as error:
-            package = (error.name or "").partition(".")[0]
-            if package not in EXTRAS:
+            if (remedy := missing_package(error)) is None:
                 raise
-            raise Refusal(f"{package} is not installed: pip install 'sr3eval[{EXTRAS[package]}]'") from None
+            raise Refusal(remedy) from None
         except KeyboardInterrupt:
             if distributed.speaks():
                 click.echo("Stopped. The same command resumes from here.", err=True)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import shutil
 import tempfile
 import threading
 import time
@@ -130,6 +131,12 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def free_disk(path: Path) -> int:
+    """Bytes free where a file or folder is, or will be made."""
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free
 
 
 def remove_unfinished(folder: Path) -> None:

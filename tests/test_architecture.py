@@ -23,7 +23,7 @@ def rooms(*names: str) -> set[str]:
 
 
 BASICS = {"sr3eval", "sr3eval.errors"}
-FILES = BASICS | rooms("config", "files", "shards")
+FILES = BASICS | rooms("config", "files", "quantities", "shards")
 IMAGES = FILES | rooms("arrays", "data", "degradation", "device", "discovery", "distributed", "images", "matlab")
 IMAGES |= rooms("method", "pairs", "sources", "tasks", "tiles", "user_code")
 # By folder or file, what of ours it may import. The longest matching path counts.
@@ -38,6 +38,7 @@ ALLOWED = {
     "sr3eval/files.py": BASICS | rooms("shards"),
     "sr3eval/matlab.py": BASICS,
     "sr3eval/protocols.py": BASICS,
+    "sr3eval/quantities.py": set(),
     "sr3eval/shards.py": BASICS,
     "sr3eval/significance.py": set(),
     "sr3eval/images.py": FILES,
@@ -59,7 +60,9 @@ ALLOWED = {
     "sr3eval/methods": IMAGES | rooms("methods", "diffusion"),
     "sr3eval/benchmark": IMAGES
     | rooms("benchmark", "methods", "metrics", "features", "diffusion", "protocols", "significance"),
-    "sr3eval/cli.py": FILES | rooms("benchmark", "diffusion", "distributed", "metrics", "console", "prepare", "tasks"),
+    "sr3eval/doctor": IMAGES | rooms("benchmark", "console", "diffusion", "doctor", "metrics", "weights"),
+    "sr3eval/cli.py": FILES
+    | rooms("benchmark", "diffusion", "distributed", "doctor", "metrics", "console", "prepare", "tasks"),
     "sr3eval/commands.py": FILES
     | rooms("benchmark", "console", "discovery", "distributed", "methods", "metrics", "protocols", "tasks", "weights"),
     "baselines": {"baselines"}

@@ -12,13 +12,13 @@ from sr3eval.benchmark.generated import GeneratedPlan
 from sr3eval.benchmark.make import make
 from sr3eval.benchmark.plan import Plan
 from sr3eval.benchmark.plan import plan as plan_data
-from sr3eval.benchmark.processes import held_by_lead
 from sr3eval.benchmark.progress import Tell, silent
 from sr3eval.benchmark.score import score
 from sr3eval.benchmark.scores import read_run
 from sr3eval.benchmark.summary import summarise
 from sr3eval.config import read_toml
 from sr3eval.distributed import job
+from sr3eval.files import held
 
 
 def run(
@@ -48,7 +48,7 @@ def run(
     if isinstance(config, Mapping):
         config = RunConfig.parse(config)
     out = Path(out)
-    with held_by_lead(out):
+    with job().lead_in(held(out)):
         return finish(plan(config, out, Path(cache or out.parent / ".cache")), tell)
 
 

@@ -156,7 +156,7 @@ def _plan(config: RunConfig, out: Path, cache: Path) -> Plan:
     config, folder = resolved(config), RunFolder(out)
     if not config.has_hr and any(method.kind == REFERENCE for method in config.method):
         raise UserError("reference: is the HR images, and this run has none")
-    found = [_find(config, data, folder) for data in config.data]
+    found = [find(config, data, folder) for data in config.data]
     images = tuple(image for part in found for image in part.images)
     left_out = LeftOut(
         sum(part.left_out.too_small for part in found),
@@ -223,7 +223,7 @@ def load_metrics(config: RunConfig) -> list[Metric]:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """A data set's images in the run, the sizes of all that it could have, and those left out."""
 
     images: list[RunImage]
@@ -231,8 +231,8 @@ class _Found:
     left_out: LeftOut
 
 
-def _find(config: RunConfig, data: DatasetConfig, folder: RunFolder) -> _Found:
-    """The images of one data set."""
+def find(config: RunConfig, data: DatasetConfig, folder: RunFolder) -> Found:
+    """The images of one data set; UserError where there are none, or what they lack."""
     hr, lr = (resolve_path(path) if path is not None else None for path in (data.images, data.lr_images))
     pairs = find_pairs(hr, lr, data.pattern, data.lr_pattern)
     skipped: dict[str, str] = {}
@@ -254,7 +254,7 @@ def _find(config: RunConfig, data: DatasetConfig, folder: RunFolder) -> _Found:
     if not ids:
         raise UserError(f"{data.where}: none of its images can be read")
     left_out = LeftOut(len(readable) - len(kept), {data.prefixed(i): why for i, why in skipped.items()})
-    return _Found(_run_images(data, ids, pairs, sizes), {data.prefixed(i): size for i, size in sizes.items()}, left_out)
+    return Found(_run_images(data, ids, pairs, sizes), {data.prefixed(i): size for i, size in sizes.items()}, left_out)
 
 
 def _run_images(

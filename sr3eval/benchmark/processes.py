@@ -3,28 +3,17 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from sr3eval.distributed import job
 from sr3eval.errors import UserError
-from sr3eval.files import held
 
 EVERY = 1.0  # seconds until processes tell one another how far they are
 R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
-
-
-@contextmanager
-def held_by_lead(folder: Path) -> Iterator[None]:
-    """`files.held` of the leading process, for all."""
-    with ExitStack() as stack:
-        job().lead(lambda: stack.enter_context(held(folder)))
-        yield
 
 
 def together(work: Callable[[], T]) -> list[T]:

@@ -9,8 +9,10 @@ import torch
 from sr3eval import config as configs
 from sr3eval.data import chunks, find_images, grouped, stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
-from sr3eval.diffusion import regression, schedules, sr3
+from sr3eval.diffusion import costs, estimate, schedules
+from sr3eval.diffusion.regression import Regression
 from sr3eval.diffusion.solvers import SamplerConfig, SamplerOptions
+from sr3eval.diffusion.sr3 import SR3
 from sr3eval.distributed import job
 from sr3eval.errors import UserError
 from sr3eval.files import File, claim_folder, digest_of
@@ -50,10 +52,17 @@ class Output:
     path: Path
 
 
-def sample_folder(config: SampleConfig, images: Path, out: Path, progress: Callable[[float, int], None]) -> int:
+def sample_folder(
+    config: SampleConfig,
+    images: Path,
+    out: Path,
+    progress: Callable[[float, int], None],
+    say: Callable[[str], None] = lambda _: None,
+) -> int:
     """Upscale all images below `images`, of any sizes, into `out`; returns how many there are to be made.
 
-    progress: is told (images done, total) after every step; what it raises ends the work there.
+    progress: is told (images done, total) after every step; what it raises ends the work there. say: is told what the
+    work costs before it begins.
 
     Outputs keep their ids; with several samples an image they lie in sample_1/, sample_2/ ... Batches are planned from
     the whole folder and one that lacks an output is made again whole, so an interrupted run gives the same bytes, and
@@ -72,6 +81,7 @@ def sample_folder(config: SampleConfig, images: Path, out: Path, progress: Calla
     def begin() -> None:
         identity = replace(config, checkpoint=checkpoint.sha256, inputs=digest_of(paths), sampler=chosen)
         claim_folder(out, CONFIG_FILE, configs.to_toml(identity))
+        say(_summary(method, plan, paths, out))
 
     here.lead(begin)
     total, done, tally = sum(map(len, plan)), 0, here.tally("sample")
@@ -83,6 +93,16 @@ def sample_folder(config: SampleConfig, images: Path, out: Path, progress: Calla
     here.wait()
     progress(total, total)
     return total
+
+
+def _summary(method: SR3 | Regression, plan: Sequence[Sequence[Output]], paths: dict[str, File], out: Path) -> str:
+    """What the work costs; outputs of a batch have one size."""
+    sizes = []
+    for batch in plan:
+        height, width = header_size(paths[batch[0].image_id])
+        sizes += [(method.scale * height, method.scale * width)] * len(batch)
+    steps = method.sampler.steps if isinstance(method, SR3) else 1
+    return estimate.sampling_summary(costs.parameters(method.model), steps, sizes, out)
 
 
 def _write(
@@ -97,19 +117,17 @@ def _write(
         save(output.path, sr)
 
 
-def _method(
-    config: SampleConfig, checkpoint: checkpoints.Checkpoint, sampler: SamplerConfig
-) -> sr3.SR3 | regression.Regression:
+def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint, sampler: SamplerConfig) -> SR3 | Regression:
     if checkpoint.config.generates:
         raise UserError(f"{config.checkpoint}: a generator, which makes images from noise; it takes no input images")
     if checkpoint.config.model == "sr3":
-        return sr3.SR3(checkpoint, sampler, config.half)
+        return SR3(checkpoint, sampler, config.half)
     if config.sampler.given:
         option = next(iter(config.sampler.given)).replace("_", "-")
         raise UserError(f"--{option}: goes with SR3; {config.checkpoint} is of Regression")
     if config.samples > 1:
         raise UserError("Regression is deterministic: --samples needs an SR3 checkpoint")
-    return regression.Regression(checkpoint, half=config.half)
+    return Regression(checkpoint, half=config.half)
 
 
 def _batches(paths: dict[str, File], config: SampleConfig, out: Path) -> Iterator[Sequence[Output]]:

@@ -8,7 +8,7 @@ Nothing here knows a method. The file of a method or of a metric declares beside
     REMARKS: tuple[str, ...]         what is known of its outputs, e.g. biases
 """
 
-from sr3eval.weights.releases import FOLDER, Format, Release, declared, folders, locate, looks_like, table
+from sr3eval.weights.releases import FOLDER, Format, Release, declared, folders, locate, looks_like, no_downloads, table
 from sr3eval.weights.state_dict import (
     PickledCodeError,
     StateDict,
@@ -33,6 +33,7 @@ __all__ = [
     "load_state",
     "locate",
     "looks_like",
+    "no_downloads",
     "read",
     "read_bytes",
     "table",

@@ -4,7 +4,9 @@ import importlib
 import importlib.util
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +18,7 @@ from sr3eval import discovery
 from sr3eval.errors import UserError
 
 FOLDER = "SR3EVAL_WEIGHTS"
+DOWNLOADS = ContextVar("DOWNLOADS", default=True)  # whether `locate` may
 EDGE = 16  # bytes that a Format looks at, at either end
 OUTPUTS = "Outputs are guesses, not evidence of anyone's identity: a face is one of many that fit a few pixels."
 LICENCES = "Licences are those that a file's publisher states; where none is stated, ask its authors."
@@ -124,6 +127,16 @@ def folders() -> list[Path]:
     return [*([Path(own)] if own else []), Path(torch.hub.get_dir()) / "checkpoints"]
 
 
+@contextmanager
+def no_downloads() -> Iterator[None]:
+    """Inside, what is not here is missing."""
+    token = DOWNLOADS.set(False)
+    try:
+        yield
+    finally:
+        DOWNLOADS.reset(token)
+
+
 def locate(release: Release, given: str | None = None) -> Path:
     """The path `given`, else where the file is `found`, else where it is downloaded to.
 
@@ -135,6 +148,11 @@ def locate(release: Release, given: str | None = None) -> Path:
 def _downloaded(release: Release) -> Path:
     if release.package:
         raise UserError(f"{release.file} is not installed: {release.source}")
+    if release.url and not DOWNLOADS.get():
+        raise UserError(
+            f"{release.file} is not here: it is downloaded on first use, or fetch {release.url} into the folder that "
+            f"{FOLDER} names"
+        )
     if not release.url:
         raise UserError(f"{release.file} is missing: fetch it ({release.source}) into the folder that {FOLDER} names")
     path = folders()[-1] / release.file
