@@ -144,7 +144,7 @@ def to_uint8(image: Tensor) -> Tensor:
 
 def from_uint8(image: Tensor) -> Tensor:
     """8 bit to float32 in [0, 1]."""
-    return image.to(torch.float32).div(255)
+    return image.to(torch.float32, copy=True).div_(255)
 
 
 def round_to_8bit(image: Tensor) -> Tensor:
