@@ -60,15 +60,15 @@ def main(count: int, out: Path, statistics_of: Path | None) -> None:
     print_growth(made, count)
 
 
-def write_images(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int, side: int = SIDE) -> None:
     """Smooth images, so that they compress as photographs do."""
     rng = np.random.default_rng(0)
     for number in range(count):
         path = folder / f"{number // PER_FOLDER:03}" / f"{number:06}.png"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8))
-            coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path, compress_level=1)
+            coarse = Image.fromarray(rng.integers(0, 256, (side // 4, side // 4, 3), np.uint8))
+            coarse.resize((side, side), Image.Resampling.BICUBIC).save(path, compress_level=1)
 
 
 class Blocks(torch.nn.Module):

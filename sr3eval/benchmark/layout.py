@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sr3eval.files import below
+
 # dataset: the set's name, empty where a run has one without a name.
 PER_IMAGE_COLUMNS = ["task", "method", "image_id", "metric", "value", "group", "dataset"]
 # Metrics of whole sets: the value, with left_out empty, and the values without each jackknife block.
@@ -58,7 +60,8 @@ class RunFolder:
     def ids(self, folder: str) -> list[str]:
         """Ids of the pictures of a method (by slug), or of HR or LR, in their order."""
         root = self.images / folder
-        return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.png"))
+        pictures = below(root, lambda name: name.endswith(".png"))
+        return sorted(path.relative_to(root).with_suffix("").as_posix() for path in pictures)
 
     def sheet(self, folder: str) -> Path:
         """Pictures of a method (by slug) of generated images, which lie elsewhere, on one sheet."""
