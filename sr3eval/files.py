@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal, Protocol
@@ -139,11 +139,17 @@ def free_disk(path: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
+def below(folder: Path, chosen: Callable[[str], bool]) -> Iterator[Path]:
+    """The files below a folder whose names are `chosen`. Every folder is listed once, which rglob does twice."""
+    for root, _, names in os.walk(folder):
+        yield from (Path(root, name) for name in names if chosen(name))
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove the temporary files below a folder that processes of this host left when they were killed."""
-    for path in folder.rglob(f"{TEMPORARY}*"):
+    for path in below(folder, lambda name: name.startswith(HOST)):
         process = path.name.removeprefix(HOST).partition("-")[0]
-        if path.name.startswith(HOST) and process.isdigit() and not _is_alive(int(process)):
+        if process.isdigit() and not _is_alive(int(process)):
             path.unlink(missing_ok=True)
 
 

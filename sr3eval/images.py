@@ -3,7 +3,9 @@
 Only `to_uint8` goes from floats to 8 bit, and it rounds.
 """
 
+import functools
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,7 +144,7 @@ def to_uint8(image: Tensor) -> Tensor:
 
 def from_uint8(image: Tensor) -> Tensor:
     """8 bit to float32 in [0, 1]."""
-    return image.to(torch.float32).div(255)
+    return image.to(torch.float32, copy=True).div_(255)
 
 
 def round_to_8bit(image: Tensor) -> Tensor:
@@ -199,18 +201,28 @@ def area_down(image: Tensor, size: tuple[int, int]) -> Tensor:
 
     Equals block averaging for whole factors, and OpenCV's INTER_AREA and TensorFlow's area resize otherwise.
     """
-    rows = _area_weights(image.shape[-2], size[0]).to(image)
-    columns = _area_weights(image.shape[-1], size[1]).to(image)
-    return rows @ image @ columns.T
+    return _mean_rows(_mean_rows(image, size[0]).mT, size[1]).mT.contiguous()
 
 
-def _area_weights(length: int, target: int) -> Tensor:
-    """[target, length] matrix of each input pixel's share in each output pixel; rows sum to 1."""
+def _mean_rows(image: Tensor, target: int) -> Tensor:
+    """[..., H, W] to [..., target, W]: a weighted sum of the few rows in each footprint."""
+    rows, shares = _footprints(image.shape[-2], target)
+    rows, shares, image = rows.to(image.device), shares.to(image), image.contiguous()
+    total = image.index_select(-2, rows[:, 0]) * shares[:, :1]
+    for row, share in zip(rows.T[1:], shares.T[1:], strict=True):
+        total.addcmul_(image.index_select(-2, row), share[:, None])
+    return total
+
+
+@functools.lru_cache(maxsize=64)
+def _footprints(length: int, target: int) -> tuple[Tensor, Tensor]:
+    """The input pixels of each output pixel, [target, K] int64, and their shares, which sum to 1; some may be 0."""
     step = length / target
     start = torch.arange(target, dtype=torch.float64)[:, None] * step
-    pixel = torch.arange(length, dtype=torch.float64)[None, :]
-    overlap = torch.minimum(start + step, pixel + 1) - torch.maximum(start, pixel)
-    return overlap.clamp(min=0) / step
+    count = min(length, math.ceil(step) + 1)
+    pixels = start.floor().long().clamp(max=length - count) + torch.arange(count)
+    overlap = torch.minimum(start + step, pixels + 1) - torch.maximum(start, pixels)
+    return pixels, overlap.clamp(min=0) / step
 
 
 def center_square(image: Tensor, side: int | None = None) -> Tensor:

@@ -1,9 +1,12 @@
 """Where things lie in a run's folder. The file formats are a contract with `analysis` and `study_app`."""
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from sr3eval.files import below
 
 # dataset: the set's name, empty where a run has one without a name.
 PER_IMAGE_COLUMNS = ["task", "method", "image_id", "metric", "value", "group", "dataset"]
@@ -28,6 +31,14 @@ def of_mean(folder: str) -> str:
     return f"{folder}@mean"
 
 
+def _has_picture(folder: Path) -> bool:
+    """Whether a PNG file is below a folder."""
+    if not folder.is_dir():
+        return False
+    with os.scandir(folder) as entries:
+        return any(e.name.endswith(".png") if e.is_file() else _has_picture(Path(e.path)) for e in entries)
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths below RUN."""
@@ -43,8 +54,14 @@ class RunFolder:
         return self.images / folder / f"{image_id}.json"
 
     def has_pictures(self, folders: Iterable[str]) -> bool:
-        """Whether any is there of a method, by its slugs."""
-        return any(any((self.images / folder).rglob("*.png")) for folder in folders)
+        """Whether any is there of a method, by its slugs; no more than one of them is looked for."""
+        return any(_has_picture(self.images / folder) for folder in folders)
+
+    def ids(self, folder: str) -> list[str]:
+        """Ids of the pictures of a method (by slug), or of HR or LR, in their order."""
+        root = self.images / folder
+        pictures = below(root, lambda name: name.endswith(".png"))
+        return sorted(path.relative_to(root).with_suffix("").as_posix() for path in pictures)
 
     def sheet(self, folder: str) -> Path:
         """Pictures of a method (by slug) of generated images, which lie elsewhere, on one sheet."""
@@ -85,6 +102,11 @@ class RunFolder:
     @property
     def per_image(self) -> Path:
         return self.path / "per_image.csv"
+
+    @property
+    def per_image_parquet(self) -> Path:
+        """The same table, for readers of millions of rows."""
+        return self.path / "per_image.parquet"
 
     @property
     def results(self) -> Path:

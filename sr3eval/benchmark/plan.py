@@ -384,8 +384,9 @@ def claim(
         name: {"identity": identities[name], "sha256": dict(method.facts.checksums)} for name, method in built.items()
     }
     changed = resume.changed_methods(folder, made_by)
-    made = {method.name for method in config.method if folder.has_pictures(method.slugs)}
-    made |= {method.name for method in config.method if folder.sheet(method.slug).exists()}
+    of_changed = [method for method in config.method if method.name in changed]
+    made = {method.name for method in of_changed if folder.has_pictures(method.slugs)}
+    made |= {method.name for method in of_changed if folder.sheet(method.slug).exists()}
     if resume.config_before(folder, text) is not None:
         resume.refuse_changed(
             folder, sha256, {n: what for n, what in changed.items() if n in made and not built[n].copied}

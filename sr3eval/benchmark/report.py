@@ -173,7 +173,7 @@ def _pictures(
 ) -> dict[str, Any]:
     """What the page's script knows of the run: images, methods, scores of images, and the pictures that it holds."""
     methods = [row for row in config.rows if row.is_picture]
-    ids = sorted(path.relative_to(run.images / LR).with_suffix("").as_posix() for path in _pngs(run, LR))
+    ids = run.ids(LR)
     folders = [(LR, "LR"), *((method.slug, method.name) for method in methods)]
     folders += [(HR, "HR")] if (run.images / HR).is_dir() else []
     slugs = [slug for slug, _ in folders]
@@ -181,8 +181,8 @@ def _pictures(
     others = [folder for of_method in drawn.values() for folder in of_method[1:]]
     metrics = _metrics(results, per_image, methods, ids)
     samples = _samples(metrics, ids)
-    held = _bytes(run, slugs) <= EMBEDDED
-    embedded = [*slugs, *others] if _bytes(run, [*slugs, *others]) <= EMBEDDED else slugs if held else []
+    held = _fit(run, slugs, ids)
+    embedded = [*slugs, *others] if held and _fit(run, [*slugs, *others], ids) else slugs if held else []
     return {
         "base": quote(Path(os.path.relpath(run.images, out)).as_posix()),
         "folders": [{"slug": slug, "name": name} for slug, name in folders],
@@ -197,12 +197,14 @@ def _pictures(
     }
 
 
-def _bytes(run: RunFolder, folders: Sequence[str]) -> int:
-    return sum(path.stat().st_size for folder in folders for path in _pngs(run, folder))
-
-
-def _pngs(run: RunFolder, folder: str) -> list[Path]:
-    return list((run.images / folder).rglob("*.png"))
+def _fit(run: RunFolder, folders: Sequence[str], ids: Sequence[str]) -> bool:
+    """Whether the page holds all pictures of some folders; no more of them are looked at than it can hold."""
+    total = 0
+    for image_id, folder in itertools.product(ids, folders):
+        total += run.image(folder, image_id).stat().st_size
+        if total > EMBEDDED:
+            return False
+    return True
 
 
 def _per_page(run: RunFolder, folder: str, ids: Sequence[str], count: int) -> int:

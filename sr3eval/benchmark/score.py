@@ -26,6 +26,7 @@ from sr3eval.method import fingerprint
 from sr3eval.metrics import Batch, Estimate, Metric, PerImage, Result, best_of_samples, shard_of
 from sr3eval.sources import code_behind, digest, named_in
 
+PARQUET_ONCE = ("task", "method", "metric", "dataset")
 MOST_PIXELS = 2**24  # of HR in a batch: 200 MB of float32, and as much of the outputs
 
 
@@ -57,6 +58,7 @@ def write_scores(plan: Plan, work: Iterable[tuple["Scorer", Sequence[Row]]]) -> 
 def _write(plan: Plan, tables: tuple[Rows, Rows, Rows], keys: Mapping[str, Any]) -> None:
     folder = plan.folder
     _write_csv(folder.per_image, tables[0], PER_IMAGE_COLUMNS)
+    _write_parquet(folder.per_image_parquet, tables[0], PER_IMAGE_COLUMNS)
     _write_csv(folder.set_scores, tables[1], SET_COLUMNS)
     if tables[2]:
         _write_csv(folder.seed_scores, tables[2], SEED_COLUMNS)
@@ -67,6 +69,12 @@ def _write(plan: Plan, tables: tuple[Rows, Rows, Rows], keys: Mapping[str, Any])
 def _write_csv(path: Path, rows: Rows, columns: Sequence[str]) -> None:
     table = pd.DataFrame(rows, columns=list(columns))
     atomic_write(path, table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def _write_parquet(path: Path, rows: Rows, columns: Sequence[str]) -> None:
+    """As `_write_csv`. What repeats, all texts but the images' ids, is stored once."""
+    table = pd.DataFrame(rows, columns=list(columns)).astype(dict.fromkeys(PARQUET_ONCE, "category"))
+    atomic_write(path, table.to_parquet(index=False))
 
 
 def _json(value: Any) -> bytes:

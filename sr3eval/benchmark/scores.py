@@ -14,6 +14,7 @@ from sr3eval.benchmark.config import Row, RunConfig
 from sr3eval.benchmark.layout import PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS, RunFolder
 from sr3eval.config import read_toml
 from sr3eval.errors import UserError
+from sr3eval.files import below
 from sr3eval.metrics import Convention
 
 Conventions = Mapping[str, Convention]  # by metric id
@@ -106,7 +107,7 @@ def _described(run: RunFolder, row: Row, environment: Mapping[str, Any]) -> dict
 
 def _read_notes(run: RunFolder, slug: str) -> list[dict[str, Any]]:
     """The notes of a method, in the order of the image ids."""
-    paths = sorted((run.images / slug).rglob("*.json"))
+    paths = sorted(below(run.images / slug, lambda name: name.endswith(".json")))
     try:
         return [json.loads(path.read_bytes()) for path in paths]
     except (OSError, ValueError) as error:

@@ -1,10 +1,16 @@
 """Runs and statistics of tar shards are those of the folder that they were made of."""
 
+import functools
+import os
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from sr3eval.benchmark import RunConfig, run
+from sr3eval.benchmark import RunConfig, report, run
 from sr3eval.benchmark import statistics as stats
 from sr3eval.images import save
 from sr3eval.prepare.run import Settings, prepare
@@ -43,6 +49,40 @@ def test_a_run_of_shards_has_the_same_pictures_and_scores(sources, tmp_path):
     pictures = {p.relative_to(tmp_path / "folder"): p for p in (tmp_path / "folder" / "images").rglob("*.png")}
     assert len(pictures) == 4 * 6  # HR, LR, bicubic and the reference
     assert all((tmp_path / "shards" / p).read_bytes() == path.read_bytes() for p, path in pictures.items())
+
+
+def test_scores_of_images_are_in_parquet_too(sources, tmp_path):
+    run(config(sources / "shards"), tmp_path / "run", tmp_path / "cache")
+    csv, parquet = pd.read_csv(tmp_path / "run/per_image.csv"), pd.read_parquet(tmp_path / "run/per_image.parquet")
+    assert list(parquet) == list(csv) and len(csv) == 2 * 2 * 6
+    for column in ("task", "method", "image_id", "metric", "value", "group"):
+        assert list(csv[column]) == list(parquet[column])
+
+
+class Listed:
+    """Counts how often each folder is listed, whoever does it."""
+
+    def __init__(self, monkeypatch):
+        self.counts = Counter()
+        for name in ("scandir", "listdir"):
+            monkeypatch.setattr(os, name, functools.partial(self._list, getattr(os, name)))
+
+    def _list(self, how, path="."):
+        self.counts[Path(path)] += 1
+        return how(path)
+
+
+def test_no_folder_of_pictures_is_listed_twice(sources, tmp_path, monkeypatch):
+    """Even where the report cannot hold all pictures. A run that resumes looks for what a kill has left, once more."""
+    monkeypatch.setattr(report, "EMBEDDED", 1000)
+    for times in (1, 2):
+        with monkeypatch.context() as patch:
+            listed = Listed(patch)
+            run(config(sources / "folder"), tmp_path / "run", tmp_path / "cache")
+        inside = {p: n for p, n in listed.counts.items() if p.is_relative_to(tmp_path / "run" / "images")}
+        assert inside and max(inside.values()) == times, inside
+        source = {p: n for p, n in listed.counts.items() if p.is_relative_to(sources / "folder")}
+        assert len(source) == 3 and max(source.values()) == 1, source
 
 
 def test_labels_of_shards_are_those_of_their_folders(sources, tmp_path):
