@@ -1,5 +1,6 @@
 """The processes of one job, as `torchrun` or `accelerate launch` started them. One process alone is a job, too."""
 
+import atexit
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -139,6 +140,7 @@ def job() -> Job:
     store, rank, count = next(torch.distributed.rendezvous("env://"))
     store = torch.distributed.PrefixStore(_attempt(), store)
     state = PartialState(cpu=not torch.cuda.is_available(), store=store, rank=rank, world_size=count)
+    atexit.register(torch.distributed.destroy_process_group)  # its threads must not outlive the interpreter
     group = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
     return Job(state.process_index, state.num_processes, group, store)
 
