@@ -11,7 +11,10 @@ import tomli_w
 import torch
 
 from sr3eval.benchmark import run
+from sr3eval.features.moments import Moments
 from sr3eval.images import load, save
+from sr3eval.metrics import Batch, Convention, SetMetric, counting, leave_one_out, shard_of
+from sr3eval.metrics._sets import Counted
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -162,6 +165,24 @@ def test_an_error_of_one_rank_is_one_line_and_leaves_a_run_that_resumes(world, a
     ]
     run(config(world), tmp_path / "run")
     assert files(tmp_path / "run") == alone
+
+
+def test_a_process_that_only_looks_keeps_no_features():
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    batches = [Batch(ids, images[part], images[part].flip(-1)) for ids, part in (("ab", slice(2)), ("cd", slice(2, 4)))]
+    convention = Convention("mean", "Mean", False, "of channels")
+    value = leave_one_out(lambda own, hr: float((own.statistics()[1] - hr.statistics()[1]).sum()), minimum=2)
+    whole = SetMetric(convention, lambda x: x.mean(dim=(2, 3)), Moments, value)
+    total, looking = whole.fresh(), counting(whole.fresh())
+    for batch in batches:
+        whole.update(batch)
+        shard = shard_of(looking)
+        shard.update(batch)
+        for metric in (looking, total):
+            metric.merge(shard)
+    assert total.compute() == whole.compute()
+    assert {type(summary) for summary in looking.state.own.blocks.values()} == {Counted}
+    assert looking.state.own.ids == looking.state.reference.ids == set("abcd")
 
 
 SCRIPT = """
