@@ -150,7 +150,7 @@ def interrupts() -> Iterator[Callable[[], None]]:
         if pressed:
             raise KeyboardInterrupt
         pressed = True
-        if sys.stderr.isatty():
+        if leads() and sys.stderr.isatty():
             click.echo("\nStopping after the step in hand; press again to stop at once.", err=True)
 
     def stop() -> None:
@@ -177,12 +177,12 @@ def interruptible(events: Generator[T, None, None]) -> Generator[T, None, None]:
 def stages() -> Iterator[Callable[[str, float, int], None]]:
     """Give what is to be told (stage, done, total) after each step: it draws the progress of each stage in turn.
 
-    A Ctrl-C ends the work as `interrupts` says; processes that do not lead (see `leads`) it ends at once.
+    A Ctrl-C ends the work as `interrupts` says. Processes that do not lead (see `leads`) draw nothing.
     """
-    if not leads():
-        yield lambda stage, done, total: None
-        return
     with interrupts() as stop, ExitStack() as stack:
+        if not leads():
+            yield lambda stage, done, total: stop()
+            return
         current: tuple[str, Any] = ("", None)
 
         def tell(stage: str, done: float, total: int) -> None:
