@@ -62,7 +62,7 @@ def cache(folder: Path, keep: tuple[Path, ...], prune: bool, verify: bool) -> No
     if prune:
         cache_folder.prune(cache, going or ())
     if keep:
-        click.echo("removed" if prune else "No run to keep needs these; --prune removes them.")
+        click.echo("Removed." if prune else "No run to keep needs these; --prune removes them.")
 
 
 @main.command()

@@ -163,7 +163,7 @@ def interrupts(agreed: Callable[[bool], bool] = bool) -> Iterator[Callable[[], N
         if pressed:
             raise KeyboardInterrupt
         pressed = True
-        if sys.stderr.isatty():
+        if distributed.leads() and sys.stderr.isatty():
             click.echo("\nStopping after the step in hand; press again to stop at once.", err=True)
 
     def stop() -> None:
@@ -190,12 +190,12 @@ def interruptible(events: Generator[T, None, None], agreed: Callable[[bool], boo
 def stages() -> Iterator[Callable[[str, float, int], None]]:
     """Give what is to be told (stage, done, total) after each step: it draws the progress of each stage in turn.
 
-    A Ctrl-C ends the work as `interrupts` says; processes that do not lead (see `distributed.leads`) it ends at once.
+    A Ctrl-C ends the work as `interrupts` says. Processes that do not lead (see `distributed.leads`) draw nothing.
     """
-    if not distributed.leads():
-        yield lambda stage, done, total: None
-        return
     with interrupts() as stop, ExitStack() as stack:
+        if not distributed.leads():
+            yield lambda stage, done, total: stop()
+            return
         current: tuple[str, Any] = ("", None)
 
         def tell(stage: str, done: float, total: int) -> None:

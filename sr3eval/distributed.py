@@ -140,7 +140,6 @@ def job() -> Job:
     store, rank, count = next(torch.distributed.rendezvous("env://"))
     store = torch.distributed.PrefixStore(_attempt(), store)
     state = PartialState(cpu=not torch.cuda.is_available(), store=store, rank=rank, world_size=count)
-    atexit.register(torch.distributed.destroy_process_group)  # its threads must not outlive the interpreter
     group = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
     atexit.register(torch.distributed.destroy_process_group)  # else gloo's threads may abort a process that ends
     return Job(state.process_index, state.num_processes, group, store)

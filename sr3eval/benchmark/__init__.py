@@ -35,7 +35,7 @@ def run(
         config: a RunConfig, a dict of what its TOML would hold, or the path of a TOML.
         out: the run's folder, with everything that belongs to a run when this returns.
         cache: folder of outputs shared by runs; by default OUT/../.cache.
-        tell: is told (stage, done, total) after every step, see `progress.Tell`; in the leading process alone.
+        tell: is told (stage, done, total) after every step, see `progress.Tell`; every process its own.
 
     Returns:
         results.csv as a table: a row for each task, data set, metric and method.
@@ -59,7 +59,6 @@ def plan(config: RunConfig, out: Path, cache: Path) -> Plan:
 
 def finish(planned: Plan, tell: Tell = silent) -> pd.DataFrame:
     """Do the work that `plan` has checked."""
-    tell = tell if job().leads else silent
     if isinstance(planned, GeneratedPlan):
         generated.score(planned, tell)
     else:

@@ -23,7 +23,7 @@ from sr3eval.distributed import job
 from sr3eval.files import atomic_write, digest_of
 from sr3eval.images import load
 from sr3eval.method import fingerprint
-from sr3eval.metrics import Batch, Estimate, Metric, PerImage, Result, best_of_samples, shard_of
+from sr3eval.metrics import Batch, Estimate, Metric, PerImage, Result, best_of_samples, counting, shard_of
 from sr3eval.sources import code_behind, digest, named_in
 
 PARQUET_ONCE = ("task", "method", "metric", "dataset")
@@ -87,7 +87,8 @@ class Scorer:
     def __init__(self, plan: Plan, dataset: str, images: Sequence[RunImage], tell: Tell) -> None:
         self.plan, self.dataset, self.images, self.tell = plan, dataset, images, tell
         self.groups = {image.image_id: image.group for image in images}
-        self.metrics = plan.metrics()  # empty ones, which share what they know of HR
+        loaded = plan.metrics()  # empty ones, which share what they know of HR
+        self.metrics = loaded if job().leads else list(map(counting, loaded))
 
     def keys(self, row: Row) -> dict[str, str]:
         """By metric, a hash of all that its scores of a row depend on: pictures, settings, files, code, device."""

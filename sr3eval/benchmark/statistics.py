@@ -37,7 +37,7 @@ def statistics(images: Path, task_name: str, network: Network, out: Path, batch_
     folder, source, done = job().lead(lambda: _begin(images, task_name, network, out))
     partial = out.with_name(f"{out.name}.partial")
     moments = load_sums(partial, source) if done and job().leads else Moments()
-    ids, count = sorted(folder.paths), Count("statistics", source.n, tell if job().leads else silent)
+    ids, count = sorted(folder.paths), Count("statistics", source.n, tell)
     count.done = done
 
     def load_batch(part: Sequence[str]) -> Tensor:

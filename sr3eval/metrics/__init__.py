@@ -28,7 +28,7 @@ from sr3eval.metrics._contract import (
     mean_over_seeds,
     merge_processes,
 )
-from sr3eval.metrics._sets import SetMetric, leave_one_out, shard_of
+from sr3eval.metrics._sets import SetMetric, counting, leave_one_out, shard_of
 
 __all__ = [
     "BLOCKS",
@@ -44,6 +44,7 @@ __all__ = [
     "block_of",
     "builder",
     "composite",
+    "counting",
     "leave_one_out",
     "load",
     "mean_over_seeds",

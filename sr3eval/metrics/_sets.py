@@ -47,6 +47,21 @@ class Seen:
         return both
 
 
+class Counted:
+    """How many features there are, which another process adds up."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def add(self, ids: Sequence[str], features: Any) -> None:
+        self.n += len(ids)
+
+    def __add__(self, other: "Counted") -> "Counted":
+        both = Counted()
+        both.n = self.n + other.n
+        return both
+
+
 @dataclass
 class Pool:
     """A summary for each jackknife block of the images seen so far; their ids, and the (H, W) that occur."""
@@ -191,6 +206,15 @@ class SetMetric(Named):
         value, without = self.evaluate(own, self.state.reference.blocks if self.convention.needs_hr else self.fixed)
         estimates = {block: Estimate(v, n - own[block].n) for block, v in sorted(without.items())}
         return Result(value, n, without=estimates)
+
+
+def counting(metric: Metric) -> Metric:
+    """The metric for a process that only looks: its shards have all, and what they are merged into takes no memory."""
+    if not isinstance(metric, SetMetric):
+        return metric
+    other = metric.fresh()
+    other.empty = Counted
+    return other
 
 
 def shard_of(metric: Metric) -> Metric:

@@ -184,7 +184,7 @@ def test_what_no_run_needs_is_listed_then_removed(world):
     assert code == 0 and lines[1].split()[:3] == ["mine", "photos_16_64", "6"]
     assert lines[-1] == "No run to keep needs these; --prune removes them." and len(entries(world)) == before
     code, lines = command(world / "cache", "--keep", several, "--prune")
-    assert (code, lines[-1]) == (0, "removed") and len(entries(world)) == 24
+    assert (code, lines[-1]) == (0, "Removed.") and len(entries(world)) == 24
     count = made(world)
     started(world, "again", method=[mine | {"samples": 2}, mine | {"name": "seeded", "seeds": [7, 8]}])
     assert made(world) == count

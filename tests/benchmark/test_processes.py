@@ -3,15 +3,23 @@
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tomli_w
 import torch
 
-from sr3eval.benchmark import run
+from sr3eval.benchmark import processes, run
+from sr3eval.distributed import Job
+from sr3eval.errors import UserError
+from sr3eval.features.moments import Moments
 from sr3eval.images import load, save
+from sr3eval.metrics import Batch, Convention, SetMetric, counting, leave_one_out, shard_of
+from sr3eval.metrics._sets import Counted
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -135,6 +143,78 @@ def benchmark(count, settings, out, **environment):
     return launch(*TORCHRUN, f"--nproc-per-node={count}", *script, **environment)
 
 
+class Threads(Job):
+    """Processes of a job, as threads of this one."""
+
+    def __init__(self, rank, count, slots, barrier):
+        super().__init__(rank, count)
+        self.__dict__.update(slots=slots, barrier=barrier)
+
+    def gather(self, value):
+        self.barrier.wait(10)
+        self.slots[self.rank] = value
+        self.barrier.wait(10)
+        return list(self.slots)
+
+
+@pytest.fixture
+def in_three(monkeypatch):
+    """A function: what another one gives, or the UserError that it raises, in each of three processes."""
+    slots, barrier, own = [None] * 3, threading.Barrier(3), threading.local()
+    monkeypatch.setattr(processes, "job", lambda: own.job)
+
+    def outcome(function, rank):
+        own.job = Threads(rank, 3, slots, barrier)
+        try:
+            return function(rank)
+        except UserError as error:
+            return str(error)
+
+    def run_all(function):
+        with ThreadPoolExecutor(3) as pool:
+            return list(pool.map(lambda rank: outcome(function, rank), range(3)))
+
+    return run_all
+
+
+def test_work_is_dealt_anew_to_whoever_is_free(in_three, monkeypatch):
+    """Process 1 takes 10 s an item and has one a turn; the others take 0.3 s and have four in a second."""
+    seen, told, clock = [], {rank: [] for rank in range(3)}, threading.local()
+    monkeypatch.setattr(processes, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def share(rank):
+        clock.now = 0.0
+
+        def work(item):
+            seen.append((rank, item))
+            clock.now += 10 if rank == 1 else 0.3
+            return 2 if item % 2 else 0
+
+        processes.deal(range(30), work, told[rank].append)
+
+    in_three(share)
+    assert sorted(item for _, item in seen) == list(range(30))
+    assert [sum(who == rank for who, _ in seen) for rank in range(3)] == [13, 4, 13]
+    assert told[0] == told[1] == told[2] and len(told[0]) == 4 and sum(told[0]) == 30
+
+
+def test_results_come_in_order_and_an_error_of_one_is_everyones(in_three):
+    def squares(rank):
+        return list(processes.rounds(range(8), lambda item: item, lambda item: (item**2, rank)))
+
+    assert in_three(squares) == [[(item**2, item % 3) for item in range(8)]] * 3
+
+    def refuse(rank):
+        def work(item):
+            if item == 4:
+                raise UserError(f"refused by {rank}")
+            return item
+
+        return list(processes.rounds(range(8), lambda item: item, work))
+
+    assert in_three(refuse) == ["refused by 1"] * 3
+
+
 def test_two_processes_write_the_bytes_of_one(world, alone, tmp_path):
     done = benchmark(2, config(world), tmp_path / "run")
     assert done.returncode == 0, done.stderr
@@ -164,13 +244,33 @@ def test_an_error_of_one_rank_is_one_line_and_leaves_a_run_that_resumes(world, a
     assert files(tmp_path / "run") == alone
 
 
+def test_a_process_that_only_looks_keeps_no_features():
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    batches = [Batch(ids, images[part], images[part].flip(-1)) for ids, part in (("ab", slice(2)), ("cd", slice(2, 4)))]
+    convention = Convention("mean", "Mean", False, "of channels")
+    value = leave_one_out(lambda own, hr: float((own.statistics()[1] - hr.statistics()[1]).sum()), minimum=2)
+    whole = SetMetric(convention, lambda x: x.mean(dim=(2, 3)), Moments, value)
+    total, looking = whole.fresh(), counting(whole.fresh())
+    for batch in batches:
+        whole.update(batch)
+        shard = shard_of(looking)
+        shard.update(batch)
+        for metric in (looking, total):
+            metric.merge(shard)
+    assert total.compute() == whole.compute()
+    assert {type(summary) for summary in looking.state.own.blocks.values()} == {Counted}
+    assert looking.state.own.ids == looking.state.reference.ids == set("abcd")
+
+
 SCRIPT = """
 import sys
 import tomllib
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import mine
-from sr3eval.benchmark import run
+from sr3eval.benchmark import processes, run
+from sr3eval.distributed import Job
+from sr3eval.errors import UserError
 from sr3eval.benchmark.statistics import statistics
 
 world, out = map(Path, sys.argv[1:])
