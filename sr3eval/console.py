@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import click
 from tqdm import tqdm
 
-from sr3eval.errors import UserError
+from sr3eval.errors import UserError, out_of_memory
 
 T = TypeVar("T")
 
@@ -26,6 +26,25 @@ EXTRAS = {
     "matplotlib": "analysis",
     "spandrel": "baselines",
     "sqlalchemy": "study",
+}
+
+
+ROOM = "make room; the same command resumes"
+WRITABLE = "mend its permissions, or give another folder"
+REACHABLE = "see to the disk or the network; the same command resumes"
+REMEDIES = {  # of what the system says of files, by its number
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f); the same command resumes",
+    errno.EMFILE: "raise the limit on open files (ulimit -n); the same command resumes",
+    errno.EACCES: WRITABLE,
+    errno.EPERM: WRITABLE,
+    errno.EROFS: WRITABLE,
+    errno.ENOTDIR: "give another folder",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.EIO: REACHABLE,
+    errno.ESTALE: REACHABLE,
+    errno.ETIMEDOUT: REACHABLE,
 }
 
 
@@ -47,14 +66,21 @@ class Group(click.Group):
             if (remedy := missing_package(error)) is None:
                 raise
             raise click.ClickException(remedy) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             click.echo("Stopped. The same command resumes from here.", err=True)
-            ctx.exit(130)
+            ctx.exit(128 + (stopped.args[0] if stopped.args else signal.SIGINT))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise click.ClickException(
+                "not enough memory: lower batch_size, raise optimiser.accumulate, or cut large images into parts; the "
+                "same command resumes"
+            ) from None
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+            if error.errno not in REMEDIES:
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{where}{error.strerror}. Mend that; the same command resumes.") from None
+            raise click.ClickException(f"{where}{error.strerror}; {REMEDIES[error.errno]}") from None
 
 
 # tqdm's own, but with n rounded: it may be parts of an image.
@@ -125,35 +151,35 @@ def progress(description: str, total: int | None = None) -> "tqdm[Any] | Lines":
 
 
 @contextmanager
-def interrupts() -> Iterator[Callable[[], None]]:
-    """Give what is to be called after each step: a Ctrl-C lets the step in hand finish and interrupts there.
-
-    A second Ctrl-C interrupts at once.
+def interrupts(*numbers: signal.Signals) -> Iterator[Callable[[], None]]:
+    """Give what is to be called after each step: one of these signals lets the step in hand finish, and interrupts
+    there, as KeyboardInterrupt(number). A second one interrupts at once.
     """
-    pressed = False
+    received = 0
 
-    def note(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        if sys.stderr.isatty():
+    def note(number: int, _frame: FrameType | None) -> None:
+        nonlocal received
+        if received:
+            raise KeyboardInterrupt(number)
+        received = number
+        if number == signal.SIGINT and sys.stderr.isatty():
             click.echo("\nStopping after the step in hand; press again to stop at once.", err=True)
 
     def stop() -> None:
-        if pressed:
-            raise KeyboardInterrupt
+        if received:
+            raise KeyboardInterrupt(received)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def interruptible(events: Generator[T, None, None]) -> Generator[T, None, None]:
     """Pass events on; a Ctrl-C ends them as `interrupts` says, with the generator closed cleanly."""
-    with interrupts() as stop, closing(events):
+    with interrupts(signal.SIGINT) as stop, closing(events):
         for event in events:
             yield event
             stop()
@@ -164,9 +190,9 @@ def interruptible(events: Generator[T, None, None]) -> Generator[T, None, None]:
 def stages() -> Iterator[Callable[[str, float, int], None]]:
     """Give what is to be told (stage, done, total) after each step: it draws the progress of each stage in turn.
 
-    A Ctrl-C ends the work as `interrupts` says.
+    A Ctrl-C or SIGTERM ends the work as `interrupts` says.
     """
-    with interrupts() as stop, ExitStack() as stack:
+    with interrupts(signal.SIGINT, signal.SIGTERM) as stop, ExitStack() as stack:
         current: tuple[str, Any] = ("", None)
 
         def tell(stage: str, done: float, total: int) -> None:

@@ -58,8 +58,16 @@ def listing_digest(paths: Mapping[str, Path | zipfile.Path]) -> str:
 def atomic_write(path: Path, content: bytes, durable: bool = False) -> None:
     """Write a file by renaming a finished temporary one, so that no reader ever sees half of it.
 
-    durable: wait until it is on the disk, for what a power cut must not lose.
+    durable: wait until it is on the disk, for what a power cut must not lose. An OSError names the file.
     """
+    try:
+        _write_whole(path, content, durable)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _write_whole(path: Path, content: bytes, durable: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{HOST}{os.getpid()}-")
     try:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from sr3eval.benchmark.plan import Plan, RunImage
 from sr3eval.benchmark.progress import Tell
 from sr3eval.data import chunks, grouped, stable_hash
 from sr3eval.device import threads
-from sr3eval.errors import UserError, number
+from sr3eval.errors import UserError, number, out_of_memory
 from sr3eval.files import atomic_write
 from sr3eval.images import Size, encode_png, load, save, to_uint8
 from sr3eval.method import check_outputs, fingerprint, shares
@@ -208,8 +207,8 @@ def enough_memory(where: str, lr: torch.Tensor) -> Iterator[None]:
     """Tell in one line that memory does not suffice, and what to do about it."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not re.search("out of memory|allocate memory", str(error)):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
         count, _, height, width = lr.shape
         raise UserError(
