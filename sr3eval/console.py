@@ -14,7 +14,7 @@ import click
 from tqdm import tqdm
 
 from sr3eval import distributed
-from sr3eval.errors import UserError
+from sr3eval.errors import UserError, out_of_memory
 
 T = TypeVar("T")
 
@@ -50,6 +50,30 @@ def say(text: str, err: bool = False) -> None:
         click.echo(text, err=err)
 
 
+ROOM = "make room; the same command resumes"
+WRITABLE = "mend its permissions, or give another folder"
+REACHABLE = "see to the disk or the network; the same command resumes"
+LOST = "Another process of this job ended, so this one stops. The same command resumes."
+MEMORY = (
+    "not enough memory: lower batch_size, raise optimiser.accumulate, or cut large images into parts; the same command "
+    "resumes"
+)
+REMEDIES = {  # of what the system says of files, by its number
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f); the same command resumes",
+    errno.EMFILE: "raise the limit on open files (ulimit -n); the same command resumes",
+    errno.EACCES: WRITABLE,
+    errno.EPERM: WRITABLE,
+    errno.EROFS: WRITABLE,
+    errno.ENOTDIR: "give another folder",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.EIO: REACHABLE,
+    errno.ESTALE: REACHABLE,
+    errno.ETIMEDOUT: REACHABLE,
+}
+
+
 def missing_package(error: ModuleNotFoundError) -> str | None:
     """What to do about it, where it is of an optional package."""
     package = (error.name or "").partition(".")[0]
@@ -68,19 +92,21 @@ class Group(click.Group):
             if (remedy := missing_package(error)) is None:
                 raise
             raise Refusal(remedy) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             if distributed.speaks():
                 click.echo("Stopped. The same command resumes from here.", err=True)
-            ctx.exit(130)
-        except RuntimeError as error:
-            if not distributed.lost_process(error):
+            ctx.exit(128 + (stopped.args[0] if stopped.args else signal.SIGINT))
+        except (MemoryError, RuntimeError) as error:
+            if distributed.lost_process(error):
+                raise Refusal(LOST) from None
+            if not out_of_memory(error):
                 raise
-            raise Refusal("Another process of this job ended, so this one stops. The same command resumes.") from None
+            raise Refusal(MEMORY) from None
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+            if error.errno not in REMEDIES:
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            raise Refusal(f"{where}{error.strerror}. Mend that; the same command resumes.") from None
+            raise Refusal(f"{where}{error.strerror}; {REMEDIES[error.errno]}") from None
 
 
 # tqdm's own, but with n rounded: it may be parts of an image.
@@ -151,35 +177,37 @@ def progress(description: str, total: int | None = None) -> "tqdm[Any] | Lines":
 
 
 @contextmanager
-def interrupts(agreed: Callable[[bool], bool] = bool) -> Iterator[Callable[[], None]]:
-    """Give what is to be called after each step: a Ctrl-C lets the step in hand finish and interrupts there.
+def interrupts(*numbers: signal.Signals, agreed: Callable[[bool], bool] = bool) -> Iterator[Callable[[], None]]:
+    """Give what is to be called after each step: one of these signals lets the step in hand finish, and interrupts
+    there, as KeyboardInterrupt(number). A second one interrupts at once.
 
-    A second Ctrl-C interrupts at once. agreed: makes of whether this process is to stop whether all of a job are.
+    agreed: makes of whether this process is to stop whether all of a job are.
     """
-    pressed = False
+    received = 0
 
-    def note(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        if distributed.leads() and sys.stderr.isatty():
+    def note(number: int, _frame: FrameType | None) -> None:
+        nonlocal received
+        if received:
+            raise KeyboardInterrupt(number)
+        received = number
+        if number == signal.SIGINT and distributed.leads() and sys.stderr.isatty():
             click.echo("\nStopping after the step in hand; press again to stop at once.", err=True)
 
     def stop() -> None:
-        if agreed(pressed):
-            raise KeyboardInterrupt
+        if agreed(bool(received)):
+            raise KeyboardInterrupt(received or signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def interruptible(events: Generator[T, None, None], agreed: Callable[[bool], bool] = bool) -> Generator[T, None, None]:
     """Pass events on; a Ctrl-C ends them as `interrupts` says, with the generator closed cleanly."""
-    with interrupts(agreed) as stop, closing(events):
+    with interrupts(signal.SIGINT, agreed=agreed) as stop, closing(events):
         for event in events:
             yield event
             stop()
@@ -190,9 +218,10 @@ def interruptible(events: Generator[T, None, None], agreed: Callable[[bool], boo
 def stages() -> Iterator[Callable[[str, float, int], None]]:
     """Give what is to be told (stage, done, total) after each step: it draws the progress of each stage in turn.
 
-    A Ctrl-C ends the work as `interrupts` says. Processes that do not lead (see `distributed.leads`) draw nothing.
+    A Ctrl-C or SIGTERM ends the work as `interrupts` says. Processes that do not lead (see `distributed.leads`) draw
+    nothing.
     """
-    with interrupts() as stop, ExitStack() as stack:
+    with interrupts(signal.SIGINT, signal.SIGTERM) as stop, ExitStack() as stack:
         if not distributed.leads():
             yield lambda stage, done, total: stop()
             return

@@ -1,11 +1,18 @@
 """The one exception that users are meant to see."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 class UserError(Exception):
     """Something the user can mend. The command line shows its message as one line, without a traceback."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory does not suffice; PyTorch has no type of its own for that on CPUs."""
+    said = re.search("out of memory|allocate memory", str(error))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said is not None)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -19,4 +26,4 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 def number(count: int, noun: str) -> str:
     """A count with its noun: "1 image", "2 images"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

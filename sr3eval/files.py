@@ -77,7 +77,7 @@ def listing_digest(paths: Mapping[str, File]) -> str:
 def atomic_write(path: Path, content: bytes, durable: bool = False) -> None:
     """Write a file by renaming a finished temporary one, so that no reader ever sees half of it.
 
-    durable: wait until it is on the disk, for what a power cut must not lose.
+    durable: wait until it is on the disk, for what a power cut must not lose. An OSError names the file.
     """
     with atomic_file(path, durable) as file:
         file.write(content)
@@ -86,6 +86,22 @@ def atomic_write(path: Path, content: bytes, durable: bool = False) -> None:
 @contextmanager
 def atomic_file(path: Path, durable: bool = False) -> Iterator[IO[bytes]]:
     """A file to write to, which has its name once all of it is there; see `atomic_write`."""
+    with _naming(path):
+        yield from _temporary(path, durable)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An OSError of a temporary file, or of none, names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or TEMPORARY in str(error.filename):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _temporary(path: Path, durable: bool) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{HOST}{os.getpid()}-")
     try:

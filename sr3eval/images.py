@@ -6,6 +6,7 @@ Only `to_uint8` goes from floats to 8 bit, and it rounds.
 import functools
 import io
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from torch import Tensor
 
-from sr3eval.errors import UserError
+from sr3eval.errors import UserError, out_of_memory
 from sr3eval.files import File, atomic_write
 from sr3eval.shards import Member
 
@@ -31,6 +32,7 @@ SUFFIXES = frozenset({
 # Pillow tells whether these have 8 bits a channel; of others it makes 8, whatever they hold.
 FORMATS = frozenset({"PNG", "JPEG", "MPO", "WEBP", "GIF", "TIFF", "BMP", "DIB", "PPM", "TGA", "PCX", "QOI"})
 GREY_16 = ("I;16", "I;16B", "I;16L")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # twice as many pixels are refused, by name
 OVERSHOOT = 1e-3  # how far beyond [0, 1] an output may lie before its range is taken to be another one
 Source = str | File
 Size = tuple[int, int]  # (height, width) in pixels
@@ -48,7 +50,12 @@ def load(path: Source) -> Tensor:
         _check_frames(opened, path)
         _read_exif(opened)
         image = ImageOps.exif_transpose(opened)
-    return _to_rgb(image, path)
+    try:
+        return _to_rgb(image, path)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise _too_large(path, image.size) from None
 
 
 @contextmanager
@@ -65,8 +72,15 @@ def _opened(path: Source) -> Iterator[ImageFile.ImageFile]:
     except Image.DecompressionBombError:
         most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million"
         raise UserError(f"{path}: has more than {most} pixels; cut it into parts") from None
+    except MemoryError:
+        raise _too_large(path, image.size) from None
     except Exception as error:
         raise UserError(f"{path}: not a readable image ({str(error) or type(error).__name__})") from None
+
+
+def _too_large(path: Source, size: tuple[int, int]) -> UserError:
+    width, height = size
+    return UserError(f"{path}: {width}x{height} pixels, for which memory does not suffice; cut it into parts")
 
 
 def _check_frames(image: ImageFile.ImageFile, path: Source) -> None:

@@ -26,7 +26,10 @@ class Pair:
 
     @functools.cached_property
     def sizes(self) -> dict[str, Size]:
-        """(height, width) of the files, by "hr" and "lr", from their headers."""
+        """(height, width) of the files when they were first looked at, by "hr" and "lr", from their headers."""
+        return self._sizes()
+
+    def _sizes(self) -> dict[str, Size]:
         return {side: header_size(path) for side, path in (("hr", self.hr), ("lr", self.lr)) if path is not None}
 
     def is_large_enough(self, task: Task) -> bool:
@@ -62,8 +65,12 @@ class Pair:
     def load(self, task: Task, size: Size, seed: int) -> tuple[Tensor | None, Tensor]:
         """(HR, LR) [3, H, W] and [3, h, w] in [0, 1] on the 8-bit grid; no HR where LR is alone.
 
-        size: what `size` gave. seed: of random degradations. Raises UserError that names an unreadable file.
+        size: what `size` gave. seed: of random degradations. Raises UserError that names an unreadable file, or one of
+        another size than `size` was told.
         """
+        if self._sizes() != self.sizes:
+            where = self.hr or self.lr
+            raise UserError(f"{where}: has changed since the images were listed; give a folder that stays as it is")
         hr = None if self.hr is None else load_hr(self.hr, task)
         if hr is not None:
             hr = hr[..., : size[0], : size[1]]

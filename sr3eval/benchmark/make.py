@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from sr3eval.benchmark.progress import Count, Tell
 from sr3eval.data import chunks, grouped, stable_hash
 from sr3eval.device import threads
 from sr3eval.distributed import job
-from sr3eval.errors import UserError, number
+from sr3eval.errors import UserError, number, out_of_memory
 from sr3eval.files import atomic_write, link_or_write
 from sr3eval.images import Size, encode_png, load, save, to_uint8
 from sr3eval.method import check_outputs, shares
@@ -231,8 +230,8 @@ def enough_memory(where: str, lr: torch.Tensor) -> Iterator[None]:
     """Tell in one line that memory does not suffice, and what to do about it."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not re.search("out of memory|allocate memory", str(error)):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
         count, _, height, width = lr.shape
         raise UserError(

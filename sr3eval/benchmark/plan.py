@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ from sr3eval.metrics import BLOCKS, Batch, Metric, block_of
 from sr3eval.pairs import Pair, find_pairs
 from sr3eval.tasks import Task
 
+LONGEST_NAME = 250  # bytes of a part of an image's id: file systems take 255, and a note is called ID.json
 UNKNOWN: Size = (0, 0)  # of an image that cannot be read
 
 
@@ -235,6 +236,7 @@ def find(config: RunConfig, data: DatasetConfig, folder: RunFolder) -> Found:
     """The images of one data set; UserError where there are none, or what they lack."""
     hr, lr = (resolve_path(path) if path is not None else None for path in (data.images, data.lr_images))
     pairs = find_pairs(hr, lr, data.pattern, data.lr_pattern)
+    _check_names(data, pairs)
     skipped: dict[str, str] = {}
     if config.on_error == "skip":
         skipped = unreadable(pairs, lambda image_id: pairs[image_id].size(config.task, data.crop))
@@ -255,6 +257,17 @@ def find(config: RunConfig, data: DatasetConfig, folder: RunFolder) -> Found:
         raise UserError(f"{data.where}: none of its images can be read")
     left_out = LeftOut(len(readable) - len(kept), {data.prefixed(i): why for i, why in skipped.items()})
     return Found(_run_images(data, ids, pairs, sizes), {data.prefixed(i): size for i, size in sizes.items()}, left_out)
+
+
+def _check_names(data: DatasetConfig, ids: Iterable[str]) -> None:
+    """UserError for an id whose files in the run's folder would have too long a name."""
+    for image_id in ids:
+        if longest := [part for part in image_id.split("/") if len(part.encode()) > LONGEST_NAME]:
+            size = len(longest[0].encode())
+            raise UserError(
+                f"{data.where}: a name of {size} bytes, {longest[0][:20]}..., leaves no room for .json in the "
+                f"{LONGEST_NAME + 5} that file systems take; shorten it"
+            )
 
 
 def _run_images(

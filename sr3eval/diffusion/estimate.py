@@ -201,7 +201,8 @@ def training_summary(config: TrainConfig, out: Path) -> str:
     parameters = costs.untrained_parameters(config)
     disk = Disk.of(config, parameters).most
     head = f"{NAMES[config.model]}, {config.target.name}: {quantity(parameters, 'parameters')}"
-    return f"{head}, {config.optimiser.steps:,} steps of {_batches(config).partition(';')[0]}; {fits(disk, out)}"
+    steps = f"{number(config.optimiser.steps, 'step')} of {number(config.optimiser.batch_size, 'image')}"
+    return f"{head}, {steps}; {fits(disk, out)}"
 
 
 def sampling_summary(parameters: int, steps: int, sizes: Sequence[tuple[int, int]], out: Path) -> str:

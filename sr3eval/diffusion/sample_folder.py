@@ -109,12 +109,21 @@ def _write(
     batch: Sequence[Output], paths: dict[str, File], method: Method, config: SampleConfig, progress: Progress
 ) -> None:
     """Make and write the outputs of one batch."""
-    lr = torch.stack([load(paths[output.image_id]) for output in batch])
+    lr = torch.stack(same_size([paths[output.image_id] for output in batch]))
     seeds = [stable_hash(config.seed, output.image_id, output.number) for output in batch]
     outputs = method.upscale(lr, seeds, progress).images
     check_outputs(outputs, tuple(outputs.shape), f"{config.checkpoint}, batch of {batch[0].image_id}")
     for output, sr in zip(batch, outputs, strict=True):
         save(output.path, sr)
+
+
+def same_size(paths: Sequence[File]) -> list[torch.Tensor]:
+    """The images [3, h, w] of a batch; UserError where they are no longer of one size, as they were when planned."""
+    images = [load(path) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape != images[0].shape:
+            raise UserError(f"{path}: has changed since the images were listed; give a folder that stays as it is")
+    return images
 
 
 def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint, sampler: SamplerConfig) -> SR3 | Regression:
