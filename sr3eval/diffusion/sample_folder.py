@@ -16,7 +16,7 @@ from sr3eval.diffusion.sr3 import SR3
 from sr3eval.distributed import job
 from sr3eval.errors import UserError
 from sr3eval.files import File, claim_folder, digest_of
-from sr3eval.images import header_size, load, save
+from sr3eval.images import Size, header_size, load, save
 from sr3eval.method import Method, Progress, check_outputs, shares
 
 CONFIG_FILE = "sample.toml"
@@ -45,9 +45,10 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class Output:
-    """One image to be made: sample number `number` of the image `image_id`."""
+    """One image to be made: sample number `number` of the image `image_id`, which has this size."""
 
     image_id: str
+    size: Size
     number: int
     path: Path
 
@@ -81,7 +82,7 @@ def sample_folder(
     def begin() -> None:
         identity = replace(config, checkpoint=checkpoint.sha256, inputs=digest_of(paths), sampler=chosen)
         claim_folder(out, CONFIG_FILE, configs.to_toml(identity))
-        say(_summary(method, plan, paths, out))
+        say(_summary(method, plan, out))
 
     here.lead(begin)
     total, done, tally = sum(map(len, plan)), 0, here.tally("sample")
@@ -95,12 +96,11 @@ def sample_folder(
     return total
 
 
-def _summary(method: SR3 | Regression, plan: Sequence[Sequence[Output]], paths: dict[str, File], out: Path) -> str:
-    """What the work costs; outputs of a batch have one size."""
-    sizes = []
-    for batch in plan:
-        height, width = header_size(paths[batch[0].image_id])
-        sizes += [(method.scale * height, method.scale * width)] * len(batch)
+def _summary(method: SR3 | Regression, plan: Sequence[Sequence[Output]], out: Path) -> str:
+    """What the work costs."""
+    sizes = [
+        (method.scale * height, method.scale * width) for batch in plan for height, width in (o.size for o in batch)
+    ]
     steps = method.sampler.steps if isinstance(method, SR3) else 1
     return estimate.sampling_summary(costs.parameters(method.model), steps, sizes, out)
 
@@ -109,7 +109,7 @@ def _write(
     batch: Sequence[Output], paths: dict[str, File], method: Method, config: SampleConfig, progress: Progress
 ) -> None:
     """Make and write the outputs of one batch."""
-    lr = torch.stack(same_size([paths[output.image_id] for output in batch]))
+    lr = torch.stack([_load(paths[output.image_id], output.size) for output in batch])
     seeds = [stable_hash(config.seed, output.image_id, output.number) for output in batch]
     outputs = method.upscale(lr, seeds, progress).images
     check_outputs(outputs, tuple(outputs.shape), f"{config.checkpoint}, batch of {batch[0].image_id}")
@@ -117,13 +117,12 @@ def _write(
         save(output.path, sr)
 
 
-def same_size(paths: Sequence[File]) -> list[torch.Tensor]:
-    """The images [3, h, w] of a batch; UserError where they are no longer of one size, as they were when planned."""
-    images = [load(path) for path in paths]
-    for path, image in zip(paths, images, strict=True):
-        if image.shape != images[0].shape:
-            raise UserError(f"{path}: has changed since the images were listed; give a folder that stays as it is")
-    return images
+def _load(path: File, size: Size) -> torch.Tensor:
+    """An image [3, h, w]; UserError where it no longer has the size that it had when the batches were planned."""
+    image = load(path)
+    if image.shape[1:] != size:
+        raise UserError(f"{path}: has changed since the images were listed; give a folder that stays as it is")
+    return image
 
 
 def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint, sampler: SamplerConfig) -> SR3 | Regression:
@@ -142,6 +141,6 @@ def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint, sampler: S
 def _batches(paths: dict[str, File], config: SampleConfig, out: Path) -> Iterator[Sequence[Output]]:
     """All outputs, in batches of inputs of one size."""
     folders = [out / f"sample_{number + 1}" if config.samples > 1 else out for number in range(config.samples)]
-    for ids in grouped(paths, lambda image_id: header_size(paths[image_id])).values():
-        outputs = [Output(i, number, folder / f"{i}.png") for i in ids for number, folder in enumerate(folders)]
+    for size, ids in grouped(paths, lambda image_id: header_size(paths[image_id])).items():
+        outputs = [Output(i, size, number, folder / f"{i}.png") for i in ids for number, folder in enumerate(folders)]
         yield from chunks(outputs, config.batch_size)

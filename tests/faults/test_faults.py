@@ -124,7 +124,7 @@ def largest_file(size):
         signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.parametrize(("name", "size"), [("train", 20_000), ("sample", 9_000), ("cascade", 700), ("run", 6_000)])
+@pytest.mark.parametrize(("name", "size"), [("train", 20_000), ("sample", 9_000), ("cascade", 600), ("run", 6_000)])
 def test_a_file_that_does_not_fit_is_one_line_and_the_job_resumes(name, size, job):
     with largest_file(size):
         one_line(job(name), "File too large; raise the limit on file sizes (ulimit -f); the same command resumes")
@@ -332,7 +332,7 @@ def test_odd_names_are_kept(job, photos):
     assert again.exit_code == 0, again.output
     from sr3eval.benchmark.scores import read_run
 
-    assert set(read_run(job.place / "run").images["image_id"]) == set(ODD)
+    assert set(read_run(job.place / "run").per_image["image_id"]) == set(ODD)
 
 
 def test_composed_and_decomposed_letters_are_two_images(job, photos):
