@@ -6,7 +6,15 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend. The command line shows its message as one line, without a traceback."""
+    """Something the user can mend. The command line shows its message, mostly one line, without a traceback."""
+
+    def __str__(self) -> str:
+        """A line an argument; of what cannot be printed, as in odd names of files, the escape sequence."""
+        return "\n".join(map(_printable, map(str, self.args)))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def out_of_memory(error: BaseException) -> bool:

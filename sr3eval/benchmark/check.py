@@ -90,7 +90,7 @@ def check(name: str, folder: Path, lr_folder: Path | None = None) -> list[str]:
         return [f"{folder}: {number(len(paths), 'image')}, bicubic scores as on {test_set.name}", *lines]
     reasons = [*_of_files(test_set, paths), *_of_kernel(paths, lr_paths, scales[0])]
     reasons += _of_conventions(test_set, paths, lr_paths, scales)
-    raise UserError("\n".join([f"{folder}: not {test_set.name} as papers score it", *lines, *reasons]))
+    raise UserError(f"{folder}: not {test_set.name} as papers score it", *lines, *reasons)
 
 
 def _get(name: str) -> TestSet:
