@@ -13,6 +13,7 @@ from torch import nn
 from sr3eval import device, weights
 from sr3eval.features import networks
 from sr3eval.metrics import dists, lpips, ntire_2025_score
+from tests.processes import Jobs
 
 
 @pytest.hookimpl(wrapper=True)
@@ -68,6 +69,15 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def jobs(tmp_path_factory):
+    """Starts commands in processes of their own, one or several."""
+    found = Jobs(tmp_path_factory.mktemp("jobs"))
+    yield found
+    for started in found.started:
+        started.end()
 
 
 @pytest.fixture(scope="module")

@@ -29,10 +29,12 @@ def check_job(optimiser: OptimiserConfig, here: Job) -> None:
     """UserError where so many processes cannot share a batch, or an option goes with one alone."""
     parts = here.count * optimiser.accumulate
     if optimiser.batch_size % parts:
-        each = f", each in {optimiser.accumulate} parts (optimiser.accumulate)" if optimiser.accumulate > 1 else ""
+        each, lower = "", ""
+        if optimiser.accumulate > 1:
+            each, lower = f", each in {optimiser.accumulate} parts", "lower optimiser.accumulate, or "
         raise UserError(
             f"optimiser.batch_size: {here.count} processes cannot share {optimiser.batch_size} evenly{each}; "
-            f"make it a multiple of {parts}"
+            f"{lower}make it a multiple of {parts}"
         )
     if here.count > 1 and optimiser.cuda_graph:
         raise UserError("optimiser.cuda_graph: goes with one process; --set optimiser.cuda_graph=false")

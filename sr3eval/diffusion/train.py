@@ -283,7 +283,7 @@ def _progress(metadata: dict[str, str], path: Path) -> Progress:
 
 
 def claim(out: Path, config: TrainConfig) -> None:
-    """Make `out` the folder of this run, or find that it is: steps, workers and what is logged may be others."""
+    """Make `out` the folder of this run, or find that it is: what `TrainConfig.fixed` leaves out may be other."""
     path, text = out / CONFIG_FILE, configs.to_toml(config)
     if path.exists() and path.read_text(encoding="utf-8") != text and _same_run(path, config):
         atomic_write(path, text.encode())
@@ -301,7 +301,8 @@ def _same_run(path: Path, config: TrainConfig) -> bool:
 def train(config: TrainConfig, out: Path, device: torch.device | None = None) -> Generator[Event, None, None]:
     """Run or resume the training of `config` in the folder `out`; one Event a step.
 
-    A run resumes bit for bit; its steps, workers and what is logged may change, so that a finished one can be extended.
+    A run resumes bit for bit; its steps, workers, what is logged and how a batch is computed (`TrainConfig.fixed`) may
+    change, so that a finished one can be extended, and other machines resume it.
     Writes config.toml, state.safetensors (to go on from), model.safetensors (EMA weights: the last ones, or those
     of the best validation PSNR for Regression), checkpoints/ (EMA weights of the last validations), metrics.jsonl,
     curves.html, tensorboard/ and samples/. Closing the iterator saves the state, so that nothing is lost; a kill loses

@@ -324,8 +324,11 @@ class TrainConfig:
         return replace(self, unet=self.network)
 
     def fixed(self) -> "TrainConfig":
-        """The run without what may change when it resumes: number of steps, workers, what is logged, memory saved."""
-        optimiser = replace(self.optimiser, steps=1, checkpoint_activations=(), sharding="none")
+        """The run without what may change when it resumes: number of steps, workers, what is logged, and what says how
+        a batch is computed, which depends on the machines.
+        """
+        as_a_whole = {"accumulate": 1, "checkpoint_activations": (), "sharding": "none", "cuda_graph": False}
+        optimiser = replace(self.optimiser, steps=1, **as_a_whole)  # type: ignore[arg-type]
         return replace(self, data=replace(self.data, workers=0), optimiser=optimiser, log=LogConfig())
 
     @property

@@ -1,11 +1,10 @@
-"""Training, sampling and cascades in several processes that `torchrun` starts, on the CPU over gloo."""
+"""Training, sampling and cascades in several processes, which `torchrun` starts where it matters; CPU and gloo."""
 
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,25 +21,12 @@ from sr3eval.distributed import Job
 from sr3eval.errors import UserError
 from sr3eval.images import save
 from tests.diffusion.small_training import run, same
+from tests.processes import TORCHRUN
 
 ROOT = Path(__file__).parents[2]
+TWO = (*TORCHRUN, "--nproc-per-node=2", "-m")
 ENDED = "Error: Another process of this job ended, so this one stops. The same command resumes."
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def start(count, *arguments, restarts=0):
-    """Start `sr3eval` in so many processes."""
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={count}", f"--max-restarts={restarts}"]
-    line = [sys.executable, "-m", *launcher, "-m", "sr3eval.cli", *map(str, arguments)]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(line, cwd=ROOT, env=environment, **pipes)
-
-
-def finish(process):
-    """(exit code, output) of a started command."""
-    output, _ = process.communicate(timeout=120)
-    return process.returncode, output
 
 
 @pytest.fixture
@@ -54,15 +40,16 @@ def settings(settings):
 
 
 @pytest.fixture
-def train(settings, tmp_path):
-    """Train `settings` in so many processes into a folder."""
+def train(settings, tmp_path, jobs):
+    """Start a training of `settings` into a folder, in so many processes or by a launcher."""
 
-    def begin(count, out, restarts=0, **optimiser):
+    def start(out, ranks=None, launcher=(), **optimiser):
         changed = settings | {"optimiser": settings["optimiser"] | optimiser}
         (tmp_path / f"{out.name}.toml").write_text(configs.tomli_w.dumps(changed))
-        return start(count, "train", tmp_path / f"{out.name}.toml", "--out", out, restarts=restarts)
+        command = ("sr3eval.cli", "train", tmp_path / f"{out.name}.toml", "--out", out)
+        return jobs.start(*launcher, *command, ranks=ranks)
 
-    return begin
+    return start
 
 
 def lines_of(out):
@@ -83,15 +70,14 @@ def assert_same_weights(one, several):
         torch.testing.assert_close(others[name], tensor, atol=1e-5, rtol=1e-4)
 
 
-def wait_for(path, process):
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)
+def assert_said_once(line, output):
+    """At the end of the output, which may have lines of progress, too."""
+    assert output.splitlines()[-1] == line and output.count(line) == 1, output
 
 
 def workers_of(process):
     """The processes that a launcher started, in order of rank."""
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    found = subprocess.run(["pgrep", "-P", str(process.processes[0].pid)], capture_output=True, text=True, check=True)
     return [int(number) for number in found.stdout.split()]
 
 
@@ -101,20 +87,23 @@ def workers_of(process):
 def test_two_processes_train_as_one_does_and_one_resumes(settings, train, tmp_path):
     settings["optimiser"] |= {"checkpoint_activations": [0]}
     settings["data"] |= {"in_memory": True, "transpose": True, "gains": [0.9, 1.1], "validation_images": 5}
-    code, output = finish(train(2, tmp_path / "two"))
-    assert (code, output.strip()) == (0, f"{tmp_path / 'two'}: trained to step 6")
+    code, output = train(tmp_path / "two", ranks=2).finish()
+    assert code == 0 and output.startswith("SR3, photos_16_64: "), output
+    assert_said_once(f"{tmp_path / 'two'}: trained to step 6", output)
     run(settings, tmp_path / "one")
     assert_same_curves(tmp_path / "one", tmp_path / "two")
     assert_same_weights(tmp_path / "one", tmp_path / "two")
     settings["optimiser"]["steps"] = 9
-    for name in ("one", "two"):
+    for name, accumulate in (("one", 2), ("two", 4)):
+        settings["optimiser"]["accumulate"] = accumulate
         run(settings, tmp_path / name)
     assert_same_curves(tmp_path / "one", tmp_path / "two")
 
 
 def test_four_processes_train_as_one_does(settings, train, tmp_path):
     settings["data"]["workers"] = 1
-    assert finish(train(4, tmp_path / "four"))[0] == 0
+    code, output = train(tmp_path / "four", ranks=4).finish()
+    assert code == 0, output
     run(settings, tmp_path / "one")
     assert_same_curves(tmp_path / "one", tmp_path / "four")
     assert_same_weights(tmp_path / "one", tmp_path / "four")
@@ -132,7 +121,7 @@ def test_shards_resume_what_one_process_began_and_one_resumes_theirs(settings, t
     del settings["task"]
     run(settings, tmp_path / "one")
     run(settings, tmp_path / "shards", stop_after=2)
-    code, output = finish(train(2, tmp_path / "shards", sharding="fsdp"))
+    code, output = train(tmp_path / "shards", ranks=2, sharding="fsdp").finish()
     assert code == 0, output
     settings["optimiser"]["steps"] = 9
     for name in ("one", "shards"):
@@ -141,31 +130,34 @@ def test_shards_resume_what_one_process_began_and_one_resumes_theirs(settings, t
     assert_same_weights(tmp_path / "one", tmp_path / "shards")
 
 
-def test_a_killed_process_ends_the_job_which_resumes_bit_for_bit_by_itself_too(settings, train, tmp_path):
+@pytest.fixture
+def long(settings):
+    """Saved every 5 steps, with dropout: which differs with the number of processes, and is drawn anew by none."""
     settings["unet"]["dropout"] = 0.2
     settings["optimiser"] |= {"steps": 40}
     settings["log"] |= {"validate_every": 40, "save_every": 5}
-    whole = train(2, tmp_path / "whole")
-    assert finish(whole)[0] == 0
-    out = tmp_path / "killed"
+    return settings
 
-    job = train(2, out)
-    wait_for(out / "state.safetensors", job)
+
+def test_a_killed_process_ends_the_job_which_resumes_bit_for_bit_by_itself_too(long, train, tmp_path):
+    whole, out = train(tmp_path / "whole", ranks=2), tmp_path / "killed"
+
+    job = train(out, launcher=TWO)
+    job.wait_for(out / "state.safetensors")
     began = time.monotonic()
     os.kill(workers_of(job)[1], signal.SIGKILL)
-    code, output = finish(job)
+    code, output = job.finish()
     assert code != 0 and time.monotonic() - began < 60
     assert output.count(ENDED) == 1 and 'File "' + str(ROOT) not in output
 
-    before = (out / "state.safetensors").stat().st_mtime_ns
-    job = train(2, out, restarts=1)
-    while (out / "state.safetensors").stat().st_mtime_ns == before:
-        assert job.poll() is None
-        time.sleep(0.02)
+    saved = (out / "state.safetensors").stat().st_mtime_ns
+    job = train(out, launcher=(*TORCHRUN, "--max-restarts=1", "--nproc-per-node=2", "-m"))
+    job.wait_for(out / "state.safetensors", after=saved)
     os.kill(workers_of(job)[0], signal.SIGKILL)
-    code, output = finish(job)
+    code, output = job.finish()
     assert code == 0, output
     assert output.splitlines()[-1] == f"{out}: trained to step 40"
+    assert whole.finish()[0] == 0
     states = [safetensors.torch.load_file(tmp_path / name / "state.safetensors") for name in ("whole", "killed")]
     assert same(*states)
     assert (tmp_path / "whole" / "metrics.jsonl").read_bytes() == (out / "metrics.jsonl").read_bytes()
@@ -176,18 +168,18 @@ def test_a_signal_to_the_launcher_saves_and_ends_all_processes(settings, train, 
     settings["optimiser"] |= {"steps": 2000}
     settings["log"] |= {"validate_every": 2000, "save_every": 2000}
     out = tmp_path / "run"
-    job = train(2, out)
-    wait_for(out / "metrics.jsonl", job)
-    job.send_signal(number)
-    code, output = finish(job)
+    job = train(out, launcher=TWO)
+    job.wait_for(out / "metrics.jsonl")
+    job.signal(number)
+    code, output = job.finish()
     assert code != 0 and output.count(said) == 1  # the launcher's code
     content, _ = checkpoint.read(out / "state.safetensors")
     assert float(safetensors.torch.load(content)["adam.0.step"]) == lines_of(out)[-1]["step"] < 2000
 
 
 def test_an_error_of_all_processes_is_one_line(settings, train, tmp_path):
-    job = train(2, tmp_path / "run", learning_rate=1e20, warmup_steps=0, gradient_clip=0.0)
-    code, output = finish(job)
+    job = train(tmp_path / "run", launcher=TWO, learning_rate=1e20, warmup_steps=0, gradient_clip=0.0)
+    code, output = job.finish()
     errors = [line for line in output.splitlines() if line.startswith("Error:")]
     assert code == 1 and len(errors) == 1
     assert "learning_rate" in errors[0] and errors[0].startswith("Error: step ")
@@ -198,7 +190,7 @@ def test_an_error_of_all_processes_is_one_line(settings, train, tmp_path):
     ("count", "options", "message"),
     [
         (3, {}, "optimiser.batch_size: 3 processes cannot share 8 evenly; make it a multiple of 3"),
-        (4, {"accumulate": 4}, "4 processes cannot share 8 evenly, each in 4 parts .*; make it a multiple of 16"),
+        (4, {"accumulate": 4}, "4 processes cannot share 8 evenly, each in 4 parts; lower optimiser.accumulate, or make it a multiple of 16"),
         (2, {"cuda_graph": True}, "optimiser.cuda_graph: goes with one process"),
     ],
 )
@@ -225,20 +217,21 @@ def assert_same_files(one, several):
     return names
 
 
-def test_two_processes_sample_the_same_bytes(trained, tmp_path):
+def test_two_processes_sample_the_same_bytes(trained, tmp_path, jobs):
     generator = torch.Generator().manual_seed(0)
     for name, size in [("a", (16, 16)), ("b", (16, 16)), ("c", (16, 16)), ("wide", (5, 9)), ("tiny", (1, 1))]:
         save(tmp_path / "in" / f"{name}.png", torch.rand(3, *size, generator=generator))
     options = ["--checkpoint", trained["sr3"], "--steps", 2, "--samples", 2, "--batch-size", 3, tmp_path / "in"]
-    code, output = finish(start(2, "sample", *options, tmp_path / "two"))
-    assert (code, output.strip()) == (0, f"{tmp_path / 'two'}: 10 images")
-    line = [sys.executable, "-m", "sr3eval.cli", "sample", *map(str, options), str(tmp_path / "one")]
-    subprocess.run(line, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+    code, output = jobs.run("sr3eval.cli", "sample", *options, tmp_path / "two", ranks=2)
+    assert code == 0 and output.count(", 2 steps, 10 images; ") == 1, output
+    assert_said_once(f"{tmp_path / 'two'}: 10 images", output)
+    assert jobs.run("sr3eval.cli", "sample", *options, tmp_path / "one")[0] == 0
     assert len(assert_same_files(tmp_path / "one", tmp_path / "two")) == 11
 
 
-def test_two_processes_make_the_same_cascade(settings, photos, tmp_path):
+def test_two_processes_make_the_same_cascade(settings, photos, tmp_path, jobs):
     settings["unet"] |= {"attention": [], "middle_attention": False}
+    settings["optimiser"] |= {"steps": 1}
     run(settings, tmp_path / "sr3")
     generator = {name: settings[name] for name in ("optimiser", "log", "unet")}
     generator |= {"model": "ddpm", "data": {"images": str(photos), "crop": 16, "held_out": 0.5}}
@@ -248,9 +241,8 @@ def test_two_processes_make_the_same_cascade(settings, photos, tmp_path):
     cascade["generator"]["checkpoint"] = str(tmp_path / "generator" / "model.safetensors")
     cascade["stage"] = [{"checkpoint": str(tmp_path / "sr3" / "model.safetensors"), "steps": 2}]
     (tmp_path / "c.toml").write_text(configs.tomli_w.dumps(cascade))
-    code, output = finish(start(2, "cascade", tmp_path / "c.toml", "--out", tmp_path / "two"))
+    code, output = jobs.run("sr3eval.cli", "cascade", tmp_path / "c.toml", "--out", tmp_path / "two", ranks=2)
     assert code == 0, output
-    assert output.splitlines()[-1] == f"{tmp_path / 'two'}: 7 images"
-    line = [sys.executable, "-m", "sr3eval.cli", "cascade", str(tmp_path / "c.toml"), "--out", str(tmp_path / "one")]
-    subprocess.run(line, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+    assert_said_once(f"{tmp_path / 'two'}: 7 images", output)
+    assert jobs.run("sr3eval.cli", "cascade", tmp_path / "c.toml", "--out", tmp_path / "one")[0] == 0
     assert len(assert_same_files(tmp_path / "one", tmp_path / "two")) == 8

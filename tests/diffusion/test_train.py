@@ -19,7 +19,7 @@ from sr3eval import files
 from sr3eval.config import from_dict
 from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.presets import PRESETS
-from sr3eval.diffusion.train import Trainer
+from sr3eval.diffusion.train import Trainer, claim
 from sr3eval.diffusion.train_config import OptimiserConfig, TrainConfig
 from sr3eval.diffusion.validation import Validation
 from sr3eval.errors import UserError
@@ -467,6 +467,8 @@ def test_steps_workers_and_log_may_change_and_a_finished_run_be_extended(setting
     whole, parts = (weights(tmp_path / name) for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole if name != "unlogged")
     assert "every = 1" in (tmp_path / "parts" / "config.toml").read_text()
+    graphed = from_dict(TrainConfig, settings | {"optimiser": settings["optimiser"] | {"cuda_graph": True}})
+    claim(tmp_path / "parts", graphed.resolved())  # by a machine with a GPU
     settings["optimiser"]["steps"] = 6
     with pytest.raises(UserError, match="is trained to step 8; optimiser.steps = 6 lies before that"):
         run(settings, tmp_path / "parts")
