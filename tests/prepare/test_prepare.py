@@ -183,7 +183,7 @@ def test_the_command(source, tmp_path):
     assert invoke("folder", source, "--out", tmp_path / "out", "--size", 16, "--verify").exit_code == 0
     assert (tmp_path / "out" / "000000.tar").read_bytes() == damaged
     assert invoke("folder", source, "--out", tmp_path / "o", "--size", 8, "--task", "faces_16_128").exit_code == 2
-    assert invoke("folder", tmp_path / "absent", "--out", tmp_path / "o").output.endswith("absent: no such folder\n")
+    assert invoke("folder", tmp_path / "absent", "--out", tmp_path / "o").output.endswith("absent: no such file or folder\n")
     assert not (tmp_path / "o").exists()
 
 
