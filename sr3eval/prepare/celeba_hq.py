@@ -15,11 +15,10 @@ from sr3eval.data import find_images, pictures
 from sr3eval.errors import UserError
 from sr3eval.prepare import arrays, lmdb_values
 from sr3eval.prepare.listing import Item, Listing
-from sr3eval.prepare.lmdb_values import Value
+from sr3eval.prepare.lmdb_values import DATABASE, Value
 
 PUBLISHED = {"all": 30_000}
 IMAGES = "CelebA-HQ-img"
-DATABASE = "data.mdb"
 KEY = re.compile(r"(?P<size>\d+)-(?P<id>.+)|hr_(?P<hr_size>\d+)_(?P<hr_id>.+)")
 OTHERS = ("lr_", "sr_")  # keys of other pictures of the same images
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import scipy.io
 
 from sr3eval.config import resolve_path
-from sr3eval.data import find_images
+from sr3eval.data import by_id, find_images
 from sr3eval.errors import UserError
 from sr3eval.files import File
 from sr3eval.prepare.listing import Item, Listing
@@ -29,6 +29,7 @@ MD5 = {
     "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
 }
 SYNSET = re.compile(r"n\d{8}")
+IN_SYNSET = re.compile(r"n\d{8}/")
 VALIDATION = re.compile(r"ILSVRC2012_val_\d{8}")
 DEVKIT = "ILSVRC2012_devkit_t12/data"
 
@@ -39,8 +40,10 @@ def find(source: Path, labels: str | None = None) -> Listing:
     Ids are "n01440764/n01440764_18", as in folders. labels: what tells the synsets of validation images. Raises
     UserError for labels where the layout has them, for missing ones, and for a source of another layout.
     """
-    files = dict(_files(source))
-    unlabelled = [name for name in files if not SYNSET.match(name)]
+    files = by_id(source, _files(source))
+    if not files:
+        raise UserError(f"{source}: no images in it")
+    unlabelled = [name for name in files if not IN_SYNSET.match(name)]
     if unlabelled:
         files = _labelled(files, unlabelled, source, labels)
     elif labels is not None:

@@ -3,17 +3,11 @@
 import hashlib
 import json
 import math
-import multiprocessing
 import shutil
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from sr3eval.data import chunks
 from sr3eval.device import threads
@@ -21,9 +15,10 @@ from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write, claim_folder
 from sr3eval.prepare import Tell, celeba_hq, ffhq, folder, imagenet
 from sr3eval.prepare.listing import Item, Listing
+from sr3eval.prepare.processes import write_all
 from sr3eval.prepare.split import Split, chosen
 from sr3eval.prepare.verify import verify_archives, verify_shards
-from sr3eval.prepare.writer import Shard, encoded, write, written
+from sr3eval.prepare.writer import Shard, encoded, is_finished, written
 from sr3eval.shards import BEGUN, FORMAT, INDEX
 from sr3eval.tasks import Task
 
@@ -88,13 +83,16 @@ def prepare(
         UserError: a source of another layout or number of images, too little disk, a folder that holds something else,
             or a checksum that differs.
     """
+    if not settings.source.exists():
+        raise UserError(f"{settings.source}: no such file or folder")
     listing = SOURCES[settings.kind](settings.source, settings.labels)
     items = chosen(listing, settings.split, settings.validation)
-    _check_count(len(items), listing.published.get(settings.split), settings)
+    if not settings.incomplete:
+        _check_count(listing, items, settings)
     if verify:
         verify_archives(listing.archives, tell)
     shards = _shards(settings, listing, items, out)
-    missing = [shard for shard in shards if written(shard) is None]
+    missing = [shard for shard in shards if not is_finished(shard)]
     if missing:
         _check_disk([item for shard in missing for item in shard.items], settings.task, out, say)
     claim_folder(out, BEGUN, json.dumps(_identity(settings, items), indent=2))
@@ -109,19 +107,21 @@ def prepare(
 
 
 def _write(missing: Sequence[Shard], total: int, workers: int, tell: Tell) -> None:
-    done = total - sum(len(shard.items) for shard in missing)
-    tell("prepare", done, total)
-    for shard in _written(missing, workers):
-        done += len(shard.items)
-        tell("prepare", done, total)
+    before = total - sum(len(shard.items) for shard in missing)
+    tell("prepare", before, total)
+    write_all(missing, workers, lambda done: tell("prepare", before + done, total))
 
 
-def _check_count(found: int, published: int | None, settings: Settings) -> None:
-    if published not in (None, found) and not settings.incomplete:
-        part = "" if settings.split == "all" else f" for {settings.split}"
+def _check_count(listing: Listing, items: Sequence[Item], settings: Settings) -> None:
+    """Of the publisher's own split its part is counted, of any other the whole."""
+    own = settings.validation is None
+    part, found = (settings.split, len(items)) if own else ("all", len(listing.items))
+    published = listing.published.get(part, found)
+    if found != published:
+        of_part = "" if part == "all" else f" for {part}"
         raise UserError(
-            f"{settings.source}: has {number(found, 'image')}{part}; {settings.kind} has {published:,}. Complete it, "
-            "or accept that with --incomplete"
+            f"{settings.source}: has {number(found, 'image')}{of_part}; {settings.kind} has {published:,}. Complete "
+            "it, or accept that with --incomplete"
         )
 
 
@@ -164,33 +164,6 @@ def _mean_bytes(items: Sequence[Item], task: Task) -> float:
 
 def _size(count: float) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
-
-
-def _written(shards: Sequence[Shard], workers: int) -> Iterator[Shard]:
-    """The shards, each when it has been written."""
-    if workers <= 1 or len(shards) <= 1:
-        with threads(1):
-            for shard in shards:
-                write(shard)
-                yield shard
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(shards)), context, initializer=_begin) as pool:
-        try:
-            waiting = {pool.submit(write, shard): shard for shard in shards}
-            for future in as_completed(waiting):
-                future.result()
-                yield waiting[future]
-        except BrokenProcessPool:
-            raise UserError("a process was killed, most likely for want of memory: give fewer --workers") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _begin() -> None:
-    """One thread a process; a Ctrl-C is the parent's, which lets the shards in hand finish."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _index(settings: Settings, listing: Listing, shards: Sequence[Shard]) -> dict[str, Any]:

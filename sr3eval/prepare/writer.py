@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +12,7 @@ from typing import IO, Any
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_file, atomic_write
 from sr3eval.images import encode_png
-from sr3eval.prepare.listing import Item
+from sr3eval.prepare.listing import Item, SourceError
 from sr3eval.shards import BLOCK, LABEL
 from sr3eval.tasks import Task
 
@@ -34,8 +34,24 @@ class Shard:
         return self.path.with_suffix(".json")
 
 
+def is_finished(shard: Shard) -> bool:
+    """Whether a shard needs no work: it is written, and what it leaves out as unreadable still is."""
+    found = written(shard)
+    if found is None:
+        return False
+    return not any(_is_readable(item, shard.task) for item in shard.items if item.image_id in found["unreadable"])
+
+
+def _is_readable(item: Item, task: Task) -> bool:
+    try:
+        encoded(item, task)
+    except UserError:
+        return False
+    return True
+
+
 def written(shard: Shard) -> dict[str, Any] | None:
-    """The index of a shard that is there already."""
+    """The index of a shard that has been written."""
     try:
         found: dict[str, Any] = json.loads(shard.index.read_bytes())
         return found if shard.path.stat().st_size == found["filesize"] else None
@@ -43,19 +59,20 @@ def written(shard: Shard) -> dict[str, Any] | None:
         return None
 
 
-def write(shard: Shard) -> dict[str, Any]:
-    """Write the tar file, then its index, which is returned.
+def write(shard: Shard, step: Callable[[], None] = lambda: None) -> None:
+    """Write the tar file, then its index.
 
-    Images that are too small or cannot be read are left out, and named in the index.
+    Images that are too small or cannot be decoded are left out, and named in the index. step: is called after every
+    image; what it raises leaves no shard. Raises SourceError where the source itself cannot be read.
     """
     found: dict[str, Any] = {"members": [], "too_small": [], "unreadable": {}}
     with atomic_file(shard.path) as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
             for item in shard.items:
                 _add(archive, item, shard, found)
+                step()
         found |= {"filesize": file.seek(0, io.SEEK_END), "sha256": _sha256(file)}
     atomic_write(shard.index, json.dumps(found).encode())
-    return found
 
 
 def _sha256(file: IO[bytes]) -> str:
@@ -66,6 +83,8 @@ def _sha256(file: IO[bytes]) -> str:
 def _add(archive: tarfile.TarFile, item: Item, shard: Shard, found: dict[str, Any]) -> None:
     try:
         png = encoded(item, shard.task)
+    except SourceError:
+        raise
     except UserError as error:
         found["unreadable"][item.image_id] = str(error)
         return

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
 
 import numpy as np
@@ -118,6 +119,16 @@ def test_another_number_of_images_than_published_is_refused(ffhq, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_of_a_split_that_is_not_the_publishers_the_whole_is_counted(ffhq, tmp_path, monkeypatch):
+    monkeypatch.setattr("sr3eval.prepare.ffhq.PUBLISHED", {"all": 5, "training": 60_000})
+    (tmp_path / "held.txt").write_text("00000/00000\n")
+    own = Settings("ffhq", ffhq, 8, split="training", validation=str(tmp_path / "held.txt"))
+    assert prepare(own, tmp_path / "out", 1)["images"] == 4
+    (ffhq / "images1024x1024" / "69000" / "69999.png").unlink()
+    with pytest.raises(UserError, match="has 4 images; ffhq has 5"):
+        prepare(own, tmp_path / "none", 1)
+
+
 def test_files_that_are_not_ffhqs_are_named(ffhq, tmp_path):
     put(ffhq / "images1024x1024" / "x.png", encoded(pixels(0)))
     with pytest.raises(UserError, match="x is not named by a number"):
@@ -174,6 +185,17 @@ def test_celeba_hq_from_databases(tmp_path):
         assert equal(made("celeba_hq", source / "data.mdb", tmp_path / f"{name}_file"), expected)
 
 
+def test_a_truncated_database_is_named(tmp_path):
+    """Not by the signal that ends a process which reads behind the end of a mapped file."""
+    database(tmp_path / "set", {f"16-{n:05}": encoded(pixels(n, 64)) for n in range(9)})
+    os.truncate(tmp_path / "set" / "data.mdb", 40_960)
+    with pytest.raises(UserError, match=r"set: not a readable LMDB database \(data.mdb is truncated\)"):
+        made("celeba_hq", tmp_path / "set", tmp_path / "out")
+    put(tmp_path / "other" / "data.mdb", b"x" * 40_960)
+    with pytest.raises(UserError, match=r"other: not a readable LMDB database \("):
+        made("celeba_hq", tmp_path / "other", tmp_path / "out")
+
+
 def test_lmdb_that_is_not_installed_is_named(tmp_path, monkeypatch):
     from click.testing import CliRunner
 
@@ -220,6 +242,18 @@ def test_imagenet_training_tars_and_folders(tmp_path):
     check_training(tmp_path / "tars", tmp_path / "from_tars")
     check_training(tmp_path / "folders", tmp_path / "from_folders")
     assert (tmp_path / "from_tars/000000.tar").read_bytes() == (tmp_path / "from_folders/000000.tar").read_bytes()
+
+
+def test_what_is_not_imagenet_is_named(tmp_path):
+    put(tmp_path / "notes.tar", tar({"notes.txt": b"x"}))
+    with pytest.raises(UserError, match=r"notes\.tar: no images in it"):
+        made("imagenet", tmp_path / "notes.tar", tmp_path / "out")
+    put(tmp_path / "flat" / "n01440764_9.JPEG", encoded(pixels(0)))
+    with pytest.raises(UserError, match="flat: n01440764_9 is neither in a synset"):
+        made("imagenet", tmp_path / "flat", tmp_path / "out")
+    put(tmp_path / "twice" / "n01440764.tar", tar({"a.JPEG": encoded(pixels(0)), "a.png": encoded(pixels(1))}))
+    with pytest.raises(UserError, match=r'two images share the id "n01440764/a" \(a\.JPEG, a\.png\)'):
+        made("imagenet", tmp_path / "twice", tmp_path / "out")
 
 
 VALIDATION = ["n15075141", "n01440764", "n15075141"]  # of ILSVRC2012_val_00000001 to 3

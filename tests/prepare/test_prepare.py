@@ -3,10 +3,15 @@
 import functools
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections import namedtuple
 
+import psutil
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,9 +24,10 @@ from sr3eval.cli import main
 from sr3eval.data import Folder, find_images, split
 from sr3eval.errors import UserError
 from sr3eval.images import load
-from sr3eval.prepare import run, writer
+from sr3eval.prepare import processes, run, writer
 from sr3eval.prepare.run import Settings, prepare
 from sr3eval.shards import key_of
+from tests.test_shards import write_tar
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -45,8 +51,8 @@ def source(tmp_path, one_thread):
     return folder
 
 
-def made(source, out, workers=1, **options):
-    return prepare(Settings("folder", source, **({"size": 16, "per_shard": 4} | options)), out, workers)
+def made(source, out, workers=1, tell=lambda *_: None, **options):
+    return prepare(Settings("folder", source, **({"size": 16, "per_shard": 4} | options)), out, workers, tell=tell)
 
 
 GOOD = [*(f"a/{n}" for n in range(8)), "b.v2"]
@@ -81,7 +87,14 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_bytes_depend_on_neither_processes_nor_interruptions(source, tmp_path, monkeypatch):
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes that need not import PyTorch again."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: fork)
+
+
+def test_bytes_depend_on_neither_processes_nor_interruptions(source, tmp_path, monkeypatch, forked):
     made(source, tmp_path / "one")
     made(source, tmp_path / "two", workers=2)
     expected = contents(tmp_path / "one")
@@ -94,27 +107,97 @@ def test_bytes_depend_on_neither_processes_nor_interruptions(source, tmp_path, m
             of = json.loads(expected[name.replace("tar", "json")])
             assert of["sha256"] == hashlib.sha256(content).hexdigest() and of["filesize"] == len(content)
 
-    # Stopped in the second shard, and the first one's file was cut by a full disk.
-    broken, whole = tmp_path / "broken", writer.write
-    calls = []
-
-    def killed(shard):
-        calls.append(shard.path.name)
-        if len(calls) == 2:
+    # Stopped in the second shard, then the last one's file is cut.
+    def until_sixth(_stage, done, _total):
+        if done == 6:
             raise KeyboardInterrupt
-        return whole(shard)
 
-    monkeypatch.setattr(run, "write", killed)
+    broken = tmp_path / "broken"
     with pytest.raises(KeyboardInterrupt):
-        made(source, broken)
+        made(source, broken, tell=until_sixth)
+    assert sorted(contents(broken)) == ["000000.json", "000000.tar", "prepare.json"]
     with pytest.raises(UserError, match="its shards are not finished; run the same `sr3eval prepare` again"):
         find_images(broken)
-    made(source, broken)
-    assert calls == ["000000.tar", "000001.tar", "000001.tar", "000002.tar"]
+    told = []
+    made(source, broken, tell=lambda *step: told.append(step))
+    assert told == [("prepare", done, 11) for done in range(4, 12)]
     assert contents(broken) == expected
     os.truncate(broken / "000002.tar", 512)
-    made(source, broken)
-    assert calls[4:] == ["000002.tar"] and contents(broken) == expected
+    told.clear()
+    made(source, broken, tell=lambda *step: told.append(step))
+    assert told == [("prepare", done, 11) for done in range(8, 12)]
+    assert contents(broken) == expected
+
+
+def test_an_interruption_stops_all_processes_within_an_image(source, tmp_path, monkeypatch, forked):
+    """None of the shards that wait in a process's queue is begun."""
+
+    def at_once(_stage, _done, _total):
+        if multiprocessing.active_children():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "_write", write_slowly)
+    with pytest.raises(KeyboardInterrupt):
+        made(source, tmp_path / "out", workers=2, per_shard=1, tell=at_once)
+    assert sorted(contents(tmp_path / "out")) == ["prepare.json"]
+    assert not multiprocessing.active_children()
+
+
+def write_slowly(shard, write=processes._write):
+    time.sleep(0.5)
+    write(shard)
+
+
+def test_a_killed_command_leaves_no_process_and_resumes(source, tmp_path):
+    """A pipe without a writer holds one of its two processes in the first shard."""
+    (source / "a" / "1.png").rename(tmp_path / "1.png")
+    os.mkfifo(source / "a" / "1.png")
+    out = tmp_path / "out"
+    options = ["--out", out, "--size", 16, "--per-shard", 4, "--workers", 2]
+    command = [sys.executable, "-m", "sr3eval.cli", "prepare", "folder", source, *options]
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: (out / "000001.json").exists() and (out / "000002.json").exists())
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert len(workers) >= 2 and psutil.wait_procs(workers, timeout=20)[1] == []
+    assert not (out / "000000.json").exists() and any(path.name.startswith(".tmp-") for path in out.iterdir())
+    (tmp_path / "1.png").replace(source / "a" / "1.png")
+    made(source, out)
+    made(source, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def wait_until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_an_image_that_was_mended_is_taken_in(source, tmp_path):
+    made(source, tmp_path / "out")
+    (source / "bad é.png").write_bytes((source / "a" / "0.png").read_bytes())
+    index = made(source, tmp_path / "out")
+    assert (index["images"], index["left_out"]["unreadable"]) == (10, {})
+    assert "bad é" in find_images(tmp_path / "out")
+
+
+def test_a_file_that_the_system_cannot_read_is_not_left_out(source, tmp_path):
+    (source / "a" / "9.png").symlink_to("gone.png")
+    with pytest.raises(
+        UserError, match=r"9.png: cannot be read \(No such file or directory\); the same command resumes"
+    ):
+        made(source, tmp_path / "out")
+    (source / "a" / "9.png").unlink()
+    write_tar(tmp_path / "set" / "0.tar", {path.name: path.read_bytes() for path in sorted(source.glob("a/*.png"))})
+    last = list(find_images(tmp_path / "set").values())[-1]
+
+    def cut(stage, done, total):
+        if done == 4:
+            os.truncate(tmp_path / "set" / "0.tar", last.offset + 9)
+
+    with pytest.raises(UserError, match=r"0\.tar: 7\.png: the shard is truncated; make or download it again"):
+        made(tmp_path / "set", tmp_path / "cut", tell=cut)
 
 
 def test_a_started_folder_takes_nothing_else(source, tmp_path):
@@ -183,11 +266,13 @@ def test_the_command(source, tmp_path):
     assert invoke("folder", source, "--out", tmp_path / "out", "--size", 16, "--verify").exit_code == 0
     assert (tmp_path / "out" / "000000.tar").read_bytes() == damaged
     assert invoke("folder", source, "--out", tmp_path / "o", "--size", 8, "--task", "faces_16_128").exit_code == 2
-    assert invoke("folder", tmp_path / "absent", "--out", tmp_path / "o").output.endswith("absent: no such folder\n")
+    assert invoke("folder", tmp_path / "absent", "--out", tmp_path / "o").output.endswith(
+        "absent: no such file or folder\n"
+    )
     assert not (tmp_path / "o").exists()
 
 
 def test_a_killed_process_is_told_in_one_line(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "_begin", functools.partial(os._exit, 9))
+    monkeypatch.setattr(processes, "_begin", functools.partial(os._exit, 9))
     with pytest.raises(UserError, match="a process was killed, most likely for want of memory"):
         made(source, tmp_path / "out", workers=2)
