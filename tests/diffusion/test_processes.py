@@ -190,7 +190,11 @@ def test_an_error_of_all_processes_is_one_line(settings, train, tmp_path):
     ("count", "options", "message"),
     [
         (3, {}, "optimiser.batch_size: 3 processes cannot share 8 evenly; make it a multiple of 3"),
-        (4, {"accumulate": 4}, "4 processes cannot share 8 evenly, each in 4 parts; lower optimiser.accumulate, or make it a multiple of 16"),
+        (
+            4,
+            {"accumulate": 4},
+            "4 processes cannot share 8 evenly, each in 4 parts; lower optimiser.accumulate, or make it a mul",
+        ),
         (2, {"cuda_graph": True}, "optimiser.cuda_graph: goes with one process"),
     ],
 )
