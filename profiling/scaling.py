@@ -99,7 +99,7 @@ WORK: Mapping[str, tuple[Callable[[Job, int], Call], int]] = {  # and images of 
     "training": (training, 8),
     "sampling": (sampling, 8),
     "making": (making, 16),
-    "scoring": (scoring, 64),
+    "scoring": (scoring, 32),  # of 64 that there are
 }
 
 
