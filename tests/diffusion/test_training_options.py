@@ -296,7 +296,7 @@ def test_sigterm_to_all_processes_saves_the_state_and_exits_with_0(settings, tmp
     output, errors = process.communicate(timeout=120)
     assert (process.returncode, "Traceback" in errors) == (0, False)
     step = lines_of(out)[-1]["step"]
-    assert output.strip() == f"{out}: stopped at step {step}; the same command resumes"
+    assert output.splitlines()[-1] == f"{out}: stopped at step {step}; the same command resumes"
     run(settings, tmp_path / "whole", stop_after=step + 1)
     run(settings, out, stop_after=step + 1)
     whole, parts = state(tmp_path / "whole"), state(out)
