@@ -62,6 +62,17 @@ def offline(random_weights, monkeypatch):
     return random_weights
 
 
+@pytest.fixture
+def forgotten_networks():
+    """Networks are loaded once a process: forget them before, and what these tests loaded after."""
+    caches = (networks.inception, networks.resnet50, networks.efficientnet_lite0, lpips.network)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Small tensors: on a busy machine, waiting for a second thread takes longer than the work."""

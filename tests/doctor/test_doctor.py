@@ -15,6 +15,7 @@ from sr3eval.weights import FOLDER, Release, locate, no_downloads
 
 SR3 = "sr3eval:assets/sr3_photos_16_64.safetensors"
 GENERATOR = "sr3eval:assets/generator_photos_16.safetensors"
+pytestmark = pytest.mark.usefixtures("forgotten_networks")
 
 
 @pytest.fixture
@@ -98,6 +99,7 @@ def changed(config, keys, value):
     ],
 )
 def test_what_is_missing_is_told(kind, keys, value, told, configs, tmp_path, monkeypatch):
+    monkeypatch.delenv(FOLDER, raising=False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     config = changed(configs[kind], keys, value)
     lines = missing(config, tmp_path / "out")

@@ -25,17 +25,7 @@ WEIGHTS = {
     "lpips": lpips.BACKBONES["alex"],
 }
 ONE_OF_EACH = ("fid", "top1_error", "lpips")
-
-
-@pytest.fixture(autouse=True)
-def forgotten():
-    """Networks are loaded once a process: forget them before, and what these tests loaded after."""
-    caches = (networks.inception, networks.resnet50, networks.efficientnet_lite0, lpips.network)
-    for cache in caches:
-        cache.cache_clear()
-    yield
-    for cache in caches:
-        cache.cache_clear()
+pytestmark = pytest.mark.usefixtures("forgotten_networks")
 
 
 @pytest.fixture
