@@ -17,8 +17,9 @@ import click
 import torch
 from many_images import write_images
 
-from sr3eval.data import Folder, find_images
+from sr3eval.data import Folder
 from sr3eval.diffusion.stream import TrainingImages, batches
+from sr3eval.folders import find_images
 from sr3eval.prepare.run import Settings, prepare
 from sr3eval.tasks import Task
 

@@ -23,7 +23,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from sr3eval.config import resolve_path
-from sr3eval.data import find_images
+from sr3eval.folders import find_images
 from sr3eval.prepare.listing import Item
 from sr3eval.prepare.run import Settings, prepare
 from sr3eval.prepare.writer import LEVEL, encoded

@@ -1,7 +1,5 @@
-"""Folders and tar shards of images: find them, choose deterministically, prepare the high-resolution targets."""
+"""Images of folders, shards and zip files: choose deterministically, prepare the high-resolution targets."""
 
-import hashlib
-import os
 import re
 import zipfile
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Set
@@ -11,10 +9,10 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from sr3eval import shards
 from sr3eval.errors import UserError
 from sr3eval.files import File
-from sr3eval.images import SUFFIXES, header_size, load
+from sr3eval.folders import SUFFIXES, parent_of, stable_hash
+from sr3eval.images import header_size, load
 from sr3eval.tasks import Task
 
 K = TypeVar("K", bound=Hashable)
@@ -22,39 +20,6 @@ P = TypeVar("P", bound=File)
 T = TypeVar("T")
 LARGEST = 2**28  # bytes of a picture in a zip file, unpacked; more is taken for an attack
 UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-
-
-def find_images(folder: Path) -> dict[str, File]:
-    """All images below `folder`, or in its tar shards, as {image id: file} in the order of their ids.
-
-    An id is the path below the folder without suffix, with `/`; in shards it is a sample's key. Raises UserError for a
-    missing or empty folder, for two files that would share an id, for a name that is not UTF-8, and for shards that
-    are damaged (see `shards.members`). Hidden files and folders are passed over.
-    """
-    found = by_id(folder, pictures(folder))
-    if not found:
-        raise UserError(f"{folder}: no images in it")
-    return found
-
-
-def pictures(folder: Path, suffixes: Set[str] = SUFFIXES) -> Iterator[tuple[str, File]]:
-    """(path below `folder` without suffix, with `/`; file) of every file of these suffixes, as `find_images` does.
-
-    A folder is one of shards where it has an index of `sr3eval prepare`, or tar files and no pictures beside them.
-    """
-    is_tar = folder.is_file() and folder.suffix.lower() == ".tar"
-    if is_tar or (folder.is_dir() and shards.is_indexed(folder)):
-        yield from shards.members(folder, suffixes)
-    else:
-        yield from list(_pictures(folder, suffixes)) or shards.members(folder, suffixes)
-
-
-def _pictures(folder: Path, suffixes: Set[str]) -> Iterator[tuple[str, Path]]:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    for path in sorted(_files(folder, frozenset({folder.resolve()}))):
-        if path.suffix.lower() in suffixes:
-            yield _image_id(path.relative_to(folder), folder), path
 
 
 def zipped_pictures(path: Path, suffixes: Set[str] = SUFFIXES) -> Iterator[tuple[str, zipfile.Path]]:
@@ -106,44 +71,6 @@ def _unreadable(member: zipfile.ZipInfo) -> str:
     if member.compress_type not in UNPACKED:
         return "is compressed in another way than deflate; pack it again"
     return f"claims to unpack to {member.file_size:,} bytes" if member.file_size > LARGEST else ""
-
-
-def by_id(where: Path, files: Iterable[tuple[str, P]]) -> dict[str, P]:
-    """{id: file} in the order of ids; UserError for two files of one id."""
-    found: dict[str, P] = {}
-    for image_id, file in files:
-        if image_id in found:
-            raise UserError(f'{where}: two images share the id "{image_id}" ({found[image_id].name}, {file.name})')
-        found[image_id] = file
-    return dict(sorted(found.items()))
-
-
-def _files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    """The files below `folder`, through linked folders too, save links back to the folders `above`."""
-    _, folders, files = next(os.walk(folder), ("", [], []))
-    yield from (folder / name for name in files if not name.startswith("."))
-    for inner in (folder / name for name in folders if not name.startswith(".")):
-        if (real := inner.resolve()) not in above:
-            yield from _files(inner, above | {real})
-
-
-def _image_id(relative: Path, folder: Path) -> str:
-    try:
-        str(relative).encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{folder}: the name {str(relative)!r} is not valid UTF-8; rename it") from None
-    return relative.with_suffix("").as_posix()
-
-
-def stable_hash(*parts: object) -> int:
-    """A 63-bit integer that depends on the parts' text alone: the same in every process and release."""
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def parent_of(image_id: str) -> str:
-    """The folder part of an image id: the photograph that a crop was cut from."""
-    return str(PurePosixPath(image_id).parent)
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:

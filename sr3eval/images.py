@@ -22,13 +22,6 @@ from sr3eval.errors import UserError, out_of_memory
 from sr3eval.files import File, atomic_write
 from sr3eval.shards import Member
 
-# Of JPEG 2000 and AVIF, too: they are refused by name, not passed over.
-# fmt: off
-SUFFIXES = frozenset({
-    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".webp",
-    ".avif", ".gif", ".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".pcx", ".qoi",
-})
-# fmt: on
 # Pillow tells whether these have 8 bits a channel; of others it makes 8, whatever they hold.
 FORMATS = frozenset({"PNG", "JPEG", "MPO", "WEBP", "GIF", "TIFF", "BMP", "DIB", "PPM", "TGA", "PCX", "QOI"})
 GREY_16 = ("I;16", "I;16B", "I;16L")

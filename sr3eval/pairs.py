@@ -8,9 +8,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from sr3eval.data import by_id, load_hr, matching, pictures
+from sr3eval.data import load_hr, matching
 from sr3eval.errors import UserError, number
 from sr3eval.files import File
+from sr3eval.folders import by_id, pictures
 from sr3eval.images import Size, header_size, load, round_to_8bit
 from sr3eval.tasks import Task
 

@@ -163,6 +163,7 @@ def _row(spec: Spec, pair: Pair) -> dict[str, object]:
         "number": pair.number,
         "model": pair.model,
         "image_id": pair.image_id,
+        "group": pair.group,
         "width": pair.width,
         "height": pair.height,
         "real_png": pair.real,

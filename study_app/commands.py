@@ -1,5 +1,6 @@
 """`flask --app study_app study …`: what a researcher does with a study, from pack to responses.csv."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from study_app.admin import Admin
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(path_type=Path)
 
 
 class Group(console.Group):
@@ -35,7 +37,39 @@ def study() -> None:
 
 
 @study.command()
-@click.argument("pack", type=click.Path(path_type=Path))
+@click.argument("folders", nargs=-1, required=True, metavar="FOLDER...")
+@click.option("--out", required=True, type=FOLDER, help="The new folder of the pack.")
+@click.option("--real", type=FOLDER, help="Folder of the real pictures; without, models are compared with models.")
+@click.option("--lr", type=FOLDER, help="Folder of the low-resolution pictures, which Task-1 shows.")
+@click.option("--test", type=click.IntRange(1), help="Images to judge, at most; all by default.")
+@click.option("--practice", default=4, show_default=True, type=click.IntRange(0))
+@click.option("--catch", default=8, show_default=True, type=click.IntRange(0))
+@click.option("--seed", default=0, show_default=True, help="Chooses the images, and the windows that are cut out.")
+@click.option("--crop", metavar="PIXELS", type=click.IntRange(1), help="Cut windows of at most this side.")
+@click.option("--windows", type=FILE, help="Table with image_id, left, top of the windows; chosen by seed by default.")
+@click.option("--groups", metavar="parent|FILE", help="Images of one folder, or with one `group` in a table, cluster.")
+def pack(folders: tuple[str, ...], out: Path, real: Path | None, lr: Path | None, **options: Any) -> None:
+    """Pack the pictures of plain folders: each FOLDER, or NAME=FOLDER, has a model's outputs."""
+    from study_app import folders as plain
+
+    if options["windows"] and not options["crop"]:
+        raise click.UsageError("--windows says where, --crop how large: give both")
+    with console.stages() as tell:
+        plain.pack(
+            out,
+            _named(folders),
+            real,
+            lr,
+            (options["test"], options["practice"], options["catch"]),
+            plain.Windows(options["crop"], options["seed"], options["windows"]),
+            plain.grouping(options["groups"]),
+            tell,
+        )
+    click.echo(out)
+
+
+@study.command()
+@click.argument("pack", type=FOLDER)
 @click.option("--study", "name", required=True, help="A study of the toolkit by name, or a TOML file.")
 @click.option("--slug", help="What it is called in addresses; the study's name by default.")
 @click.option("--models", help="Comma-separated methods of the pack; all by default.")
@@ -131,6 +165,15 @@ def delete_participant(code: str) -> None:
     """Delete the data of the participant with this subject or completion code."""
     erased = _admin().delete_participant(code)
     click.echo(f"{code}: deleted" + (", with the answers" if erased else "; the answers stay, as the study says"))
+
+
+def _named(folders: Sequence[str]) -> dict[str, Path]:
+    """{model: folder} of FOLDER or NAME=FOLDER."""
+    parts = [folder.rpartition("=") for folder in folders]
+    named = {name or Path(folder).resolve().name: Path(folder) for name, _, folder in parts}
+    if len(named) < len(folders):
+        raise click.UsageError("two models have one name; write NAME=FOLDER")
+    return named
 
 
 def _admin() -> "Admin":

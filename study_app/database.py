@@ -6,13 +6,16 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 
 from sr3eval.errors import UserError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_KEY = 0x53523332  # of PostgreSQL's advisory lock while the tables are made: "SR32"
@@ -105,18 +108,24 @@ def checked(url: str) -> URL:
 def upgrade(connection: Connection) -> None:
     """Bring the tables up to date within the connection's transaction; others wait for it."""
     from alembic import command
-    from alembic.config import Config
     from alembic.util import CommandError
 
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+    try:
+        command.upgrade(migrations(connection), "head")
+    except CommandError as error:
+        raise UserError(f"the database is of another version of the toolkit ({error})") from None
+
+
+def migrations(connection: Connection) -> "Config":
+    """Where the migrations are, for Alembic's commands on this connection."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise UserError(f"the database is of another version of the toolkit ({error})") from None
+    return config
 
 
 def _writing(engine: Engine) -> Engine:

@@ -58,6 +58,7 @@ RESPONSES = [
     "served_at",
     "start_received_at",
     "against",
+    "group",
 ]
 SESSIONS = [
     "study",
@@ -149,7 +150,7 @@ def _response(
         *(response.rt_ms, response.exposure_ms, response.timing_ok),
         *(session.finished_at is not None, session.excluded_reason, utc(response.received_at), trial.showings > 1),
         *(getattr(response, name) for name in MEASURED),
-        *(utc(trial.issued_at), utc(trial.started_at), spec.against),
+        *(utc(trial.issued_at), utc(trial.started_at), spec.against, stimulus.group),
     ]
 
 

@@ -90,6 +90,7 @@ class Stimulus(Base):
     number: Mapped[int]  # of its kind, in the pack's order
     model: Mapped[str] = mapped_column(Text)
     image_id: Mapped[str] = mapped_column(Text)
+    group: Mapped[str] = mapped_column(Text, server_default="")  # of images that analyses draw together
     width: Mapped[int]
     height: Mapped[int]
     real_png: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)

@@ -13,15 +13,14 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
-from PIL import Image, ImageChops, ImageCms, ImageStat
+from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
 
 from sr3eval.config import from_dict
 from sr3eval.errors import UserError, nearest
+from sr3eval.packs import FORMAT, HR, LR, MANIFEST, Item, Manifest
 from study_app.spec import Spec
 
-HR, LR = "hr", "lr"
 KINDS = ("practice", "test", "catch")
 FILTERS = {"nearest": Image.Resampling.NEAREST, "bicubic": Image.Resampling.BICUBIC}
 PADDING = b"paDd"  # ancillary, private, safe to copy: decoders skip it
@@ -31,30 +30,11 @@ NOISE = 64  # levels that each block is off by at most
 
 
 @dataclass(frozen=True)
-class Item:
-    """One image of the pack; `sha256` by folder (hr, lr and each method's slug)."""
-
-    image_id: str
-    kind: Literal["test", "practice", "catch"]
-    sha256: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What is in a pack; `methods` maps folder names to methods' names."""
-
-    format: int
-    task: str
-    seed: int
-    methods: dict[str, str]
-    items: tuple[Item, ...]
-
-
-@dataclass(frozen=True)
 class Pair:
     """What one trial shows: PNG files of equal length, and for Task-1 the low-resolution picture at full size."""
 
     image_id: str
+    group: str
     kind: str
     number: int  # of its kind
     model: str  # "" for a catch trial
@@ -70,17 +50,17 @@ class Pack:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        path = folder / "manifest.json"
+        path = folder / MANIFEST
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(
-                f"{path}: no such file; make a pack with `python benchmark.py stimuli RUN --out PACK`"
+                f"{path}: no such file; make a pack with `python benchmark.py stimuli RUN --out PACK` or `study pack`"
             ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: not a readable manifest ({error})") from None
-        if not isinstance(data, dict) or data.get("format") != 1:
-            raise UserError(f"{path}: not a manifest of format 1")
+        if not isinstance(data, dict) or data.get("format") not in range(1, FORMAT + 1):
+            raise UserError(f"{path}: not a manifest of format 1 to {FORMAT}")
         self.manifest = from_dict(Manifest, data)
         ids = [item.image_id for item in self.manifest.items]
         if len(set(ids)) < len(ids):
@@ -103,15 +83,13 @@ class Pack:
         """
         reference = self.reference(spec)
         chosen = {kind: self._first(kind, getattr(spec, "images" if kind == "test" else kind)) for kind in KINDS}
-        size = None
         for kind in ("practice", "test"):
             for number, item in enumerate(chosen[kind]):
-                real = self._read(reference, item, size)
-                size = size or real.size
-                middle = self._middle(item, size, spec)
+                real = self._read(reference, item)
+                middle = self._middle(item, real.size, spec)
                 for model, slug in models.items():
-                    yield _pair(item, number, model, real, self._read(slug, item, size), middle)
-        yield from self._catch(chosen["catch"], reference, size, spec)
+                    yield _pair(item, number, model, real, self._read(slug, item, real.size), middle)
+        yield from self._catch(chosen["catch"], reference, spec)
 
     def reference(self, spec: Spec) -> str:
         """The folder of the pictures that models are shown beside: the real ones, or those of `spec.against`."""
@@ -119,7 +97,7 @@ class Pack:
             return next(iter(self.slugs([spec.against]).values()))
         if not all(HR in item.sha256 for item in self.manifest.items):
             hint = 'against = "MODEL" compares models with one of them'
-            raise UserError(f"{self.folder}: has no real pictures, since its run had no HR; {hint}")
+            raise UserError(f"{self.folder}: has no real pictures; {hint}")
         return HR
 
     def _first(self, kind: str, count: int) -> list[Item]:
@@ -129,9 +107,9 @@ class Pack:
             raise UserError(f"{self.folder}: the study needs {count} {kind} images, the pack has {len(items)}")
         return items[:count]
 
-    def _catch(self, items: Sequence[Item], reference: str, size: tuple[int, int] | None, spec: Spec) -> Iterator[Pair]:
+    def _catch(self, items: Sequence[Item], reference: str, spec: Spec) -> Iterator[Pair]:
         """Task-1: beside the right picture another one; Task-2: beside it a mosaic of itself."""
-        reals = [self._read(reference, item, size) for item in items]
+        reals = [self._read(reference, item) for item in items]
         others = _most_different(reals) if spec.task == 1 else [_mosaic(real, i) for i, real in enumerate(reals)]
         for number, (item, real, other) in enumerate(zip(items, reals, others, strict=True)):
             yield _pair(item, number, "", real, other, self._middle(item, real.size, spec))
@@ -139,11 +117,13 @@ class Pack:
     def _middle(self, item: Item, size: tuple[int, int], spec: Spec) -> Image.Image | None:
         if spec.task == 2:
             return None
+        if LR not in item.sha256:
+            raise UserError(
+                f"{self.folder}: has no low-resolution pictures, which Task-1 shows; pack them, or set task = 2"
+            )
         lr = self._read(LR, item)
         if lr.width > size[0] or lr.height * size[0] != lr.width * size[1]:
-            raise UserError(
-                f"{item.image_id}: the low-resolution picture ({_by(lr.size)}) does not scale to {_by(size)}"
-            )
+            raise UserError(f"{item.image_id}: the low-resolution picture ({by(lr.size)}) does not scale to {by(size)}")
         return lr.resize(size, FILTERS[spec.lr_resize])
 
     def _read(self, folder: str, item: Item, size: tuple[int, int] | None = None) -> Image.Image:
@@ -156,7 +136,7 @@ class Pack:
             raise UserError(f"{path}: not the file that the manifest names (its sha256 differs)")
         image = decode(content, path)
         if size is not None and image.size != size:
-            raise UserError(f"{path}: is {_by(image.size)}, the study's other pictures are {_by(size)}")
+            raise UserError(f"{path}: is {by(image.size)}, the image's other pictures are {by(size)}")
         return image
 
     def _path(self, folder: str, image_id: str) -> Path:
@@ -166,21 +146,27 @@ class Pack:
         return self.folder / relative
 
 
-def decode(content: bytes, path: Path) -> Image.Image:
-    """Decode a picture into RGB, 8 bit, sRGB (by its colour profile where it has one)."""
+def decode(content: bytes, path: object) -> Image.Image:
+    """Decode a picture upright into RGB, 8 bit, sRGB (by its colour profile where it has one); errors name `path`."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             profile = image.info.get("icc_profile")
-            if image.mode not in ("RGB", "L", "P") or "transparency" in image.info:
+            if not _is_opaque_8_bit(image):
                 raise UserError(f"{path}: is {image.mode} or transparent; opaque pictures of 8 bit are needed")
-            rgb = image.convert("RGB")
+            rgb = ImageOps.exif_transpose(image).convert("RGB")
             if profile:
                 source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
                 rgb = ImageCms.profileToProfile(rgb, source, ImageCms.createProfile("sRGB")) or rgb
     except (OSError, SyntaxError, ValueError, ImageCms.PyCMSError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: not a readable picture ({error})") from None
     return rgb
+
+
+def _is_opaque_8_bit(image: Image.Image) -> bool:
+    if image.mode in ("RGBA", "LA"):
+        return image.getchannel("A").getextrema() == (255, 255)
+    return image.mode in ("RGB", "L", "P") and "transparency" not in image.info
 
 
 def encode(image: Image.Image) -> bytes:
@@ -209,18 +195,21 @@ def _pair(
 ) -> Pair:
     pictures = [real, other] if middle is None else [real, other, middle]
     first, second, *third = same_length(encode(picture) for picture in pictures)
-    return Pair(item.image_id, item.kind, number, model, *real.size, first, second, third[0] if third else None)
+    middle_png = third[0] if third else None
+    return Pair(item.image_id, item.group, item.kind, number, model, *real.size, first, second, middle_png)
 
 
 def _most_different(images: Sequence[Image.Image]) -> list[Image.Image]:
     """For each photograph another one: of all rotations of the list the one whose most alike pair differs most."""
     count = len(images)
 
-    def least(shift: int) -> float:
-        return min(_distance(images[i], images[(i + shift) % count]) for i in range(count))
+    def rotated(shift: int) -> list[Image.Image]:
+        return [ImageOps.fit(images[(i + shift) % count], image.size) for i, image in enumerate(images)]
 
-    shift = max(range(1, count), key=least, default=0)
-    return [images[(i + shift) % count] for i in range(count)]
+    def least(others: list[Image.Image]) -> float:
+        return min(map(_distance, images, others))
+
+    return max(map(rotated, range(1, count)), key=least, default=list(images))
 
 
 def _distance(a: Image.Image, b: Image.Image) -> float:
@@ -235,5 +224,6 @@ def _mosaic(image: Image.Image, seed: int) -> Image.Image:
     return ImageChops.add(blocks, noise, offset=-NOISE).resize(image.size, Image.Resampling.NEAREST)
 
 
-def _by(size: tuple[int, int]) -> str:
+def by(size: tuple[int, int]) -> str:
+    """A size as people write it."""
     return f"{size[0]}x{size[1]}"

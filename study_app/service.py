@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Overview:
-    """What the pages say about a study; sizes in pixels."""
+    """What the pages say about a study; of its pictures, the greatest width and height in pixels."""
 
     slug: str
     state: str
@@ -69,8 +69,9 @@ class Service:
         """What is to be known before anybody takes part."""
         with self.database.read() as db:
             study = _study(db, slug)
-            size = db.execute(select(Stimulus.width, Stimulus.height).where(Stimulus.study_id == study.id)).first()
-            return Overview(slug, study.state, spec_of(study.config_toml), *(size or (0, 0)))
+            sizes = select(func.max(Stimulus.width), func.max(Stimulus.height)).where(Stimulus.study_id == study.id)
+            width, height = db.execute(sizes).one()
+            return Overview(slug, study.state, spec_of(study.config_toml), width or 0, height or 0)
 
     def standing(self, slug: str, token: str) -> Standing:
         """How far the holder of the token has come."""

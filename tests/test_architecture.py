@@ -23,7 +23,7 @@ def rooms(*names: str) -> set[str]:
 
 
 BASICS = {"sr3eval", "sr3eval.errors"}
-FILES = BASICS | rooms("config", "files", "quantities", "shards")
+FILES = BASICS | rooms("config", "files", "folders", "quantities", "shards")
 IMAGES = FILES | rooms("arrays", "data", "degradation", "device", "discovery", "distributed", "images", "matlab")
 IMAGES |= rooms("method", "pairs", "sources", "tasks", "tiles", "user_code")
 # By folder or file, what of ours it may import. The longest matching path counts.
@@ -35,8 +35,10 @@ ALLOWED = {
     "sr3eval/device.py": BASICS,
     "sr3eval/discovery.py": BASICS,
     "sr3eval/distributed.py": BASICS,
+    "sr3eval/folders.py": BASICS | rooms("files", "shards"),
     "sr3eval/files.py": BASICS | rooms("shards"),
     "sr3eval/matlab.py": BASICS,
+    "sr3eval/packs.py": BASICS | rooms("files", "folders"),
     "sr3eval/protocols.py": BASICS,
     "sr3eval/quantities.py": set(),
     "sr3eval/shards.py": BASICS,
@@ -59,7 +61,7 @@ ALLOWED = {
     "sr3eval/prepare": IMAGES | rooms("prepare"),
     "sr3eval/methods": IMAGES | rooms("methods", "diffusion"),
     "sr3eval/benchmark": IMAGES
-    | rooms("benchmark", "methods", "metrics", "features", "diffusion", "protocols", "significance"),
+    | rooms("benchmark", "methods", "metrics", "features", "diffusion", "packs", "protocols", "significance"),
     "sr3eval/doctor": IMAGES | rooms("benchmark", "console", "diffusion", "doctor", "metrics", "weights"),
     "sr3eval/cli.py": FILES
     | rooms("benchmark", "diffusion", "distributed", "doctor", "metrics", "console", "prepare", "tasks"),
@@ -68,7 +70,7 @@ ALLOWED = {
     "baselines": {"baselines"}
     | rooms("config", "device", "diffusion", "discovery", "errors", "images", "method", "tiles", "weights"),
     "analysis": {"analysis"},
-    "study_app": {"study_app", "analysis"} | rooms("config", "console", "errors", "files"),
+    "study_app": {"study_app", "analysis"} | rooms("config", "console", "errors", "files", "folders", "packs"),
 }
 FORBIDDEN = {"analysis": {"torch", "flask"}, "study_app": {"torch"}}
 PYTHON_FILES = [p for top in ("sr3eval", "baselines", "analysis", "study_app") for p in (ROOT / top).rglob("*.py")]
@@ -128,7 +130,7 @@ def test_no_module_imports_itself_in_a_circle():
 
 def test_the_study_needs_no_torch():
     """Nor do its commands, nor reading a pack: the server is a small machine's work."""
-    modules = ("study_app", "study_app.commands", "study_app.pack", "study_app.bots", "study_app.export")
+    modules = ["study_app", *(f"study_app.{name}" for name in ("bots", "commands", "export", "folders", "pack"))]
     code = f"import sys, {', '.join(modules)}; study_app.create_app(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, env={**os.environ, "STUDY_SECRET_KEY": "x"})
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sr3eval import data
 from sr3eval.errors import UserError
-from sr3eval.images import SUFFIXES
+from sr3eval.folders import SUFFIXES
 from sr3eval.tasks import TASKS, get
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from sr3eval import data, shards
 from sr3eval.errors import UserError
 from sr3eval.files import digest_of, listing_digest
-from sr3eval.images import SUFFIXES, header_size, load
+from sr3eval.folders import SUFFIXES
+from sr3eval.images import header_size, load
 
 
 def picture(seed: int, size: int = 8, kind: str = "PNG") -> bytes:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sr3eval.data import stable_hash
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
+from sr3eval.folders import stable_hash
 from sr3eval.images import Size, load, to_uint8
 from sr3eval.method import Method, fingerprint
 from sr3eval.sources import code_behind

@@ -12,9 +12,9 @@ from sr3eval.benchmark.layout import LR, RunFolder
 from sr3eval.benchmark.progress import Count, Tell
 from sr3eval.benchmark.resume import read_json
 from sr3eval.benchmark.scores import read_config
-from sr3eval.data import find_images
 from sr3eval.errors import UserError, number
 from sr3eval.files import remove_unfinished
+from sr3eval.folders import find_images
 from sr3eval.images import load
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")

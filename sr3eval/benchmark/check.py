@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from sr3eval import matlab
-from sr3eval.data import find_images
 from sr3eval.errors import UserError, nearest, number
 from sr3eval.files import File
+from sr3eval.folders import find_images
 from sr3eval.images import area_down, bicubic_down, from_uint8, load, to_uint8
 from sr3eval.metrics._plane import Channel, plane
 from sr3eval.metrics.psnr import psnr

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from sr3eval.benchmark.layout import LR, RunFolder
-from sr3eval.data import find_images
 from sr3eval.errors import UserError, number
+from sr3eval.folders import find_images
 
 INTERVAL = "two-way"  # how `interval` calls the intervals of these rows
 SETTINGS = (

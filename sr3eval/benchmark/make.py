@@ -17,11 +17,12 @@ from sr3eval.benchmark.layout import HR, LR, of_mean, of_sample
 from sr3eval.benchmark.plan import Plan, RunImage
 from sr3eval.benchmark.processes import deal, together
 from sr3eval.benchmark.progress import Count, Tell
-from sr3eval.data import chunks, grouped, stable_hash
+from sr3eval.data import chunks, grouped
 from sr3eval.device import threads
 from sr3eval.distributed import job
 from sr3eval.errors import UserError, number, out_of_memory
 from sr3eval.files import atomic_write, link_or_write
+from sr3eval.folders import stable_hash
 from sr3eval.images import Size, encode_png, load, save, to_uint8
 from sr3eval.method import check_outputs, shares
 

@@ -18,11 +18,12 @@ from sr3eval.benchmark.labels import read_labels
 from sr3eval.benchmark.layout import LR, REFERENCE, RunFolder
 from sr3eval.benchmark.processes import together
 from sr3eval.config import check_call, defaults, resolve_path
-from sr3eval.data import choose, first, parent_of, unreadable
+from sr3eval.data import choose, first, unreadable
 from sr3eval.discovery import Builder
 from sr3eval.distributed import job
 from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write, digest_of
+from sr3eval.folders import parent_of
 from sr3eval.images import Size
 from sr3eval.method import Method, fingerprint
 from sr3eval.methods._resized import Resized

@@ -11,12 +11,13 @@ from torch import Tensor
 from sr3eval import tasks
 from sr3eval.benchmark.processes import rounds
 from sr3eval.benchmark.progress import Count, Tell, silent
-from sr3eval.data import Folder, chunks, find_images, large_enough
+from sr3eval.data import Folder, chunks, large_enough
 from sr3eval.distributed import job
 from sr3eval.errors import UserError, number
 from sr3eval.features.moments import Moments
 from sr3eval.features.networks import Network, Resize, efficientnet_lite0, inception
 from sr3eval.features.statistics import Source, load_sums, save_statistics, save_sums
+from sr3eval.folders import find_images
 
 NetworkName = Literal["inception", "efficientnet_lite0"]
 SAVE_EVERY = 4096  # images between two savings of the state

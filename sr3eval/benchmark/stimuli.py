@@ -1,22 +1,17 @@
-"""The stimulus pack: pictures of a run for a human study, so that people judge exactly the pixels that were scored."""
+"""The stimulus pack of a run, so that people judge exactly the pixels that were scored."""
 
-import hashlib
-import json
-import shutil
-import tempfile
-from collections.abc import Sequence
+import csv
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from sr3eval import packs
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.layout import HR, LR, RunFolder
 from sr3eval.benchmark.progress import Tell, silent
 from sr3eval.config import read_toml
-from sr3eval.data import find_images, stable_hash
-from sr3eval.errors import UserError, number
-from sr3eval.files import TEMPORARY, atomic_write
+from sr3eval.errors import UserError
+from sr3eval.folders import find_images
 from sr3eval.images import header_size
-
-FORMAT = 1  # of manifest.json
 
 
 def stimuli(
@@ -40,24 +35,35 @@ def stimuli(
     config = RunConfig.parse(read_toml(run.config))
     if not run.results.exists():
         raise UserError(f"{folder}: has no results.csv; finish this run first")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: already exists; give another folder")
     names = _slugs(config, methods)
-    given = {"hr": HR, "lr": LR} if config.has_hr else {"lr": LR}
-    kinds = _kinds(list(find_images(run.images / next(iter(given.values())))), test, practice, catch, seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=out.parent) as temporary:
-        pack = Path(temporary) / "pack"
-        items = []
-        for done, (image_id, kind) in enumerate(kinds.items(), start=1):
-            sums = {name: _copy(run.image(source, image_id), pack / name, image_id) for name, source in given.items()}
-            size = _output_size(run, config, image_id)
-            sums |= {slug: _copy(run.image(slug, image_id), pack / slug, image_id, size) for slug in names}
-            items.append({"image_id": image_id, "kind": kind, "sha256": sums})
-            tell("stimuli", done, len(kinds))
-        manifest = {"format": FORMAT, "task": config.task.name, "seed": seed, "methods": names, "items": items}
-        atomic_write(pack / "manifest.json", json.dumps(manifest, indent=1).encode())
-        pack.replace(out)
+    given = {packs.HR: HR, packs.LR: LR} if config.has_hr else {packs.LR: LR}
+    kinds = packs.kinds(list(find_images(run.images / next(iter(given.values())))), test, practice, catch, seed)
+    packs.write(out, config.task.name, seed, names, _entries(run, config, given, names, kinds, tell))
+
+
+def _entries(
+    run: RunFolder,
+    config: RunConfig,
+    given: Mapping[str, str],
+    names: Mapping[str, str],
+    kinds: Mapping[str, packs.Kind],
+    tell: Tell,
+) -> Iterator[packs.Entry]:
+    groups = _groups(run)
+    for done, (image_id, kind) in enumerate(kinds.items(), start=1):
+        files = {name: _content(run.image(source, image_id)) for name, source in given.items()}
+        size = _output_size(run, config, image_id)
+        files |= {slug: _content(run.image(slug, image_id), size) for slug in names}
+        yield packs.Entry(image_id, kind, files, groups.get(image_id, ""))
+        tell("stimuli", done, len(kinds))
+
+
+def _groups(run: RunFolder) -> dict[str, str]:
+    """{image id: group} of the images that metrics of single images scored."""
+    if not run.per_image.exists():
+        return {}
+    with run.per_image.open(encoding="utf-8", newline="") as file:
+        return {row["image_id"]: row["group"] for row in csv.DictReader(file)}
 
 
 def _slugs(config: RunConfig, methods: Sequence[str]) -> dict[str, str]:
@@ -69,18 +75,6 @@ def _slugs(config: RunConfig, methods: Sequence[str]) -> dict[str, str]:
     return {known[name]: name for name in methods or known}
 
 
-def _kinds(ids: Sequence[str], test: int, practice: int, catch: int, seed: int) -> dict[str, str]:
-    """{image_id: kind} in the order of the seeded choice."""
-    if len(ids) <= practice + catch:
-        raise UserError(
-            f"{number(len(ids), 'image')} would leave none to test beside {practice} for practice and {catch} for catch"
-            "; lower --practice and --catch"
-        )
-    order = sorted(ids, key=lambda image_id: stable_hash("stimuli", seed, image_id))
-    kinds = ["practice"] * practice + ["catch"] * catch + ["test"] * test
-    return dict(zip(order, kinds, strict=False))
-
-
 def _output_size(run: RunFolder, config: RunConfig, image_id: str) -> tuple[int, ...]:
     """(H, W) that every method's picture must have: HR's, or the scale times LR's where there is none."""
     if config.has_hr:
@@ -88,13 +82,10 @@ def _output_size(run: RunFolder, config: RunConfig, image_id: str) -> tuple[int,
     return tuple(config.task.scale * side for side in header_size(run.image(LR, image_id)))
 
 
-def _copy(path: Path, to: Path, image_id: str, size: tuple[int, ...] | None = None) -> str:
-    """Copy a picture as it is; its sha256. size: (height, width) that it must have."""
+def _content(path: Path, size: tuple[int, ...] | None = None) -> bytes:
+    """A picture's file as it is. size: (height, width) that it must have."""
     if not path.exists():
         raise UserError(f"{path}: is missing; run the benchmark again")
     if size is not None and header_size(path) != size:
         raise UserError(f"{path}: is not {size[1]}x{size[0]} pixels, as its input wants; run the benchmark again")
-    target = to / f"{image_id}.png"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, target)
-    return hashlib.sha256(target.read_bytes()).hexdigest()
+    return path.read_bytes()

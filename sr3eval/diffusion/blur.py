@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sr3eval.data import stable_hash
 from sr3eval.diffusion.train_config import TrainingDataConfig
+from sr3eval.folders import stable_hash
 
 REACH = 4  # standard deviations from the centre of a kernel to its end
 TINY = 1e-3  # pixels: a blur that no neighbour feels

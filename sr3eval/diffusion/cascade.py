@@ -7,13 +7,13 @@ from typing import Annotated, Any
 from torch import Tensor
 
 from sr3eval.config import SPREAD, check_call, to_dict
-from sr3eval.data import stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import schedules
 from sr3eval.diffusion.regression import Regression
 from sr3eval.diffusion.solvers import SamplerOptions
 from sr3eval.diffusion.sr3 import SR3
 from sr3eval.errors import UserError
+from sr3eval.folders import stable_hash
 from sr3eval.images import round_to_8bit
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 

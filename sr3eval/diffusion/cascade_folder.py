@@ -10,13 +10,13 @@ from torch import Tensor
 
 from sr3eval import config as configs
 from sr3eval.config import SPREAD, check_call
-from sr3eval.data import stable_hash
 from sr3eval.diffusion import generator as generators
 from sr3eval.diffusion.cascade import Cascade, build_stages
 from sr3eval.diffusion.generator import Generator, GeneratorSampler
 from sr3eval.distributed import job
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write, claim_folder
+from sr3eval.folders import stable_hash
 from sr3eval.images import round_to_8bit, save
 from sr3eval.method import Progress, check_outputs, shares
 

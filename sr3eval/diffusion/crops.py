@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sr3eval.data import Folder, stable_hash
+from sr3eval.data import Folder
 from sr3eval.diffusion.train_config import TrainingDataConfig
 from sr3eval.distributed import ALONE, Job
 from sr3eval.errors import UserError
 from sr3eval.files import File
+from sr3eval.folders import stable_hash
 from sr3eval.images import area_down, from_uint8, load, to_uint8
 
 OCTAVE = 4  # zoom levels from one size to its half

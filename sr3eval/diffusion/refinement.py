@@ -9,7 +9,6 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from sr3eval.data import stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import schedules
 from sr3eval.diffusion.padding import pad
@@ -17,6 +16,7 @@ from sr3eval.diffusion.solvers import NoisePerImage, SamplerOptions
 from sr3eval.diffusion.sr3 import SR3
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
+from sr3eval.folders import stable_hash
 from sr3eval.images import bicubic_up, from_signed, load, to_signed, to_uint8
 from sr3eval.method import Progress
 

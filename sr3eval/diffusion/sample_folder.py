@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from sr3eval import config as configs
-from sr3eval.data import chunks, find_images, grouped, stable_hash
+from sr3eval.data import chunks, grouped
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import costs, estimate, schedules
 from sr3eval.diffusion.regression import Regression
@@ -16,6 +16,7 @@ from sr3eval.diffusion.sr3 import SR3
 from sr3eval.distributed import job
 from sr3eval.errors import UserError
 from sr3eval.files import File, claim_folder, digest_of
+from sr3eval.folders import find_images, stable_hash
 from sr3eval.images import Size, header_size, load, save
 from sr3eval.method import Method, Progress, check_outputs, shares
 

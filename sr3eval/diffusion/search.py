@@ -20,7 +20,7 @@ from torch import Tensor
 from sr3eval import config as configs
 from sr3eval import metrics
 from sr3eval.config import resolve_path
-from sr3eval.data import Folder, choose, chunks, find_images, large_enough, stable_hash
+from sr3eval.data import Folder, choose, chunks, large_enough
 from sr3eval.device import default_device, half_dtype
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import schedules, search_page
@@ -31,6 +31,7 @@ from sr3eval.diffusion.sr3 import sample
 from sr3eval.diffusion.stream import TrainingImages
 from sr3eval.errors import UserError, number
 from sr3eval.files import atomic_write, claim_folder, listing_digest
+from sr3eval.folders import find_images, stable_hash
 from sr3eval.images import from_uint8, round_to_8bit
 from sr3eval.method import Progress, shares
 from sr3eval.metrics import BLOCKS, Batch, Result, block_of

@@ -8,13 +8,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sr3eval.config import resolve_path
-from sr3eval.data import Folder, choose, find_images, large_enough, split, stable_hash
+from sr3eval.data import Folder, choose, large_enough, split
 from sr3eval.diffusion.crops import Crops, drawn_photographs
 from sr3eval.diffusion.labels import labels
 from sr3eval.diffusion.train_config import TrainConfig, TrainingDataConfig
 from sr3eval.distributed import ALONE, Job
 from sr3eval.errors import UserError
 from sr3eval.files import listing_digest
+from sr3eval.folders import find_images, stable_hash
 from sr3eval.images import area_down, from_uint8, load, to_uint8
 from sr3eval.tasks import Task
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sr3eval import config as configs
 from sr3eval.config import resolve_path
-from sr3eval.data import Folder, stable_hash
+from sr3eval.data import Folder
 from sr3eval.device import Graphed, check_compiler, default_device, training_dtype
 from sr3eval.diffusion import checkpoint, stream
 from sr3eval.diffusion.activations import checkpoint_activations
@@ -38,6 +38,7 @@ from sr3eval.diffusion.validation import Validation
 from sr3eval.distributed import ALONE, Job, job
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write, claim_folder
+from sr3eval.folders import stable_hash
 from sr3eval.images import bicubic_up, from_uint8, to_signed
 
 STATE_FILE = "state.safetensors"

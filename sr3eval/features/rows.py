@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sr3eval.data import stable_hash
+from sr3eval.folders import stable_hash
 
 LIMIT = 500  # rows of a block: 10,000 images in 20 blocks
 

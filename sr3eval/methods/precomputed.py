@@ -10,10 +10,11 @@ from torch import Tensor
 
 from sr3eval import arrays
 from sr3eval.config import resolve_path
-from sr3eval.data import by_id, choose, matching, pictures, zipped_pictures
+from sr3eval.data import choose, matching, zipped_pictures
 from sr3eval.errors import UserError, number
 from sr3eval.files import File, digest_of, listing_digest
-from sr3eval.images import SUFFIXES, Size, header_size, load
+from sr3eval.folders import SUFFIXES, by_id, pictures
+from sr3eval.images import Size, header_size, load
 from sr3eval.method import Facts, Method, Progress, Upscaled, fingerprint
 
 

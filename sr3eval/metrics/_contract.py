@@ -10,8 +10,8 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from sr3eval.data import stable_hash
 from sr3eval.errors import UserError, number
+from sr3eval.folders import stable_hash
 from sr3eval.images import OVERSHOOT
 
 BLOCKS = 20  # of images, each left out in turn by the jackknife of set metrics

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from sr3eval.data import stable_hash
 from sr3eval.features.moments import Array
 from sr3eval.features.networks import INCEPTION, Resize, inception
+from sr3eval.folders import stable_hash
 from sr3eval.metrics import Convention, SetMetric, leave_one_out
 
 RELEASES = (INCEPTION,)

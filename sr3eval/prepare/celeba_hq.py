@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sr3eval.data import find_images, pictures
 from sr3eval.errors import UserError
+from sr3eval.folders import find_images, pictures
 from sr3eval.prepare import arrays, lmdb_values
 from sr3eval.prepare.listing import Item, Listing
 from sr3eval.prepare.lmdb_values import DATABASE, Value

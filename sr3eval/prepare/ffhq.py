@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sr3eval.data import find_images
 from sr3eval.errors import UserError
+from sr3eval.folders import find_images
 from sr3eval.prepare.listing import Item, Listing
 
 IMAGES, METADATA = "images1024x1024", "ffhq-dataset-v2.json"

@@ -4,9 +4,9 @@ import csv
 from pathlib import Path
 
 from sr3eval.config import resolve_path
-from sr3eval.data import find_images
 from sr3eval.errors import UserError
 from sr3eval.files import File
+from sr3eval.folders import find_images
 from sr3eval.prepare.listing import Item, Listing
 from sr3eval.shards import Member
 

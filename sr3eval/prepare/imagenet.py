@@ -17,9 +17,9 @@ from pathlib import Path
 import scipy.io
 
 from sr3eval.config import resolve_path
-from sr3eval.data import by_id, find_images
 from sr3eval.errors import UserError
 from sr3eval.files import File
+from sr3eval.folders import by_id, find_images
 from sr3eval.prepare.listing import Item, Listing
 from sr3eval.shards import Member, key_of, tar_files, tar_members
 

@@ -18,9 +18,10 @@ from sr3eval.benchmark.statistics import statistics
 from sr3eval.benchmark.summary import summarise
 from sr3eval.benchmark.table import markdown
 from sr3eval.config import read_toml
-from sr3eval.data import choose, stable_hash
+from sr3eval.data import choose
 from sr3eval.errors import UserError
 from sr3eval.features import networks
+from sr3eval.folders import stable_hash
 from sr3eval.images import load, save
 from sr3eval.methods.precomputed import Precomputed
 from sr3eval.metrics import fid, inception_score

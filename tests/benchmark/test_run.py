@@ -26,8 +26,8 @@ from sr3eval.benchmark.progress import silent
 from sr3eval.benchmark.score import score
 from sr3eval.benchmark.scores import notes_text, read_run
 from sr3eval.config import check_call, from_dict, read_toml
-from sr3eval.data import stable_hash
 from sr3eval.diffusion.train_config import TrainConfig
+from sr3eval.folders import stable_hash
 from sr3eval.images import bicubic_down, bicubic_up, load, save, to_uint8
 
 ROOT = Path(__file__).parents[2]

@@ -19,8 +19,8 @@ from sr3eval.benchmark.make import make
 from sr3eval.benchmark.plan import plan
 from sr3eval.benchmark.progress import silent
 from sr3eval.benchmark.score import Scorer
-from sr3eval.data import stable_hash
 from sr3eval.errors import UserError
+from sr3eval.folders import stable_hash
 from sr3eval.images import save
 
 IDS = [f"{group}/{index}" for group in "ab" for index in range(2)]

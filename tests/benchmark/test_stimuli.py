@@ -39,6 +39,7 @@ def test_the_scored_pictures_are_packed_byte_for_byte(run, tmp_path):
     assert manifest["methods"] == {"bicubic": "bicubic", "my-model": "My Model"}
     assert [item["kind"] for item in manifest["items"]] == ["practice"] * 2 + ["catch"] * 3 + ["test"] * 7
     for item in manifest["items"]:
+        assert item["group"] == item["image_id"]  # as per_image.csv has it
         for name, source in {"hr": "_hr", "lr": "_lr", "bicubic": "bicubic", "my-model": "my-model"}.items():
             packed = (tmp_path / "pack" / name / f"{item['image_id']}.png").read_bytes()
             assert packed == (run / "images" / source / f"{item['image_id']}.png").read_bytes()

@@ -18,7 +18,6 @@ from sr3eval import config as configs
 from sr3eval.benchmark import run
 from sr3eval.benchmark.labels import read_labels
 from sr3eval.config import check_call, from_dict
-from sr3eval.data import stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion import generator as generators
 from sr3eval.diffusion.cascade import build_stage
@@ -28,6 +27,7 @@ from sr3eval.diffusion.preconditioners import precondition
 from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError
+from sr3eval.folders import stable_hash
 from sr3eval.images import load, round_to_8bit, to_uint8
 from sr3eval.methods import cascade as cascade_method
 from sr3eval.methods import load as load_method

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from sr3eval.data import Folder, find_images
+from sr3eval.data import Folder
 from sr3eval.diffusion.crops import Crops, zooms
 from sr3eval.diffusion.train_config import TrainingDataConfig
+from sr3eval.folders import find_images
 from sr3eval.images import area_down, from_uint8, load, save, to_uint8
 from sr3eval.tasks import TASKS
 

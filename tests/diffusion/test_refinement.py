@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from sr3eval.cli import main
-from sr3eval.data import stable_hash
 from sr3eval.diffusion import checkpoint as checkpoints
 from sr3eval.diffusion.refinement import GAP, LINE, RefinementConfig, film, refined, write
 from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
 from sr3eval.diffusion.solvers import NoisePerImage, SamplerConfig, SamplerOptions
 from sr3eval.diffusion.sr3 import SR3
+from sr3eval.folders import stable_hash
 from sr3eval.images import bicubic_up, load, save, to_signed, to_uint8
 
 CHECKPOINT = "sr3eval:assets/sr3_photos_16_64.safetensors"

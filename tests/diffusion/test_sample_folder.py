@@ -13,10 +13,10 @@ import torch
 
 from sr3eval import device
 from sr3eval.config import check_call
-from sr3eval.data import stable_hash
 from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
 from sr3eval.diffusion.solvers import SamplerOptions
 from sr3eval.errors import UserError
+from sr3eval.folders import stable_hash
 from sr3eval.images import bicubic_up, load, round_to_8bit, save
 from sr3eval.methods import regression, sr3
 from sr3eval.tasks import TASKS

@@ -184,7 +184,7 @@ def test_a_winners_worth_is_the_frechet_distance_of_other_crops(config, tmp_path
 
 
 def from_identity(image_id):
-    from sr3eval.data import stable_hash
+    from sr3eval.folders import stable_hash
 
     return stable_hash(0, 1, image_id)
 

@@ -18,9 +18,9 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from sr3eval import metrics
-from sr3eval.data import stable_hash
 from sr3eval.features import networks
 from sr3eval.features.rows import Rows
+from sr3eval.folders import stable_hash
 from sr3eval.images import from_uint8, round_to_8bit, to_uint8
 from sr3eval.metrics import Batch, kid, manifold
 from sr3eval.metrics.inception_score import SPLITS, ClassSums, inception_score

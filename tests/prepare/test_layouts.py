@@ -12,8 +12,8 @@ import scipy.io
 import torch
 from PIL import Image
 
-from sr3eval.data import find_images
 from sr3eval.errors import UserError
+from sr3eval.folders import find_images
 from sr3eval.images import load, to_uint8
 from sr3eval.prepare.run import Settings, prepare
 from sr3eval.shards import labels_of

@@ -21,8 +21,9 @@ from PIL import Image
 
 from sr3eval import tasks
 from sr3eval.cli import main
-from sr3eval.data import Folder, find_images, split
+from sr3eval.data import Folder, split
 from sr3eval.errors import UserError
+from sr3eval.folders import find_images
 from sr3eval.images import load
 from sr3eval.prepare import processes, run, writer
 from sr3eval.prepare.run import Settings, prepare

@@ -4,14 +4,15 @@ import random
 
 import click
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from study_app import create_app
-from study_app.bots import Bot
-from study_app.database import Database
+from study_app.bots import Bot, simulate
+from study_app.database import Database, migrations, upgrade
 from study_app.models import Base
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
 
@@ -65,6 +66,21 @@ def test_migrations_make_what_the_models_say(url, request, tmp_path):
     )
     migrated.dispose()
     direct.dispose()
+
+
+def test_migrations_keep_the_data_down_and_up(url, clock, pack):
+    """What a study of the first version holds is there after a step back to it and forth again, to the last row."""
+    app = make_app(url, clock)
+    open_study(app, pack, small_spec(target=2))
+    assert simulate(app, "study", {"sr3": 0.5, "esrgan (x4)": 0.5}, 0, clock, subjects=2) == 2
+    engine, before = app.extensions["study_database"].engine, everything(url)
+    with engine.execution_options(study_writes=True).begin() as connection:
+        command.downgrade(migrations(connection), "0001")
+        assert "group" not in {column["name"] for column in inspect(connection).get_columns("stimulus")}
+    with engine.execution_options(study_writes=True).begin() as connection:
+        upgrade(connection)
+    assert everything(url) == before and len(before["response"]) == 16
+    engine.dispose()
 
 
 def test_a_second_process_finds_the_tables_made(url):
