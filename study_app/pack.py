@@ -34,7 +34,6 @@ class Pair:
     """What one trial shows: PNG files of equal length, and for Task-1 the low-resolution picture at full size."""
 
     image_id: str
-    group: str
     kind: str
     number: int  # of its kind
     model: str  # "" for a catch trial
@@ -43,6 +42,7 @@ class Pair:
     real: bytes
     other: bytes
     middle: bytes | None
+    group: str = ""  # of images
 
 
 class Pack:
@@ -196,7 +196,7 @@ def _pair(
     pictures = [real, other] if middle is None else [real, other, middle]
     first, second, *third = same_length(encode(picture) for picture in pictures)
     middle_png = third[0] if third else None
-    return Pair(item.image_id, item.group, item.kind, number, model, *real.size, first, second, middle_png)
+    return Pair(item.image_id, item.kind, number, model, *real.size, first, second, middle_png, item.group)
 
 
 def _most_different(images: Sequence[Image.Image]) -> list[Image.Image]:

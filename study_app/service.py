@@ -162,7 +162,7 @@ class Service:
                 "exposure_ms": session.slot.condition.exposure_ms,
                 "mask_ms": spec.mask_ms,
                 "fixation_ms": spec.fixation_ms,
-                "question": spec.question,
+                "question": spec.asked,
                 "zoom": spec.zoom,
                 "window": [_describe(trial, spec, total) for trial in window],
             }

@@ -18,6 +18,7 @@ QUESTIONS = {
 }
 GAP = 32  # CSS pixels between pictures that are shown side by side
 CHROME_HEIGHT = 200  # CSS pixels that the question and the buttons take above and below the pictures
+LONGEST_QUESTION, LONGEST_LABEL = 500, 60  # characters
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 EARLY_MS = 250  # an answer may arrive this much before the exposure's end by the server's clock
 
@@ -81,6 +82,9 @@ class Spec:
 
     title: str
     task: Literal[1, 2]
+    question: str = ""  # in place of the paper's of the task
+    answers: tuple[str, ...] = ("Left", "Right")  # what the buttons say
+    instructions: str = ""  # paragraphs in place of the standard ones
     against: str = ""
     images: int = 100  # test images, of which a subject sees
     per_subject: int = 50
@@ -106,6 +110,7 @@ class Spec:
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        check_texts(self)
         if self.against and self.debrief == DEBRIEF:
             object.__setattr__(self, "debrief", DEBRIEF_OF_MODELS)
         if self.per_subject > self.images:
@@ -123,8 +128,9 @@ class Spec:
             raise UserError("two questions have the same id")
 
     @property
-    def question(self) -> str:
-        return QUESTIONS[self.task]
+    def asked(self) -> str:
+        """The question of every trial."""
+        return self.question or QUESTIONS[self.task]
 
     @property
     def side_by_side(self) -> int:
@@ -192,6 +198,23 @@ def check_numbers(spec: Spec) -> None:
         raise UserError(f"exposures_ms = {list(spec.exposures_ms)}: must be from 50 to 600000")
     if len(spec.min_viewport) != 2 or min(spec.min_viewport) < 1:
         raise UserError(f"min_viewport = {list(spec.min_viewport)}: must be [width, height]")
+
+
+def check_texts(spec: Spec) -> None:
+    """Raise UserError for a text that its place on the page does not hold."""
+    if not spec.asked.strip() or len(spec.asked) > LONGEST_QUESTION:
+        raise UserError(f"question: must be 1 to {LONGEST_QUESTION} characters")
+    if len(spec.answers) != 2:
+        raise UserError(f"answers = {list(spec.answers)}: must be [left, right]")
+    check_labels(spec.answers)
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raise UserError for what buttons cannot say, or two of them alike."""
+    if not all(label.strip() and len(label) <= LONGEST_LABEL for label in labels):
+        raise UserError(f"answers = {list(labels)}: a button says 1 to {LONGEST_LABEL} characters")
+    if len(set(labels)) < len(labels):
+        raise UserError(f"answers = {list(labels)}: two buttons say the same")
 
 
 def available() -> list[str]:

@@ -240,7 +240,7 @@ def assert_measured(trial, response, spec):
 def test_a_whole_session(serve, visit, task, mask_ms):
     server, page = serve(task=task, mask_ms=mask_ms), visit()
     agree(page, server)
-    assert page.inner_text("#instructions blockquote") == server.spec.question
+    assert page.inner_text("#instructions blockquote") == server.spec.asked
     for way in WAYS:
         answer(page, way)
     code = finish(page)

@@ -16,6 +16,8 @@ def test_the_papers_questions_to_the_letter():
         1: "Which of the two images is a better high quality version of the low resolution image in the middle?",
         2: "Which image would you guess is from a camera?",
     }
+    assert all(small_spec(task=task).asked == text for task, text in spec.QUESTIONS.items())
+    assert small_spec(question="Which do you like?").asked == "Which do you like?"
 
 
 def test_the_papers_studies():
@@ -54,6 +56,10 @@ def test_the_papers_studies():
         ({"min_viewport": [900]}, r"must be \[width, height\]"),
         ({"questions": [{"id": "a", "text": "A?"}, {"id": "a", "text": "B?"}]}, "same id"),
         ({"questions": [{"id": "a", "text": "A?", "kind": "choice"}]}, "a choice needs options"),
+        ({"question": " "}, "question: must be 1 to 500"),
+        ({"answers": ["Left"]}, r"must be \[left, right\]"),
+        ({"answers": ["Same", "Same"]}, "two buttons say the same"),
+        ({"answers": ["", "Right"]}, "a button says 1 to 60 characters"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(changes, message):

@@ -9,6 +9,7 @@ import pytest
 from study_app import web
 from study_app.bots import Bot
 from study_app.clock import ManualClock
+from study_app.spec import QUESTIONS
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
 
 START = "/start"
@@ -284,3 +285,23 @@ def test_headers_of_every_answer(site, bot):
     assert "Secure" not in fresh
     assert "Secure" in site.test_client().get("/s/study", base_url="https://localhost").headers["Set-Cookie"]
     assert bot.token not in str(everything(site.config["DATABASE_URL"]))  # only its hash is stored
+
+
+def test_a_lab_asks_its_own_question(pack, clock, tmp_path):
+    """What the TOML says stands on the page, and nothing in it is markup; else the paper's question does."""
+    app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
+    own = {"question": "Which is <i>sharper</i> & more real?", "answers": ("The left one", "The right one")}
+    own |= {"instructions": "Look closely.\n\nThere is no hurry."}
+    open_study(app, pack, small_spec(**own), "own")
+    open_study(app, pack, small_spec(), "paper")
+    pages = {}
+    for slug in ("own", "paper"):
+        bot = Bot(app, slug, clock, random.Random(0))
+        bot.enter()
+        bot.start()
+        pages[slug] = bot.client.get(f"/s/{slug}/run").text
+    assert pages["own"].count("Which is &lt;i&gt;sharper&lt;/i&gt; &amp; more real?") == 4
+    assert "<p>Look closely.</p>" in pages["own"] and "<p>There is no hurry.</p>" in pages["own"]
+    assert "disabled>The left one <kbd>" in pages["own"] and "disabled>The right one <kbd>" in pages["own"]
+    assert "Look at the cross" not in pages["own"] and "Look at the cross" in pages["paper"]
+    assert pages["paper"].count(f"{QUESTIONS[2]}</") == 4 and "disabled>Left <kbd>" in pages["paper"]
