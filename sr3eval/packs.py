@@ -63,8 +63,8 @@ def kinds(ids: Sequence[str], test: int | None, practice: int, catch: int, seed:
             "; lower --practice and --catch"
         )
     order = sorted(ids, key=lambda image_id: stable_hash("stimuli", seed, image_id))
-    purposes: list[Kind] = ["practice"] * practice + ["catch"] * catch
-    purposes += ["test"] * (len(ids) if test is None else test)
+    counts: dict[Kind, int] = {"practice": practice, "catch": catch, "test": len(ids) if test is None else test}
+    purposes = [kind for kind, count in counts.items() for _ in range(count)]
     return dict(zip(order, purposes, strict=False))
 
 

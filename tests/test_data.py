@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sr3eval import data
+from sr3eval import data, folders
 from sr3eval.errors import UserError
 from sr3eval.folders import SUFFIXES
 from sr3eval.tasks import TASKS, get
@@ -23,7 +23,7 @@ def make(folder, *names, size=(8, 8)):
 def test_finds_images_recursively_by_id(tmp_path):
     make(tmp_path, "b.png", "a/x.jpg", "a/y.tif", ".hidden/z.png")
     (tmp_path / "notes.txt").write_text("-")
-    assert list(data.find_images(tmp_path)) == ["a/x", "a/y", "b"]
+    assert list(folders.find_images(tmp_path)) == ["a/x", "a/y", "b"]
 
 
 def test_suffixes_are_those_that_pillow_reads(tmp_path):
@@ -33,7 +33,7 @@ def test_suffixes_are_those_that_pillow_reads(tmp_path):
     assert SUFFIXES - {".avif"} <= readable
     for suffix in (".jfif", ".jpe", ".TGA", ".pcx", ".pbm", ".pnm", ".dib", ".j2k", ".apng"):
         (tmp_path / f"{suffix[1:]}{suffix}").touch()
-    assert len(data.find_images(tmp_path)) == 9
+    assert len(folders.find_images(tmp_path)) == 9
 
 
 def test_linked_folders_are_followed_once_round(tmp_path):
@@ -42,12 +42,12 @@ def test_linked_folders_are_followed_once_round(tmp_path):
     (tmp_path / "set/itself").symlink_to(tmp_path / "set")
     (tmp_path / "elsewhere/more/up").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "set/gone").symlink_to("gone")
-    assert list(data.find_images(tmp_path / "set")) == ["a", "linked/b", "linked/more/c"]
+    assert list(folders.find_images(tmp_path / "set")) == ["a", "linked/b", "linked/more/c"]
 
 
 def test_folders_named_like_images_are_not_images(tmp_path):
     make(tmp_path, "x.png/a.png")
-    assert list(data.find_images(tmp_path)) == ["x.png/a"]
+    assert list(folders.find_images(tmp_path)) == ["x.png/a"]
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.png", b"caf\xe9/a.png"])
@@ -59,20 +59,20 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path, name):
     except OSError:
         pytest.skip("this file system takes no such name")
     with pytest.raises(UserError, match=r"caf\\udce9.*is not valid UTF-8"):
-        data.find_images(tmp_path)
+        folders.find_images(tmp_path)
 
 
 def test_bad_folders_are_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file: not a folder"):
-        data.find_images(tmp_path / "file")
+        folders.find_images(tmp_path / "file")
     with pytest.raises(UserError, match="no such folder"):
-        data.find_images(tmp_path / "absent")
+        folders.find_images(tmp_path / "absent")
     with pytest.raises(UserError, match="no images"):
-        data.find_images(tmp_path)
+        folders.find_images(tmp_path)
     make(tmp_path, "a.png", "a.jpg")
     with pytest.raises(UserError, match='two images share the id "a"'):
-        data.find_images(tmp_path)
+        folders.find_images(tmp_path)
 
 
 def test_choice_is_spread_over_the_groups_and_stable():
@@ -96,7 +96,7 @@ def test_split_does_not_move_when_ids_are_added(ids, new):
 def test_small_images_are_left_out_and_counted(tmp_path):
     make(tmp_path, "small.png", size=(100, 15))
     make(tmp_path, "large.png", size=(16, 100))
-    kept, left_out = data.large_enough(data.find_images(tmp_path), 16)
+    kept, left_out = data.large_enough(folders.find_images(tmp_path), 16)
     assert (list(kept), left_out) == (["large"], ["small"])
 
 
@@ -104,7 +104,7 @@ def test_sizes_are_known_without_the_pixels(tmp_path):
     make(tmp_path, "a.png", size=(300, 200))
     whole = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(whole[: whole.index(b"IDAT") + 20])
-    assert list(data.large_enough(data.find_images(tmp_path), 200)[0]) == ["a"]
+    assert list(data.large_enough(folders.find_images(tmp_path), 200)[0]) == ["a"]
 
 
 def test_hr_is_the_central_square_by_area(tmp_path):

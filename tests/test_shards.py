@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sr3eval import data, shards
+from sr3eval import folders, shards
 from sr3eval.errors import UserError
 from sr3eval.files import digest_of, listing_digest
 from sr3eval.folders import SUFFIXES
@@ -50,7 +50,7 @@ def folder(request, tmp_path):
 
 
 def test_any_webdataset_tar_is_a_folder_of_images(folder):
-    found = data.find_images(folder)
+    found = folders.find_images(folder)
     assert list(found) == ["a/0", "b/1", "c", "d"]
     for image_id, name in (("a/0", "a/0.png"), ("b/1", "b/1.JPG"), ("c", "c.png")):
         with found[image_id].open("rb") as file:
@@ -65,8 +65,8 @@ def test_a_member_is_read_as_the_file_would_be(folder, tmp_path):
     (tmp_path / "f" / "b").mkdir()
     for name, content in SAMPLES.items():
         (tmp_path / "f" / name).write_bytes(content)
-    files = data.find_images(tmp_path / "f")
-    found = {image_id: data.find_images(folder)[image_id] for image_id in files}
+    files = folders.find_images(tmp_path / "f")
+    found = {image_id: folders.find_images(folder)[image_id] for image_id in files}
     assert all(torch.equal(load(files[image_id]), load(found[image_id])) for image_id in files)
     assert digest_of(files) == digest_of(found)
     assert listing_digest(files) == listing_digest(found)
@@ -74,7 +74,7 @@ def test_a_member_is_read_as_the_file_would_be(folder, tmp_path):
 
 def test_a_member_is_seekable_and_ends_where_it_ends(folder):
     content = SAMPLES["a/0.png"]
-    with data.find_images(folder)["a/0"].open("rb") as file:
+    with folders.find_images(folder)["a/0"].open("rb") as file:
         assert file.seek(-4, os.SEEK_END) == len(content) - 4
         assert file.read(100) == content[-4:] and file.read(1) == b""
         file.seek(3)
@@ -83,23 +83,23 @@ def test_a_member_is_seekable_and_ends_where_it_ends(folder):
 
 
 def test_one_tar_file_may_be_named(folder):
-    assert list(data.find_images(folder / "x-1.tar")) == ["d"]
+    assert list(folders.find_images(folder / "x-1.tar")) == ["d"]
 
 
 def test_pictures_beside_a_tar_file_are_what_is_meant(folder):
     (folder / "HR").mkdir()
     (folder / "HR" / "z.png").write_bytes(picture(9))
-    assert list(data.find_images(folder)) == ["HR/z"]
+    assert list(folders.find_images(folder)) == ["HR/z"]
 
 
 def test_two_images_of_one_key_are_refused(tmp_path):
     write_tar(tmp_path / "0.tar", {"k.png": picture(0), "k.jpg": picture(1, kind="JPEG")})
     with pytest.raises(UserError, match=r'0.tar: two images share the key "k" \(k.png, k.jpg\)'):
-        data.find_images(tmp_path)
+        folders.find_images(tmp_path)
     write_tar(tmp_path / "0.tar", {"k.png": picture(0)})
     write_tar(tmp_path / "1.tar", {"k.png": picture(0)})
     with pytest.raises(UserError, match='two images share the id "k"'):
-        data.find_images(tmp_path)
+        folders.find_images(tmp_path)
 
 
 @pytest.mark.parametrize("size", [100, 512, 700, 1024])
@@ -108,11 +108,11 @@ def test_a_truncated_tar_file_is_named(tmp_path, size):
     path = write_tar(tmp_path / "0.tar", {"a.png": picture(0), "b.png": picture(1)})
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(UserError, match=r"0\.tar: .*truncated"):
-        data.find_images(tmp_path)
+        folders.find_images(tmp_path)
 
 
 def test_a_shard_that_shrinks_while_it_is_read_is_named(folder):
-    found = data.find_images(folder)["c"]
+    found = folders.find_images(folder)["c"]
     os.truncate(folder / "x-0.tar", found.offset + 50)
     with pytest.raises(UserError, match=r"x-0\.tar: c\.png: .*the shard is truncated"):
         load(found)
@@ -122,10 +122,10 @@ def test_a_compressed_tar_file_is_refused(tmp_path):
     with tarfile.open(tmp_path / "0.tar", "w:gz") as archive:
         archive.add(__file__, "a.png")
     with pytest.raises(UserError, match=r"0\.tar: a compressed tar file cannot be read at random; unpack it"):
-        data.find_images(tmp_path)
+        folders.find_images(tmp_path)
     (tmp_path / "0.tar").write_bytes(b"x" * 2000)
     with pytest.raises(UserError, match=r"0\.tar: not a tar file"):
-        data.find_images(tmp_path)
+        folders.find_images(tmp_path)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def indexed(tmp_path):
 
 def test_with_an_index_nothing_is_scanned(indexed, monkeypatch):
     monkeypatch.setattr(shards, "tar_members", None)
-    found = data.find_images(indexed)
+    found = folders.find_images(indexed)
     assert list(found) == ["p/0", "p/1", "q.x/2"]
     assert shards.labels_of(found) == {"p/0": "cat", "p/1": "cat", "q.x/2": "dog"}
     expected = torch.from_numpy(np.array(Image.open(io.BytesIO(picture(1))))).permute(2, 0, 1) / 255
@@ -173,17 +173,17 @@ def test_with_an_index_nothing_is_scanned(indexed, monkeypatch):
 def test_an_index_that_does_not_fit_is_refused(indexed, harm, message):
     harm(indexed)
     with pytest.raises(UserError, match=message):
-        data.find_images(indexed)
+        folders.find_images(indexed)
 
 
 def test_another_checksum_is_another_data_set(indexed):
-    before = listing_digest(data.find_images(indexed))
+    before = listing_digest(folders.find_images(indexed))
     sha256 = json.loads((indexed / "000001.json").read_text())["sha256"]
     for path in indexed.glob("*.json"):
         path.write_text(path.read_text().replace(sha256, "0" * 64))
-    assert listing_digest(data.find_images(indexed)) != before
+    assert listing_digest(folders.find_images(indexed)) != before
 
 
 def test_labels_that_are_not_there_are_asked_for(folder):
     with pytest.raises(UserError, match='data.labels = "shards": c has no label in its shard'):
-        shards.labels_of(data.find_images(folder))
+        shards.labels_of(folders.find_images(folder))
