@@ -7,15 +7,16 @@ simulate(app, "demo_task2", {"sr3": 0.475, "bicubic": 0.05}, seed=0, clock=clock
 
 import random
 import re
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from flask import Flask
-from flask.testing import FlaskClient
 from sqlalchemy import select
 
+from study_app.browser import Browser
 from study_app.clock import ManualClock
 from study_app.database import Database
 from study_app.models import PlanTrial, Session, Stimulus, Trial
@@ -27,12 +28,28 @@ SCREEN = {"viewport_w": 1920, "viewport_h": 1080, "dpr": 1.0}
 Truth = tuple[str, str, str]  # the real picture's side, kind, model
 
 
-class Bot:
-    """One browser. `requests` are Flask's test responses; a status that is not expected is an AssertionError."""
+class Client(Protocol):
+    """What sends a bot's requests: Flask's test client, or a Browser."""
 
-    def __init__(self, app: Flask, slug: str, clock: ManualClock, rng: random.Random) -> None:
-        self.client: FlaskClient = app.test_client()
-        self.base, self.clock, self.rng = f"/s/{slug}", clock, rng
+    def get(self, path: str, /) -> Any:
+        """The reply, with status_code, text and get_json()."""
+
+    def post(self, path: str, /, *, json: Any, headers: Mapping[str, str]) -> Any:
+        """The reply to a body."""
+
+
+class Timer(Protocol):
+    """What time does when a bot looks and thinks."""
+
+    def advance(self, ms: float) -> None:
+        """Let `ms` milliseconds pass."""
+
+
+class Subject:
+    """What a browser with a person before it does. A reply that cannot be gone on with is an AssertionError."""
+
+    def __init__(self, client: Client, base: str, clock: Timer, rng: random.Random) -> None:
+        self.client, self.base, self.clock, self.rng = client, base, clock, rng
         self.csrf = self.consent = ""
 
     def enter(self) -> None:
@@ -50,12 +67,6 @@ class Bot:
         device = {**SCREEN, "frame_ms": FRAME_MS, "touch": False}
         return self.post("/start", {"consent_sha256": self.consent, **device})
 
-    @property
-    def token(self) -> str:
-        """The cookie's value."""
-        cookie = self.client.get_cookie(COOKIE, path=self.base)
-        return cookie.value if cookie is not None else ""
-
     def upcoming(self) -> dict[str, Any]:
         """Where the session stands."""
         return self.client.get(f"{self.base}/api/next").get_json()
@@ -63,9 +74,13 @@ class Bot:
     def answer(self, trial: Mapping[str, Any], exposure_ms: int, side: str) -> Any:
         """Look at the pictures of a trial for as long as the study says, and press a button."""
         self.post(f"/api/trials/{trial['token']}/start", {"attempt": self.uuid()})
-        thinking = self.rng.lognormvariate(6.5, 0.4)  # ms; median 665
+        thinking = self.thinking_ms()
         self.clock.advance(exposure_ms + thinking)
         return self.post(f"/api/trials/{trial['token']}/response", self.measured(trial, exposure_ms, side, thinking))
+
+    def thinking_ms(self) -> float:
+        """How long the bot takes to decide; median 665 ms."""
+        return self.rng.lognormvariate(6.5, 0.4)
 
     def measured(self, trial: Mapping[str, Any], exposure_ms: float, side: str, rt_ms: float) -> dict[str, Any]:
         """The body of an answer, timed to a frame."""
@@ -107,6 +122,68 @@ class Bot:
     def uuid(self) -> str:
         """A UUID from the bot's own random numbers."""
         return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
+
+
+class Bot(Subject):
+    """A subject in the application's own process, whose time is the test's."""
+
+    def __init__(self, app: Flask, slug: str, clock: ManualClock, rng: random.Random) -> None:
+        self.browser = app.test_client()
+        super().__init__(self.browser, f"/s/{slug}", clock, rng)
+
+    @property
+    def token(self) -> str:
+        """The cookie's value."""
+        cookie = self.browser.get_cookie(COOKIE, path=self.base)
+        return cookie.value if cookie is not None else ""
+
+
+class Waiting:
+    """A clock that moves by itself: `advance` waits."""
+
+    def advance(self, ms: float) -> None:
+        """Let `ms` milliseconds pass."""
+        time.sleep(ms / 1000)
+
+
+class HttpBot(Subject):
+    """A bot over a network, in everybody's time: it fetches pictures, and asks after every answer what comes next.
+
+    `acknowledged` holds the side of every answer, by trial token, that the server said it has stored.
+    """
+
+    def __init__(self, browser: Browser, slug: str, rng: random.Random, prefix: str = "", pace_s: float = 0.0) -> None:
+        super().__init__(browser, f"{prefix}/s/{slug}", Waiting(), rng)
+        self.browser, self.pace_s = browser, pace_s
+        self.acknowledged: dict[str, str] = {}
+        self._seen: set[str] = set()
+
+    def look(self, window: Sequence[Mapping[str, Any]]) -> None:
+        """Fetch what of the next trials' pictures is not there yet."""
+        for path in (path for trial in window for path in trial["pictures"].values()):
+            if path not in self._seen:
+                assert self.client.get(path).status_code == 200
+                self._seen.add(path)
+
+    def answer(self, trial: Mapping[str, Any], exposure_ms: int, side: str) -> Any:
+        """Look, press a button, and rest for what is left of `pace_s` seconds."""
+        end = time.monotonic() + self.pace_s
+        reply = super().answer(trial, exposure_ms, side)
+        if reply.status_code == 200:
+            self.acknowledged[trial["token"]] = side
+        self.clock.advance(1000 * max(0.0, end - time.monotonic()))
+        return reply
+
+    def take(self, choose: Callable[[Mapping[str, Any]], str], limit: int | None = None) -> bool:
+        """Answer every trial, or leave after `limit` of them; returns whether the session is finished."""
+        while (now := self.upcoming())["state"] == "trials":
+            trial = now["window"][0]
+            if trial["index"] == limit:
+                return False
+            self.look(now["window"])
+            reply = self.answer(trial, now["exposure_ms"], choose(trial))
+            assert reply.status_code == 200, reply.text
+        return self.post("/api/finish", {"answers": {}}).status_code == 200
 
 
 def simulate(

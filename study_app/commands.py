@@ -11,6 +11,7 @@ from sqlalchemy.exc import DatabaseError
 
 from sr3eval import console
 from sr3eval.files import atomic_write
+from study_app import backup as backups
 from study_app import export as tables
 from study_app import spec as specs
 
@@ -156,6 +157,25 @@ def export(slug: str, out: Path, sessions: Path | None) -> None:
     if sessions is not None:
         atomic_write(sessions, tables.sessions_csv(database, slug).encode())
         click.echo(sessions)
+
+
+@study.command()
+@click.argument("out", type=FILE)
+@with_appcontext
+def backup(out: Path) -> None:
+    """Write a copy of the whole database to the new file OUT, while people answer."""
+    backups.backup(current_app.extensions["study_database"].url, out)
+    click.echo(out)
+
+
+@study.command()
+@click.argument("copy", type=FILE)
+@with_appcontext
+def restore(copy: Path) -> None:
+    """Fill the database, which must hold no study, from the backup COPY."""
+    database = current_app.extensions["study_database"]
+    backups.restore(database.url, copy)
+    click.echo(f"{database.url.database}: restored from {copy}; next: flask --app study_app study list")
 
 
 @study.command("delete-participant")

@@ -29,7 +29,7 @@ class Database:
     simulations are faster.
     """
 
-    def __init__(self, url: str, durable: bool = True) -> None:
+    def __init__(self, url: str | URL, durable: bool = True) -> None:
         self.durable = durable
         self.url = checked(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
@@ -86,7 +86,7 @@ class Database:
             connection.execute(f"PRAGMA {pragma}")
 
 
-def checked(url: str) -> URL:
+def checked(url: str | URL) -> URL:
     """The URL of a kind of database that the study runs on, with its driver, or UserError."""
     try:
         parsed = make_url(url)

@@ -28,7 +28,7 @@ def entry(slug: str) -> str | BaseResponse:
         web.fresh_token()
         standing = "new"
     if standing in ("active", "finished"):
-        return redirect(_base(slug) + ("/run" if standing == "active" else "/done"), 303)
+        return redirect(web.base(slug) + ("/run" if standing == "active" else "/done"), 303)
     if standing == "expired":
         raise RefusedError("expired", "Your session has ended because nothing happened for too long.")
     if overview.state != "running":
@@ -55,7 +55,7 @@ def start(slug: str) -> tuple[Response, int]:
     if _service().standing(slug, g.token) == "new":
         web.limit_starts()
     is_new = _service().enrol(slug, g.token, body)
-    return jsonify(next=f"{_base(slug)}/run"), 201 if is_new else 200
+    return jsonify(next=f"{web.base(slug)}/run"), 201 if is_new else 200
 
 
 @study.get("/run")
@@ -63,7 +63,7 @@ def run(slug: str) -> str | BaseResponse:
     """The page that shows the trials and the questions."""
     standing = _standing(slug)
     if standing == "finished":
-        return redirect(f"{_base(slug)}/done", 303)
+        return redirect(f"{web.base(slug)}/done", 303)
     overview = _service().overview(slug)
     return render_template(
         "run.html",
@@ -78,13 +78,13 @@ def run(slug: str) -> str | BaseResponse:
 def done(slug: str) -> str | BaseResponse:
     """Debriefing and completion code, once every answer is stored."""
     if _standing(slug) == "active":
-        return redirect(f"{_base(slug)}/run", 303)
+        return redirect(f"{web.base(slug)}/run", 303)
     spec = _service().overview(slug).spec
     subject, code = _service().certificate(slug, g.token)
     return render_template(
         "done.html",
         title=spec.title,
-        base=_base(slug),
+        base=web.base(slug),
         debrief=spec.debrief,
         completion_code=code,
         subject=subject,
@@ -98,7 +98,7 @@ def upcoming(slug: str) -> Response:
     """Where the session stands and what comes next."""
     answer = _service().upcoming(slug, g.token)
     for trial in answer["window"]:
-        trial["pictures"] = {place: f"{_base(slug)}/i/{token}" for place, token in trial["pictures"].items()}
+        trial["pictures"] = {place: f"{web.base(slug)}/i/{token}" for place, token in trial["pictures"].items()}
     return jsonify(answer)
 
 
@@ -132,11 +132,7 @@ def events(slug: str) -> tuple[str, int]:
 def finish(slug: str) -> Response:
     """The answers to the questions at the end."""
     _service().finish(slug, g.token, bodies.read(bodies.Finish, web.body()))
-    return jsonify(next=f"{_base(slug)}/done")
-
-
-def _base(slug: str) -> str:
-    return f"/s/{slug}"
+    return jsonify(next=f"{web.base(slug)}/done")
 
 
 def _standing(slug: str) -> str:
@@ -154,7 +150,7 @@ def _texts(overview: Overview, exposure_ms: int) -> dict[str, Any]:
     spec = overview.spec
     return {
         "title": spec.title,
-        "base": _base(overview.slug),
+        "base": web.base(overview.slug),
         "csrf": web.csrf_token(),
         "task": spec.task,
         "question": spec.asked,

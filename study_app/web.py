@@ -77,6 +77,11 @@ def install(app: Flask) -> None:
     app.register_error_handler(UserError, _misconfigured)
 
 
+def base(slug: str) -> str:
+    """Where the study's pages and its API lie: under the prefix, if any, that a proxy serves the application at."""
+    return f"{request.script_root}/s/{slug}"
+
+
 def csrf_token() -> str:
     """What a page must send back with every POST: proof that it could read the page that was made for its cookie.
 
@@ -119,10 +124,13 @@ def _check() -> None:
         _limit("study_request_limit", str(request.remote_addr) if g.is_fresh else g.token)
     if request.method == "POST":
         sent = request.headers.get("X-CSRF", "").encode()
-        origin = request.headers.get("Origin")
-        is_ours = origin is None or origin.partition("://")[2] == request.host
-        if not (is_ours and hmac.compare_digest(sent, csrf_token().encode())):
+        if not (_is_from_here() and hmac.compare_digest(sent, csrf_token().encode())):
             raise RefusedError("csrf", "The page is out of date, or cookies are off: allow them and load it again.")
+
+
+def _is_from_here() -> bool:
+    """By what browsers say, but on plain http. The origin tells nothing behind a proxy that sends a Host of its own."""
+    return request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
 
 
 def _limit(name: str, key: str) -> None:
@@ -144,7 +152,7 @@ def _finish(response: Response) -> Response:
             COOKIE,
             g.token,
             max_age=COOKIE_AGE_S,
-            path=f"/s/{slug}",
+            path=base(slug),
             httponly=True,
             samesite="Lax",
             secure=current_app.config["COOKIE_SECURE"] or request.is_secure,
@@ -182,7 +190,7 @@ def _error(status: int, code: str, message: str, retry_after: int | None = None,
         response = jsonify(error=code, message=message, **extra)
     else:
         slug = (request.view_args or {}).get("slug")
-        link = f"/s/{slug}" if slug and status in (401, 429, 503) else None
+        link = base(slug) if slug and status in (401, 429, 503) else None
         heading = HEADINGS.get(status, "Something went wrong")
         page = render_template(
             "message.html", title=heading, heading=heading, message=message, link=link, link_text="To the first page"
