@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import sqlite3
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, Oper
 from sqlalchemy.orm import Session
 
 from sr3eval.errors import UserError
+from study_app.turns import Turns
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -33,10 +33,7 @@ class Database:
         self.durable = durable
         self.url = checked(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        # SQLite has one writer: waiting here is fair, waiting in its busy handler is not.
-        self._writer: contextlib.AbstractContextManager[Any] = (
-            threading.Lock() if self.is_sqlite else contextlib.nullcontext()
-        )
+        self._turns = Turns(Path(str(self.url.database))) if self.is_sqlite else None
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
@@ -47,8 +44,13 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that writes: committed as a whole at the end, or nothing of it where an exception comes."""
-        with self._writer, Session(self._writing) as session, session.begin():
+        engine = self._writing
+        with self._turn(), Session(engine) as session, session.begin():
             yield session
+
+    def _turn(self) -> contextlib.AbstractContextManager[None]:
+        """SQLite has one writer; PostgreSQL sees to itself."""
+        return self._turns.take() if self._turns else contextlib.nullcontext()
 
     @functools.cached_property
     def engine(self) -> Engine:
