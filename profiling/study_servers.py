@@ -56,8 +56,8 @@ def cpu_s(pids: Iterable[int]) -> float:
 class Application:
     """`python -m study_app.deploy` without limits on a port of its own; settings are environment variables."""
 
-    def __init__(self, folder: Path, url: str, **settings: str) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, url: str, python: str = sys.executable, **settings: str) -> None:
+        self.folder, self.port, self.python = folder, free_port(), python
         self.log = folder / f"gunicorn_{self.port}.log"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("STUDY_", "FLASK_"))}
         limits = {"STUDY_STARTS_PER_HOUR": "null", "STUDY_REQUESTS_PER_SECOND": "null"}
@@ -68,7 +68,7 @@ class Application:
 
     def start(self) -> "Application":
         """Until it answers."""
-        command = [sys.executable, "-m", "study_app.deploy"]
+        command = [self.python, "-m", "study_app.deploy"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True

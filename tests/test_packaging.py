@@ -2,6 +2,7 @@
 
 import ast
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -14,12 +15,18 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from study_servers import Application
 
+from sr3eval.config import to_toml
 from sr3eval.console import EXTRAS
+from study_app.bots import HttpBot
+from study_app.browser import Browser
+from tests.study_app.small_study import small_spec, write_pack
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PACKAGES = ("sr3eval", "baselines", "study_app", "analysis")
+QUICK = small_spec(images=4, per_subject=2, practice=1, catch=0, catch_pass=0, exposures_ms=(260,), fixation_ms=0)
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "benchmark.py")
 
 
@@ -70,12 +77,19 @@ def installed(wheel, tmp_path_factory):
             if not (site / entry).exists():
                 (site / entry).symlink_to(package.locate_file(entry))
 
-    def run(*arguments):
-        environment = {"PATH": os.environ["PATH"], "STUDY_SECRET_KEY": "x", "STUDY_DATABASE_URL": "sqlite:///study.db"}
-        command = [home / "bin" / "python", *arguments]
-        return subprocess.run(command, cwd=home, capture_output=True, text=True, env=environment)
+    return Environment(home)
 
-    return run
+
+class Environment:
+    """A Python of its own in a folder, which is where its programs run."""
+
+    def __init__(self, home):
+        self.home, self.python, self.url = home, str(home / "bin" / "python"), f"sqlite:///{home / 'study.db'}"
+
+    def __call__(self, *arguments):
+        environment = {"PATH": os.environ["PATH"], "STUDY_SECRET_KEY": "x", "STUDY_DATABASE_URL": self.url}
+        command = [self.python, *arguments]
+        return subprocess.run(command, cwd=self.home, capture_output=True, text=True, env=environment)
 
 
 def test_the_wheel_holds_every_file_of_the_packages(wheel):
@@ -92,6 +106,25 @@ def test_the_study_runs_without_torch(installed):
     assert listed.returncode == 0 and "freeze" in listed.stdout, listed.stderr
     made = installed("-c", "import sr3eval, analysis, study_app; print(study_app.create_app().name)")
     assert made.stdout == "study_app\n", made.stderr
+
+
+def test_a_study_is_made_and_served_without_torch(installed):
+    write_pack(installed.home / "pack", test=4)
+    (installed.home / "quick.toml").write_text(to_toml(QUICK))
+    for verb in ("create pack --study quick.toml", "freeze quick", "run quick"):
+        done = installed("-m", "flask", "--app", "study_app", "study", *verb.split())
+        assert done.returncode == 0, done.stderr
+    server = Application(installed.home, installed.url, installed.python, PYTHONPATH="").start()
+    try:
+        bot = HttpBot(Browser(server.url), "quick", random.Random(0))
+        bot.enter()
+        assert bot.start().status_code == 201
+        assert bot.take(lambda trial: "left")
+    finally:
+        server.stop()
+    out = installed("-m", "flask", "--app", "study_app", "study", "export", "quick", "--out", "responses.csv")
+    rows = (installed.home / "responses.csv").read_text().splitlines()
+    assert out.returncode == 0 and len(rows) == 1 + len(bot.acknowledged) == 4
 
 
 @pytest.mark.parametrize("command", [("benchmark", "run", "--out=x"), ("benchmark", "list"), ("sr3eval.cli", "train")])
