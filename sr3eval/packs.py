@@ -32,13 +32,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is in a pack; `methods` maps folder names to methods' names."""
+    """What is in a pack; `methods` maps folder names to methods' names.
+
+    `noise`: levels of 255 by which a study may change the pixels that it shows, in each session by others.
+    """
 
     format: int
     task: str
     seed: int
     methods: dict[str, str]
     items: tuple[Item, ...]
+    noise: int = 1
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from sr3eval.errors import UserError
 from study_app import commands, logs, routes, settings, web
@@ -16,18 +17,21 @@ from study_app.database import Database
 from study_app.health import health
 from study_app.prefix import Prefixed
 from study_app.service import Service
+from study_app.signing import Keys
 
 BODY_LIMIT = 16 * 1024
+PLAIN = ("DURABLE", "COOKIE_SECURE", "TRUSTED_PROXIES", "STARTS_PER_HOUR", "REQUESTS_PER_SECOND")
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Make the application: defaults, then environment variables STUDY_<KEY> and files STUDY_<KEY>_FILE, then `config`.
 
     Keys: DATABASE_URL (a file in the instance folder), DATABASE_PASSWORD (where it is not in the URL), SECRET_KEY (for
-    `flask …` and in debug mode made and kept in the instance folder; needed elsewhere), PREFIX (the path that it lies
-    below, such as /studies), DURABLE (true; false is faster for simulations), COOKIE_SECURE (false; set it behind TLS),
-    STARTS_PER_HOUR of an address and REQUESTS_PER_SECOND of a session (None: no limit), CLOCK. A bad one is a
-    click.ClickException.
+    `flask …` and in debug mode made and kept in the instance folder; needed elsewhere), SECRET_KEY_FALLBACKS (older
+    keys that still hold), PREFIX (the path that it lies below, such as /studies), DURABLE (true; false is faster for
+    simulations), COOKIE_SECURE (false; set it behind TLS), TRUSTED_PROXIES (0; how many in front of the server name the
+    client, X-Forwarded-For), STARTS_PER_HOUR of an address in an open study, else of a person, and REQUESTS_PER_SECOND
+    of a session (None: no limit), CLOCK. A bad one is a click.ClickException.
     """
     app = Flask(__name__)
     app.config.update(
@@ -37,6 +41,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         MAX_CONTENT_LENGTH=BODY_LIMIT,
         DURABLE=True,
         COOKIE_SECURE=False,
+        TRUSTED_PROXIES=0,
         STARTS_PER_HOUR=30,
         REQUESTS_PER_SECOND=20,
         CLOCK=system_clock,
@@ -45,7 +50,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     try:
         settings.read_files(app.config, os.environ)
         app.config.update(config or {})
-        settings.check_plain(app.config, ("DURABLE", "COOKIE_SECURE", "STARTS_PER_HOUR", "REQUESTS_PER_SECOND"))
+        settings.check_plain(app.config, PLAIN)
+        settings.check_fallbacks(app.config["SECRET_KEY_FALLBACKS"])
         settings.check_prefix(app.config["PREFIX"])
         url = settings.with_password(app.config["DATABASE_URL"], app.config["DATABASE_PASSWORD"])
         database = Database(url, app.config["DURABLE"])
@@ -53,8 +59,12 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     except UserError as error:
         raise click.ClickException(str(error)) from None  # of which Flask's command line prints one line
     app.extensions["study_database"] = database
-    app.extensions["study_service"] = Service(database, app.config["CLOCK"])
+    keys = Keys(app.config["SECRET_KEY"], app.config["SECRET_KEY_FALLBACKS"] or ())
+    app.extensions["study_keys"] = keys
+    app.extensions["study_service"] = Service(database, app.config["CLOCK"], keys)
     app.extensions["study_admin"] = Admin(database, app.config["CLOCK"])
+    if hops := app.config["TRUSTED_PROXIES"]:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     web.install(app)
     logs.leave_addresses_out()
     app.register_blueprint(routes.study)

@@ -15,6 +15,7 @@ from study_app.models import (
     Answer,
     Condition,
     Event,
+    Identity,
     Participant,
     PlanSlot,
     PlanTrial,
@@ -25,7 +26,9 @@ from study_app.models import (
     Trial,
 )
 from study_app.pack import Pair
-from study_app.service import LIVE_STATES, spec_of
+from study_app.recruitment import INVITATION, invitation
+from study_app.service import spec_of
+from study_app.signing import Keys
 from study_app.spec import SLUG, Spec
 
 # By verb, the states that it leads from and the one that it leads to.
@@ -45,6 +48,7 @@ class Count:
     condition: str
     finished: int
     active: int
+    excluded: int
     target: int
 
 
@@ -118,6 +122,41 @@ class Admin:
                 for condition in study.conditions
             ]
 
+    def reopen(self, slug: str, codes: Sequence[str], reason: str = "researcher") -> int:
+        """Leave finished sessions out and give their places to others; returns how many.
+
+        Named by subject or completion code; without codes, those that failed the catch trials and still hold a place.
+        A closed study is paused then, so that it can run again.
+        """
+        with self.database.write() as db:
+            study = the_study(db, slug, lock=True)
+            chosen = [_finished(db, study, code) for code in codes] if codes else _failed(db, study)
+            for session in chosen:
+                session.state = "excluded"
+                session.excluded_reason = session.excluded_reason or reason
+            if chosen and study.state == "closed":
+                study.state = "paused"
+            return len(chosen)
+
+    def invite(self, slug: str, count: int, url: str, keys: Keys) -> list[tuple[str, str]]:
+        """New people's random names, each with the link that lets one take part once."""
+        with self.database.read() as db:
+            source = spec_of(the_study(db, slug).config_toml).recruitment.source
+        if source != "invited":
+            raise UserError(f'study "{slug}" is for source = "{source}"; links are for recruitment.source = "invited"')
+        made = (invitation(slug, keys) for _ in range(count))
+        return [(person, f"{url}/s/{slug}?{INVITATION}={proof}") for person, proof in made]
+
+    def forget_identities(self, slug: str) -> int:
+        """Delete what services and invitations call the study's participants; returns how many were known.
+
+        Nobody can be paid by it afterwards, but whoever took part is still known by a keyed hash.
+        """
+        with self.database.write() as db:
+            whose = select(Participant.id).where(Participant.study_id == the_study(db, slug).id)
+            gone = db.execute(delete(Identity).where(Identity.participant_id.in_(whose)).returning(Identity.source))
+            return len(gone.all())
+
     def config(self, slug: str) -> str:
         """The study's settings as TOML, with their hash and models."""
         with self.database.read() as db:
@@ -154,6 +193,21 @@ def the_study(db: Transaction, slug: str, lock: bool = False) -> Study:
     if study is None:
         raise UserError(f'no study "{slug}": {nearest(slug, db.scalars(select(Study.slug)))}')
     return study
+
+
+def _finished(db: Transaction, study: Study, code: str) -> Session:
+    query = select(Session).join(Session.participant).where(Participant.study_id == study.id)
+    query = query.where(or_(Participant.code == code, Session.completion_code == code))
+    session = db.scalar(query)
+    if session is None or session.state != "finished":
+        found = "no such participant" if session is None else f"the session is {session.state}"
+        raise UserError(f'"{code}": {found}; only places of finished sessions can be reopened')
+    return session
+
+
+def _failed(db: Transaction, study: Study) -> Sequence[Session]:
+    query = select(Session).join(Session.participant).where(Participant.study_id == study.id)
+    return db.scalars(query.where(Session.state == "finished", Session.excluded_reason != "")).all()
 
 
 def _row(spec: Spec, pair: Pair) -> dict[str, object]:
@@ -202,15 +256,17 @@ def _lay_down(db: Transaction, study: Study, condition: Condition, ids: dict[tup
         db.execute(insert(PlanTrial), rows)
 
 
-def _taken(db: Transaction, condition: Condition, now: int) -> tuple[int, int]:
+def _taken(db: Transaction, condition: Condition, now: int) -> tuple[int, int, int]:
     query = select(Session.state, func.count()).join(Session.slot).where(PlanSlot.condition_id == condition.id)
-    query = query.where(Session.state.in_(LIVE_STATES), or_(Session.state == "finished", Session.expires_at > now))
+    query = query.where(or_(Session.holds_place(now), Session.state == "excluded"))
     by_state = dict(db.execute(query.group_by(Session.state)).all())
-    return by_state.get("finished", 0), by_state.get("active", 0)
+    return by_state.get("finished", 0), by_state.get("active", 0), by_state.get("excluded", 0)
 
 
 def _forget(db: Transaction, session: Session) -> None:
-    """What could identify a person: token, device, free text, events."""
+    """What could identify a person: who it is, token, device, free text, events."""
+    db.execute(delete(Identity).where(Identity.participant_id == session.participant_id))
+    session.participant.identity_hash = None
     for table in (Answer, Event):
         db.execute(delete(table).where(table.session_id == session.id))
     session.token_sha256 = session.viewport_w = session.viewport_h = None

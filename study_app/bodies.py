@@ -96,8 +96,13 @@ class Choice:
         """Tells a repeated request from another answer."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
 
+    @property
+    def claimed_ms(self) -> float:
+        """From the pictures' onset to the answer, by the longer of the two accounts that the browser gives."""
+        return max(self.rt_from_onset_ms, self.exposure_ms + self.rt_ms)
+
     def timing_ok(self, exposure_ms: int) -> bool:
-        """Whether the pictures were seen as planned: human_study §3."""
+        """Whether the pictures were seen as planned, by the browser's clock: human_study §3."""
         return abs(self.exposure_ms - exposure_ms) <= 50 and self.hidden_ms == 0 and self.frame_max_gap_ms <= 100
 
 

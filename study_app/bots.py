@@ -9,7 +9,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -50,13 +50,16 @@ class Subject:
 
     def __init__(self, client: Client, base: str, clock: Timer, rng: random.Random) -> None:
         self.client, self.base, self.clock, self.rng = client, base, clock, rng
-        self.csrf = self.consent = ""
+        self.csrf = self.consent = self.link = ""
 
-    def enter(self) -> None:
-        """Open the first page and read from it what a browser's script reads."""
-        page = self.client.get(self.base).text
-        self.csrf = _find(r'name="csrf" content="(\w+)"', page)
-        self.consent = _find(r'consent-sha256="(\w+)"', page)
+    def enter(self, link: str = "") -> Any:
+        """Open the first page by a `link` such as "?PROLIFIC_PID=…", and read from it what a browser's script reads."""
+        self.link = link
+        reply = self.client.get(self.base + link)
+        if reply.status_code == 200:
+            self.csrf = _find(r'name="csrf" content="(\w+)"', reply.text)
+            self.consent = _find(r'consent-sha256="(\w+)"', reply.text)
+        return reply
 
     def post(self, path: str, body: Any) -> Any:
         """A POST as the page's script sends it."""
@@ -65,14 +68,19 @@ class Subject:
     def start(self) -> Any:
         """Agree to take part."""
         device = {**SCREEN, "frame_ms": FRAME_MS, "touch": False}
-        return self.post("/start", {"consent_sha256": self.consent, **device})
+        return self.post(f"/start{self.link}", {"consent_sha256": self.consent, **device})
 
     def upcoming(self) -> dict[str, Any]:
         """Where the session stands."""
         return self.client.get(f"{self.base}/api/next").get_json()
 
+    def fetch(self, trial: Mapping[str, Any]) -> dict[str, Any]:
+        """The replies with a trial's pictures, by place."""
+        return {place: self.client.get(url) for place, url in trial["pictures"].items()}
+
     def answer(self, trial: Mapping[str, Any], exposure_ms: int, side: str) -> Any:
         """Look at the pictures of a trial for as long as the study says, and press a button."""
+        self.fetch(trial)
         self.post(f"/api/trials/{trial['token']}/start", {"attempt": self.uuid()})
         thinking = self.thinking_ms()
         self.clock.advance(exposure_ms + thinking)
@@ -133,9 +141,9 @@ class Bot(Subject):
 
     @property
     def token(self) -> str:
-        """The cookie's value."""
+        """The cookie's value, without the signature."""
         cookie = self.browser.get_cookie(COOKIE, path=self.base)
-        return cookie.value if cookie is not None else ""
+        return cookie.value.rpartition(".")[0] if cookie is not None else ""
 
 
 class Waiting:
@@ -156,14 +164,6 @@ class HttpBot(Subject):
         super().__init__(browser, f"{prefix}/s/{slug}", Waiting(), rng)
         self.browser, self.pace_s = browser, pace_s
         self.acknowledged: dict[str, str] = {}
-        self._seen: set[str] = set()
-
-    def look(self, window: Sequence[Mapping[str, Any]]) -> None:
-        """Fetch what of the next trials' pictures is not there yet."""
-        for path in (path for trial in window for path in trial["pictures"].values()):
-            if path not in self._seen:
-                assert self.client.get(path).status_code == 200
-                self._seen.add(path)
 
     def answer(self, trial: Mapping[str, Any], exposure_ms: int, side: str) -> Any:
         """Look, press a button, and rest for what is left of `pace_s` seconds."""
@@ -180,7 +180,6 @@ class HttpBot(Subject):
             trial = now["window"][0]
             if trial["index"] == limit:
                 return False
-            self.look(now["window"])
             reply = self.answer(trial, now["exposure_ms"], choose(trial))
             assert reply.status_code == 200, reply.text
         return self.post("/api/finish", {"answers": {}}).status_code == 200
@@ -206,8 +205,9 @@ def simulate(
     finished = 0
     while subjects is None or finished < subjects:
         bot = Bot(app, slug, clock, random.Random(rng.getrandbits(64)))
-        bot.enter()
-        reply = bot.start()
+        reply = bot.enter()
+        if reply.status_code == 200:
+            reply = bot.start()
         if reply.status_code == 503:
             if not _abandoned(app.extensions["study_database"], slug):
                 break

@@ -127,12 +127,59 @@ def close(slug: str) -> None:
     click.echo(f"{slug}: closed")
 
 
+@study.command()
+@click.argument("slug")
+@click.argument("codes", nargs=-1)
+@click.option("--reason", default="researcher", show_default=True, help="What the export says of these sessions.")
+@with_appcontext
+def reopen(slug: str, codes: tuple[str, ...], reason: str) -> None:
+    """Leave finished sessions out, by subject or completion code, and give their places to others.
+
+    Without CODES: of everybody who failed the catch trials, in a study that does not replace them by itself.
+    """
+    count = _admin().reopen(slug, codes, reason)
+    click.echo(
+        f"{slug}: {count} place{'' if count == 1 else 's'} free again; next: flask --app study_app study run {slug}"
+    )
+
+
+@study.command()
+@click.argument("slug")
+@click.option("--count", type=click.IntRange(1, 10_000), help="How many links.")
+@click.option(
+    "--names", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="One a line: a link for each."
+)
+@click.option("--url", default="http://localhost:5000", show_default=True, help="Where subjects reach the server.")
+@with_appcontext
+def invite(slug: str, count: int | None, names: Path | None, url: str) -> None:
+    """Print links for one participation each as CSV: name, person, link.
+
+    The names stay in this table; the study knows people by the random `person` alone.
+    """
+    if (count is None) == (names is None):
+        raise click.UsageError("give either --count or --names")
+    called = names.read_text(encoding="utf-8-sig").split("\n") if names else [""] * (count or 0)
+    people = [name.strip() for name in called if count or name.strip()]
+    links = _admin().invite(slug, len(people), url.rstrip("/"), current_app.extensions["study_keys"])
+    rows = [(name, *link) for name, link in zip(people, links, strict=True)]
+    click.echo(tables.to_csv(["name", "person", "link"], rows), nl=False)
+
+
+@study.command("forget-identities")
+@click.argument("slug")
+@with_appcontext
+def forget_identities(slug: str) -> None:
+    """Delete the ids that Prolific, MTurk or invitations gave, once everybody is paid."""
+    click.echo(f"{slug}: {_admin().forget_identities(slug)} identities deleted")
+
+
 @study.command("list")
 @with_appcontext
 def list_() -> None:
     """Show how far every condition of every study is."""
     for count in _admin().counts():
         progress = f"{count.finished} of {count.target} finished, {count.active} active"
+        progress += f", {count.excluded} excluded" if count.excluded else ""
         click.echo(f"{count.study} ({count.state})  {count.condition}: {progress}")
 
 

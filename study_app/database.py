@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_KEY = 0x53523332  # of PostgreSQL's advisory lock while the tables are made: "SR32"
-PRAGMAS = ("journal_mode = WAL", "foreign_keys = ON", "busy_timeout = 5000")
+PRAGMAS = ("journal_mode = WAL", "busy_timeout = 5000")
 
 
 class Database:
@@ -57,7 +57,7 @@ class Database:
         """The connections, once the tables are what this version needs."""
         engine = self._connect()
         try:
-            with _writing(engine).begin() as connection:
+            with self.migrating() as connection:
                 upgrade(connection)
         except OperationalError:  # it may pass
             raise
@@ -65,11 +65,22 @@ class Database:
             raise UserError(f"{self.url.database}: {error.orig}") from None
         return engine
 
+    @contextlib.contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """A transaction that puts tables in others' places, meanwhile without SQLite's checks of foreign keys."""
+        engine = self._connect(checks=False)
+        try:
+            with _writing(engine).begin() as connection:
+                yield connection
+        finally:
+            engine.dispose()
+
     @functools.cached_property
     def _writing(self) -> Engine:
         return _writing(self.engine)
 
-    def _connect(self) -> Engine:
+    def _connect(self, checks: bool = True) -> Engine:
+        """`checks`: of foreign keys."""
         if not self.is_sqlite:
             return create_engine(self.url, pool_pre_ping=True)
         folder = Path(str(self.url.database)).parent
@@ -78,13 +89,14 @@ class Database:
         except OSError as error:
             raise UserError(f"{folder}: {error.strerror}") from None
         engine = create_engine(self.url)
-        event.listen(engine, "connect", self._prepare)
+        event.listen(engine, "connect", functools.partial(self._prepare, checks))
         event.listen(engine, "begin", _begin)
         return engine
 
-    def _prepare(self, connection: sqlite3.Connection, _: Any) -> None:
+    def _prepare(self, checks: bool, connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # transactions begin where _begin says so, not before the first write
-        for pragma in (*PRAGMAS, f"synchronous = {'FULL' if self.durable else 'OFF'}"):
+        settings = (f"foreign_keys = {checks:d}", f"synchronous = {'FULL' if self.durable else 'OFF'}")
+        for pragma in (*PRAGMAS, *settings):
             connection.execute(f"PRAGMA {pragma}")
 
 

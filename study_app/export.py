@@ -59,6 +59,7 @@ RESPONSES = [
     "start_received_at",
     "against",
     "group",
+    "noise",
 ]
 SESSIONS = [
     "study",
@@ -150,7 +151,7 @@ def _response(
         *(response.rt_ms, response.exposure_ms, response.timing_ok),
         *(session.finished_at is not None, session.excluded_reason, utc(response.received_at), trial.showings > 1),
         *(getattr(response, name) for name in MEASURED),
-        *(utc(trial.issued_at), utc(trial.started_at), spec.against, stimulus.group),
+        *(utc(_served(trial)), utc(trial.started_at), spec.against, stimulus.group, spec.noise),
     ]
 
 
@@ -174,6 +175,12 @@ def _sessions(db: Transaction, study: Study, questions: Sequence[str]) -> Iterat
             *(session.dpr, session.frame_ms, session.touch),
             *(answers.get(question) for question in questions),
         ]
+
+
+def _served(trial: Trial) -> int | None:
+    """When the first of the pictures was sent for the first time."""
+    times = (trial.left_served_at, trial.right_served_at, trial.middle_served_at)
+    return min((time for time in times if time is not None), default=None)
 
 
 def utc(ms: int | None) -> str:

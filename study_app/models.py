@@ -1,10 +1,11 @@
 """The tables. What must hold is a constraint here: the service may be wrong, the data cannot be.
 
 Times are UTC in milliseconds. Some facts have no column because a query gives them: a slot is taken while a session on
-it is active or finished, a trial is answered when it has a response, and what was picked follows from the real side.
+it holds it (`Session.holds_place`), a trial is answered when it has a response, and what was picked follows from the
+real side.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -18,9 +19,11 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.ext.hybrid import hybrid_method
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-LIVE = "state IN ('active', 'finished')"
+ENDED = ("finished", "excluded", "withdrew")  # states of sessions that shall answer nothing more
+LIVE = "state IN ('active', 'finished')"  # of sessions that hold their place
 SIDE_CHECK = "{} IN ('left', 'right')"
 
 Key = Annotated[int, mapped_column(primary_key=True)]
@@ -129,12 +132,17 @@ class PlanTrial(Base):
 
 
 class Participant(Base):
-    """Who takes part: a random code and what was agreed to. A deleted one stays as a tombstone."""
+    """Who takes part: a random code and what was agreed to. A deleted one stays as a tombstone.
+
+    `identity_hash`: keyed hash of who it is, where the study knows that; one participation each.
+    """
 
     __tablename__ = "participant"
+    __table_args__ = (UniqueConstraint("study_id", "identity_hash"),)
     id: Mapped[Key]
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
     code: Mapped[Token]
+    identity_hash: Mapped[str | None] = mapped_column(String(64))
     consent_version: Mapped[str] = mapped_column(String(64))
     consent_sha256: Mapped[Sha256]
     consent_at: Mapped[Millis]
@@ -142,14 +150,27 @@ class Participant(Base):
     study: Mapped[Study] = relationship()
 
 
+class Identity(Base):
+    """What a recruiting service or an invitation calls a participant. For payment alone: nothing else needs a row."""
+
+    __tablename__ = "identity"
+    participant_id: Mapped[int] = mapped_column(ForeignKey("participant.id", ondelete="CASCADE"), primary_key=True)
+    source: Mapped[str] = mapped_column(String(8))
+    person: Mapped[str] = mapped_column(String(64))
+    project: Mapped[str] = mapped_column(String(64))
+    submission: Mapped[str] = mapped_column(String(64))
+    submit_to: Mapped[str] = mapped_column(String(64))
+
+
 class Session(Base):
     """A participant's sitting on a slot. Of the token only the sha256 is here. At most one live session a slot."""
 
     __tablename__ = "session"
     __table_args__ = (
-        CheckConstraint("state IN ('active', 'finished', 'expired', 'deleted')", name="state"),
+        CheckConstraint("state IN ('active', 'finished', 'excluded', 'withdrew', 'expired', 'deleted')", name="state"),
         CheckConstraint("(finished_at IS NOT NULL) = (completion_code IS NOT NULL)", name="completion"),
-        CheckConstraint("state <> 'finished' OR finished_at IS NOT NULL", name="finished"),
+        CheckConstraint("state NOT IN ('finished', 'excluded') OR finished_at IS NOT NULL", name="finished"),
+        CheckConstraint("state <> 'excluded' OR excluded_reason <> ''", name="excluded"),
         Index("uq_session_live_slot", "slot_id", unique=True, sqlite_where=text(LIVE), postgresql_where=text(LIVE)),
     )
     id: Mapped[Key]
@@ -170,9 +191,14 @@ class Session(Base):
     participant: Mapped[Participant] = relationship()
     slot: Mapped[PlanSlot] = relationship()
 
+    @hybrid_method
+    def holds_place(self, now: Any) -> Any:
+        """Whether the session is alive, of a session or in a query: it counts, or may still do so."""
+        return (self.state == "finished") | ((self.state == "active") & (self.expires_at > now))
+
 
 class Trial(Base):
-    """A planned trial in one session: issued, then started (again after a reload), then answered."""
+    """A planned trial in one session: issued, its pictures served, started (again after a reload), then answered."""
 
     __tablename__ = "trial"
     __table_args__ = (
@@ -180,6 +206,9 @@ class Trial(Base):
         CheckConstraint("(attempt IS NULL) = (started_at IS NULL)", name="started"),
         CheckConstraint("(showings > 0) = (started_at IS NOT NULL)", name="showings"),
         CheckConstraint("started_at IS NULL OR issued_at IS NOT NULL", name="issued"),
+        CheckConstraint(
+            "started_at IS NULL OR (left_served_at IS NOT NULL AND right_served_at IS NOT NULL)", name="served"
+        ),
     )
     id: Mapped[Key]
     session_id: Mapped[int] = mapped_column(ForeignKey("session.id"))
@@ -189,6 +218,9 @@ class Trial(Base):
     right_token: Mapped[Token]
     middle_token: Mapped[Token]
     issued_at: Mapped[Millis | None]
+    left_served_at: Mapped[Millis | None]  # for the first time, like the next two
+    right_served_at: Mapped[Millis | None]
+    middle_served_at: Mapped[Millis | None]
     started_at: Mapped[Millis | None]
     attempt: Mapped[str | None] = mapped_column(String(36))
     showings: Mapped[int] = mapped_column(default=0)

@@ -25,6 +25,7 @@ KINDS = ("practice", "test", "catch")
 FILTERS = {"nearest": Image.Resampling.NEAREST, "bicubic": Image.Resampling.BICUBIC}
 PADDING = b"paDd"  # ancillary, private, safe to copy: decoders skip it
 PAD_TO = 4096  # bytes that lengths of pairs are multiples of, so that a length says little about the picture either
+PART = 6  # eighths of a photograph's side that a wrong picture of Task-1 shows of it
 MOSAIC = 8  # side of a catch picture's blocks is 1/MOSAIC of its width
 NOISE = 64  # levels that each block is off by at most
 
@@ -81,6 +82,8 @@ class Pack:
 
         Raises UserError for too few images, missing, changed or unreadable files, and sizes that differ.
         """
+        if spec.noise > self.manifest.noise:
+            raise UserError(f"{self.folder}: allows noise = {self.manifest.noise}, the study adds {spec.noise}")
         reference = self.reference(spec)
         chosen = {kind: self._first(kind, getattr(spec, "images" if kind == "test" else kind)) for kind in KINDS}
         for kind in ("practice", "test"):
@@ -108,9 +111,11 @@ class Pack:
         return items[:count]
 
     def _catch(self, items: Sequence[Item], reference: str, spec: Spec) -> Iterator[Pair]:
-        """Task-1: beside the right picture another one; Task-2: beside it a mosaic of itself."""
+        """Task-1: beside the right picture a part of another one; Task-2: beside it a mosaic of itself."""
         reals = [self._read(reference, item) for item in items]
-        others = _most_different(reals) if spec.task == 1 else [_mosaic(real, i) for i, real in enumerate(reals)]
+        others = [_mosaic(real, i) for i, real in enumerate(reals)]
+        if spec.task == 1:
+            others = [_turned(other, i) for i, other in enumerate(_most_different(reals))]
         for number, (item, real, other) in enumerate(zip(items, reals, others, strict=True)):
             yield _pair(item, number, "", real, other, self._middle(item, real.size, spec))
 
@@ -214,6 +219,15 @@ def _most_different(images: Sequence[Image.Image]) -> list[Image.Image]:
 
 def _distance(a: Image.Image, b: Image.Image) -> float:
     return sum(ImageStat.Stat(ImageChops.difference(a, b)).mean)
+
+
+def _turned(image: Image.Image, seed: int) -> Image.Image:
+    """Most of a picture, upside down and at full size: seen where it is itself shown, nobody knows it by that."""
+    rng = random.Random(seed)
+    width, height = (side * PART // 8 for side in image.size)
+    left, top = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
+    box = (left, top, left + width, top + height)
+    return image.transpose(Image.Transpose.ROTATE_180).resize(image.size, Image.Resampling.BICUBIC, box)
 
 
 def _mosaic(image: Image.Image, seed: int) -> Image.Image:

@@ -3,13 +3,13 @@
 import math
 from typing import Any
 
-from flask import Blueprint, Response, current_app, g, jsonify, redirect, render_template
+from flask import Blueprint, Response, current_app, g, jsonify, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from study_app import bodies, web
+from study_app import bodies, recruitment, web
 from study_app.refusal import RefusedError
-from study_app.service import Overview, Service
-from study_app.spec import GAP
+from study_app.service import CLOSED, Overview, Service
+from study_app.spec import AROUND, GAP, MARGIN
 
 THINKING_S = 3  # that an answer takes, for the estimate of how long a session is
 study = Blueprint("study", __name__, url_prefix="/s/<slug>")
@@ -22,21 +22,22 @@ def _service() -> Service:
 @study.get("")
 def entry(slug: str) -> str | BaseResponse:
     """The device check and the consent; who has begun goes on, who has finished sees the last page."""
-    overview = _service().overview(slug)
-    standing = _service().standing(slug, g.token)
-    if standing in ("finished", "expired") and overview.spec.repeats:
+    overview = _overview(slug)
+    spec, is_preview = overview.spec, recruitment.is_preview(overview.spec.recruitment, request.args)
+    standing = "new" if is_preview else _service().standing(slug, g.token, web.person(slug))
+    if standing == "somebody_else" or (standing in ("ended", "expired") and spec.repeats):
         web.fresh_token()
-        standing = "new"
-    if standing in ("active", "finished"):
+        standing = _service().standing(slug, g.token, web.person(slug))
+    if standing in ("active", "ended"):
         return redirect(web.base(slug) + ("/run" if standing == "active" else "/done"), 303)
-    if standing == "expired":
-        raise RefusedError("expired", "Your session has ended because nothing happened for too long.")
-    if overview.state != "running":
-        raise RefusedError("not_running", "This study is not open at the moment.")
-    spec = overview.spec
+    if standing in ("expired", "taken_part"):
+        raise RefusedError(standing)
+    if standing == "new":
+        _admit(overview)
     return render_template(
         "entry.html",
         **_texts(overview, max(spec.exposures_ms)),
+        is_preview=is_preview,
         minutes=_minutes(overview),
         viewport=spec.min_viewport,
         consent_text=spec.consent.text,
@@ -46,48 +47,69 @@ def entry(slug: str) -> str | BaseResponse:
     )
 
 
+@study.get("/declined")
+def declined(slug: str) -> str:
+    """For who does not agree: nothing is stored, and a recruiting service hears of it."""
+    spec = _overview(slug).spec
+    return render_template(
+        "message.html",
+        title=spec.title,
+        heading="You do not take part",
+        message="Nothing was stored about you. Thank you for your time.",
+        leaving=spec.recruitment.exit("no_consent"),
+    )
+
+
 @study.post("/start")
 def start(slug: str) -> tuple[Response, int]:
-    """Consent given: take a place. The same cookie again gets the same place."""
+    """Consent given: take a place. The same cookie, or the same person, again gets the same place."""
     if g.is_fresh:
-        raise RefusedError("csrf", "The page is out of date, or cookies are off: allow them and load it again.")
+        raise RefusedError("csrf")
     body = bodies.read(bodies.Start, web.body())
-    if _service().standing(slug, g.token) == "new":
-        web.limit_starts()
-    is_new = _service().enrol(slug, g.token, body)
+    _overview(slug)
+    person = web.person(slug)
+    if _service().standing(slug, g.token, person) in ("new", "elsewhere"):
+        web.limit_starts(person)
+    is_new = _service().enrol(slug, g.token, body, person)
     return jsonify(next=f"{web.base(slug)}/run"), 201 if is_new else 200
+
+
+@study.post("/withdraw")
+def withdraw(slug: str) -> Response:
+    """The subject wants to stop, and not to be counted."""
+    _service().withdraw(slug, g.token)
+    return jsonify(next=f"{web.base(slug)}/done")
 
 
 @study.get("/run")
 def run(slug: str) -> str | BaseResponse:
     """The page that shows the trials and the questions."""
-    standing = _standing(slug)
-    if standing == "finished":
+    overview = _overview(slug)
+    if _standing(slug) == "ended":
         return redirect(f"{web.base(slug)}/done", 303)
-    overview = _service().overview(slug)
     return render_template(
         "run.html",
         **_texts(overview, _service().exposure_ms(slug, g.token)),
         breaks=overview.spec.breaks,
         questions=overview.spec.questions,
-        subject=_service().certificate(slug, g.token)[0],
+        subject=_service().certificate(slug, g.token).subject,
     )
 
 
 @study.get("/done")
 def done(slug: str) -> str | BaseResponse:
     """Debriefing and completion code, once every answer is stored."""
+    spec = _overview(slug).spec
     if _standing(slug) == "active":
         return redirect(f"{web.base(slug)}/run", 303)
-    spec = _service().overview(slug).spec
-    subject, code = _service().certificate(slug, g.token)
+    certificate = _service().certificate(slug, g.token)
     return render_template(
         "done.html",
         title=spec.title,
         base=web.base(slug),
         debrief=spec.debrief,
-        completion_code=code,
-        subject=subject,
+        certificate=certificate,
+        leaving=certificate.exit,
         contact=spec.consent.contact,
         repeats=spec.repeats,
     )
@@ -135,13 +157,27 @@ def finish(slug: str) -> Response:
     return jsonify(next=f"{web.base(slug)}/done")
 
 
+def _overview(slug: str) -> Overview:
+    """What the study is; how its subjects come decides on this reply's headers, too."""
+    overview = _service().overview(slug)
+    g.recruitment = overview.spec.recruitment
+    return overview
+
+
+def _admit(overview: Overview) -> None:
+    """Say so before anybody reads a consent in vain."""
+    if overview.state != "running":
+        raise RefusedError("not_running", CLOSED[overview.state])
+    if not _service().has_place(overview.slug):
+        raise RefusedError("full")
+
+
 def _standing(slug: str) -> str:
     standing = _service().standing(slug, g.token)
     if standing == "new":
-        _service().overview(slug)  # no such study is another error than no session
-        raise RefusedError("no_session", "Please begin on the study's first page.")
+        raise RefusedError("no_session")
     if standing == "expired":
-        raise RefusedError("expired", "Your session has ended because nothing happened for too long.")
+        raise RefusedError("expired")
     return standing
 
 
@@ -162,6 +198,8 @@ def _texts(overview: Overview, exposure_ms: int) -> dict[str, Any]:
         "exposure_s": exposure_ms / 1000,
         "side_by_side": spec.side_by_side,
         "gap": GAP,
+        "margin": MARGIN,
+        "around": AROUND,
         "zoom": spec.zoom,
         "width": overview.width,
         "height": overview.height,

@@ -1,31 +1,34 @@
 """What a subject does, from consent to completion code. No Flask here, and the time is whoever's `clock` it is.
 
-A trial goes issued -> started -> answered, strictly in the plan's order. Every method is one short transaction that
-holds the session's row, so that two tabs or a retry cannot interleave; what slips through hits a constraint.
-Methods raise RefusedError. `token` is the cookie's value.
+A trial goes issued -> pictures served -> started -> answered, strictly in the plan's order. Every method is one short
+transaction that holds the session's row, so that two tabs or a retry cannot interleave; what slips through hits a
+constraint. Methods raise RefusedError. `token` is the cookie's, without its signature.
 """
 
 import hashlib
 import logging
 import secrets
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import Select, exists, func, insert, or_, select, update
+from sqlalchemy import Select, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as Transaction
 from sqlalchemy.orm import aliased, contains_eager, joinedload
 
 from sr3eval.config import from_dict
 from study_app import bodies
-from study_app.clock import Clock, system_clock
+from study_app.clock import Clock
 from study_app.database import Database
 from study_app.models import (
+    ENDED,
     Answer,
     Condition,
     Event,
+    Identity,
     Participant,
     PlanSlot,
     PlanTrial,
@@ -35,16 +38,29 @@ from study_app.models import (
     Study,
     Trial,
 )
+from study_app.noise import noisy
+from study_app.recruitment import LETTERS, Exit, Outcome
+from study_app.recruitment import Identity as Person
 from study_app.refusal import RefusedError
-from study_app.spec import EARLY_MS, Spec
+from study_app.signing import Keys
+from study_app.spec import EARLY_MS, LATENCY_MS, PRELOAD_MS, Spec
 
-LOOK_AHEAD = 3  # trials whose pictures may be fetched before they are shown
+LOOK_AHEAD = 2  # trials that are told of: the present one and the next
+PLACES = ("left", "right", "middle")
 LINGER_MS = 60_000  # how long after the answer they may still be
 MAX_EVENTS = 5000  # of a session
-CODE_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"  # none that is mistaken for another
-LIVE_STATES = ("active", "finished")
+FAILED = "failed-"  # how the random code of a session begins that did not pass the catch trials
+CLOSED = {
+    "draft": "This study has not begun.",
+    "frozen": "This study has not begun.",
+    "paused": "This study is paused. Please come back later.",
+    "closed": "This study is over. Thank you for your interest.",
+}
+FAILED_CATCH = "failed_catch"  # an excluded_reason
 
-Standing = Literal["new", "active", "finished", "expired"]
+# `elsewhere`: begun in another browser; `taken_part`: ended there; `somebody_else`: has begun in this one.
+Standing = Literal["new", "active", "ended", "expired", "elsewhere", "taken_part", "somebody_else"]
+ELSEWHERE: dict[str, Standing] = {"active": "elsewhere", "ended": "taken_part", "expired": "expired"}
 log = logging.getLogger(__name__)
 
 
@@ -59,74 +75,145 @@ class Overview:
     height: int
 
 
-class Service:
-    """The study as subjects meet it, on a database and a clock (ms, UTC)."""
+@dataclass(frozen=True)
+class Certificate:
+    """What a session is to its subject: a code to have it deleted by, and what to leave with, once it has ended."""
 
-    def __init__(self, database: Database, clock: Clock = system_clock) -> None:
-        self.database, self.clock = database, clock
+    subject: str
+    exit: Exit | None
+    submission: str  # to `submit_to`, where the answer is handed in by a form (MTurk); else ""
+    submit_to: str
+
+
+class Service:
+    """The study as subjects meet it, on a database, a clock (ms, UTC) and the server's keys."""
+
+    def __init__(self, database: Database, clock: Clock, keys: Keys) -> None:
+        self.database, self.clock, self.keys = database, clock, keys
 
     def overview(self, slug: str) -> Overview:
         """What is to be known before anybody takes part."""
         with self.database.read() as db:
             study = _study(db, slug)
-            sizes = select(func.max(Stimulus.width), func.max(Stimulus.height)).where(Stimulus.study_id == study.id)
-            width, height = db.execute(sizes).one()
-            return Overview(slug, study.state, spec_of(study.config_toml), width or 0, height or 0)
+            return Overview(slug, study.state, spec_of(study.config_toml), *_size(db, study))
 
-    def standing(self, slug: str, token: str) -> Standing:
-        """How far the holder of the token has come."""
+    def has_place(self, slug: str) -> bool:
+        """Whether somebody who came now would get a place."""
+        taken = exists().where(Session.slot_id == PlanSlot.id, Session.holds_place(self.clock()))
+        with self.database.read() as db:
+            free = select(PlanSlot.id).join(PlanSlot.condition).join(Condition.study).where(Study.slug == slug, ~taken)
+            return db.scalar(free.limit(1)) is not None
+
+    def standing(self, slug: str, token: str, person: Person | None = None) -> Standing:
+        """How far the holder of the token has come, or the person whom the link names."""
         with self.database.read() as db:
             session = db.scalar(_session(slug, token))
+            if session is not None:
+                return self._standing(session) if self._is_of(session, person) else "somebody_else"
+            session = self._of_person(db, _study(db, slug), person)
             if session is None:
                 return "new"
-            if session.state == "active" and self.clock() < session.expires_at:
-                return "active"
-            return "finished" if session.state == "finished" else "expired"
+            return ELSEWHERE[self._standing(session)]
 
-    def certificate(self, slug: str, token: str) -> tuple[str, str | None]:
-        """The subject's code and, once finished, the completion code."""
+    def _standing(self, session: Session) -> Literal["active", "ended", "expired"]:
+        if session.state in ENDED:
+            return "ended"
+        return "active" if session.holds_place(self.clock()) else "expired"
+
+    def _is_of(self, session: Session, person: Person | None) -> bool:
+        return person is None or session.participant.identity_hash in person.hashes(self.keys)
+
+    def _of_person(self, db: Transaction, study: Study, person: Person | None) -> Session | None:
+        """The session of somebody who is known by more than a cookie."""
+        if person is None:
+            return None
+        query = select(Session).join(Session.participant).where(Participant.study_id == study.id)
+        return db.scalar(query.where(Participant.identity_hash.in_(person.hashes(self.keys))))
+
+    def certificate(self, slug: str, token: str) -> Certificate:
+        """The subject's code and, once the session has ended, what to leave with."""
         with self.database.read() as db:
             session = _require(db.scalar(_session(slug, token)))
-            return session.participant.code, session.completion_code
+            identity = db.get(Identity, session.participant_id)
+            spec = spec_of(session.participant.study.config_toml)
+            leaving = None
+            if session.state in ENDED:
+                leaving = spec.recruitment.exit(_outcome(session), session.completion_code or "")
+            submission = (identity.submission, identity.submit_to) if identity and identity.submit_to else ("", "")
+            return Certificate(session.participant.code, leaving, *submission)
 
     def exposure_ms(self, slug: str, token: str) -> int:
         """How long this subject sees the pictures of a trial."""
         with self.database.read() as db:
             return _require(db.scalar(_session(slug, token))).slot.condition.exposure_ms
 
-    def enrol(self, slug: str, token: str, body: bodies.Start) -> bool:
-        """Claim a slot for a consenting subject; False where the token has one already."""
+    def enrol(self, slug: str, token: str, body: bodies.Start, person: Person | None = None) -> bool:
+        """Claim a slot for a consenting subject; False where the token, or the person, has one already.
+
+        A person who comes again with another cookie goes on with the same session, and the old cookie ends.
+        """
         with self.database.write() as db:
             # One enrolment at a time, so that conditions fill evenly.
             study = _study(db, slug, lock=True)
             session = db.scalar(_session(slug, token))
+            if session is None and (session := self._of_person(db, study, person)) is not None:
+                self._hand_over(db, session, token, person)
             if session is not None:
-                self._alive(session)
+                self._resume(session, person)
                 return False
             spec = spec_of(study.config_toml)
-            _admit(study, spec, body)
+            _admit(db, study, spec, body)
             now = self.clock()
             _release(db, study, now)
-            slot = db.scalar(_free_slot(study))
+            slot = db.scalar(_free_slot(study, now))
             if slot is None:
-                raise RefusedError("full", "All places of this study are taken at the moment. Please try again later.")
-            self._seat(db, study, spec, slot, token, body, now)
+                raise RefusedError("full")
+            self._seat(db, study, spec, slot, token, body, now, person)
             return True
 
+    def _hand_over(self, db: Transaction, session: Session, token: str, person: Person | None) -> None:
+        """To another browser of the same person."""
+        if session.state in ENDED:
+            raise RefusedError("taken_part")
+        session.token_sha256 = hash_token(token)
+        identity = db.get(Identity, session.participant_id)
+        if identity is not None and person is not None:  # a task returned and taken again is another submission
+            identity.project, identity.submission, identity.submit_to = (
+                person.project,
+                person.submission,
+                person.submit_to,
+            )
+
+    def _resume(self, session: Session, person: Person | None) -> None:
+        if not self._is_of(session, person):
+            raise RefusedError("somebody_else")
+        if session.state not in ENDED:
+            self._alive(session)
+
     def _seat(
-        self, db: Transaction, study: Study, spec: Spec, slot: PlanSlot, token: str, body: bodies.Start, now: int
+        self,
+        db: Transaction,
+        study: Study,
+        spec: Spec,
+        slot: PlanSlot,
+        token: str,
+        body: bodies.Start,
+        now: int,
+        person: Person | None,
     ) -> None:
         """Write down the consent, the session and its trials."""
         consent = spec.consent
         device = {key: value for key, value in asdict(body).items() if key != "consent_sha256"}
+        participant = Participant(
+            study_id=study.id,
+            code=_code(10),
+            identity_hash=person and person.hashes(self.keys)[0],
+            consent_version=consent.version,
+            consent_sha256=consent.sha256,
+            consent_at=now,
+        )
         session = Session(
-            participant=Participant(
-                study_id=study.id,
-                code=_code(10),
-                consent_version=consent.version,
-                consent_sha256=consent.sha256,
-                consent_at=now,
-            ),
+            participant=participant,
             slot=slot,
             token_sha256=hash_token(token),
             state="active",
@@ -136,6 +223,8 @@ class Service:
         )
         db.add(session)
         db.flush()
+        if person is not None:
+            db.add(Identity(participant_id=participant.id, **asdict(person)))
         planned = db.scalars(select(PlanTrial.id).where(PlanTrial.slot_id == slot.id))
         tokens = ("token", "left_token", "right_token", "middle_token")
         rows = [
@@ -151,12 +240,12 @@ class Service:
             spec = spec_of(session.participant.study.config_toml)
             done, total = _progress(db, session)
             window: list[Trial] = []
-            if session.state != "finished":
+            if session.state not in ENDED:
                 self._alive(session)
                 window = list(db.scalars(_trials(session, done, done + LOOK_AHEAD)))
                 self._issue(session, spec, window)
             return {
-                "state": "done" if session.state == "finished" else "trials" if done < total else "questions",
+                "state": "done" if session.state in ENDED else "trials" if done < total else "questions",
                 "done": done,
                 "total": total,
                 "exposure_ms": session.slot.condition.exposure_ms,
@@ -174,38 +263,37 @@ class Service:
                 session.expires_at = trial.issued_at + _idle_ms(spec)
 
     def picture(self, slug: str, token: str, picture_token: str) -> bytes:
-        """The PNG file behind one of this session's picture tokens, while the trial is near."""
-        names, now = (Trial.left_token, Trial.right_token, Trial.middle_token), self.clock()
-        with self.database.read() as db:
-            row = db.execute(
-                select(Trial, PlanTrial, Response.received_at)
-                .join(Trial.planned)
-                .outerjoin(Trial.response)
-                .join(Session, Trial.session_id == Session.id)
-                .where(or_(*(name == picture_token for name in names)), Trial.issued_at.is_not(None))
-                .join(Session.participant)
-                .join(Participant.study)
-                .where(Session.token_sha256 == hash_token(token), Study.slug == slug)
-                .where(Session.state.in_(LIVE_STATES), or_(Session.state == "finished", Session.expires_at > now))
-            ).first()
-            if row is None or (row[2] is not None and now >= row[2] + LINGER_MS):
+        """The PNG file behind a picture token of this session, while its trial is near. Notes when it was served."""
+        now = self.clock()
+        named = {"slug": slug, "session": hash_token(token), "picture": picture_token, "now": now}
+        with self.database.write() as db:
+            found = db.execute(_near(), named).mappings().first()
+            if found is None or (found["answered_at"] is not None and now >= found["answered_at"] + LINGER_MS):
                 raise RefusedError("not_found", "There is no such picture.")
-            png = db.scalar(select(_column(*row[:2], picture_token)).where(Stimulus.id == row[1].stimulus_id))
+            _check_nearness(found, now)
+            place = next(place for place in PLACES if found[f"{place}_token"] == picture_token)
+            png = db.scalar(select(_column(place, found["real_side"])).where(Stimulus.id == found["stimulus_id"]))
             if png is None:
                 raise RefusedError("not_found", "There is no such picture.")
-            return png
+            if found[f"{place}_served_at"] is None:
+                db.execute(update(Trial).where(Trial.id == found["id"]).values({f"{place}_served_at": now}))
+        levels = spec_of(found["config_toml"]).noise
+        return noisy(png, levels, self.keys.hash("noise", picture_token)) if levels and place != "middle" else png
 
     def start(self, slug: str, token: str, trial_token: str, body: bodies.Showing) -> int:
         """Note that the pictures are shown from now on; returns for how many ms. Idempotent for one attempt."""
         with self.database.write() as db:
             session, trial = self._trial(db, slug, token, trial_token)
             if trial.response is not None:
-                raise RefusedError("answered", "This trial has its answer; fetch the next one.")
+                raise RefusedError("answered")
             self._next(db, session, trial)
+            if not _was_served(trial, spec_of(session.participant.study.config_toml)):
+                raise RefusedError("not_fetched")
             if trial.attempt != body.attempt:
                 trial.attempt, trial.started_at = body.attempt, self.clock()
                 trial.showings += 1
-                self._touch(session)
+                if trial.showings == 1:  # showing it again and again holds no place
+                    self._touch(session)
             return session.slot.condition.exposure_ms
 
     def respond(self, slug: str, token: str, trial_token: str, body: bodies.Choice) -> bool | None:
@@ -225,20 +313,24 @@ class Service:
                 return body.choice == trial.planned.real_side if told else None
         except IntegrityError:
             log.warning("conflicting answer to a trial of study %s", slug)
-            raise RefusedError("conflict", "Another answer is stored already.") from None
+            raise RefusedError("conflict") from None
 
     def _accept(self, db: Transaction, session: Session, trial: Trial, body: bodies.Choice) -> None:
         now = self.clock()
         self._next(db, session, trial)
         if trial.started_at is None:
-            raise RefusedError("not_started", "The pictures of this trial have not been shown.")
+            raise RefusedError("not_started")
         exposure_ms = session.slot.condition.exposure_ms
         wait = trial.started_at + exposure_ms - EARLY_MS - now
         if wait > 0:
-            raise RefusedError("too_early", "The answer came before the pictures had been seen.", retry_after_ms=wait)
-        trial.response = Response(
-            **asdict(body), body_sha256=body.sha256, received_at=now, timing_ok=body.timing_ok(exposure_ms)
-        )
+            raise RefusedError("too_early", retry_after_ms=wait)
+        elapsed = now - trial.started_at
+        if body.claimed_ms > elapsed + EARLY_MS:
+            raise RefusedError("impossible_time")
+        fixation_ms = spec_of(session.participant.study.config_toml).fixation_ms
+        clocks_agree = elapsed - body.claimed_ms <= fixation_ms + LATENCY_MS
+        timing_ok = clocks_agree and body.timing_ok(exposure_ms)
+        trial.response = Response(**asdict(body), body_sha256=body.sha256, received_at=now, timing_ok=timing_ok)
         self._touch(session)
         db.flush()
 
@@ -260,7 +352,7 @@ class Service:
         """Store the answers to the questions and give the completion code; needs every trial's answer."""
         with self.database.write() as db:
             session = _require(db.scalar(_session(slug, token, lock=True)))
-            if session.state == "finished":
+            if session.state in ENDED:
                 return
             self._alive(session)
             done, total = _progress(db, session)
@@ -271,7 +363,17 @@ class Service:
             db.add_all(Answer(session_id=session.id, question_id=key, text=text) for key, text in body.answers.items())
             session.state, session.finished_at, session.completion_code = "finished", self.clock(), _code(12)
             if _catches_passed(db, session) < spec.catch_pass:
-                session.excluded_reason = "failed_catch"
+                session.excluded_reason = FAILED_CATCH
+                session.completion_code = FAILED + session.completion_code
+                session.state = "excluded" if spec.replace_failed else "finished"
+
+    def withdraw(self, slug: str, token: str) -> None:
+        """End the session at its subject's wish: it counts no more, and its place is free."""
+        with self.database.write() as db:
+            session = _require(db.scalar(_session(slug, token, lock=True)))
+            if session.state not in ENDED:
+                self._alive(session)
+                session.state, session.excluded_reason = "withdrew", "withdrew"
 
     def _trial(self, db: Transaction, slug: str, token: str, trial_token: str) -> tuple[Session, Trial]:
         session = _require(db.scalar(_session(slug, token, lock=True)))
@@ -285,13 +387,11 @@ class Service:
     def _next(self, db: Transaction, session: Session, trial: Trial) -> None:
         self._alive(session)
         if trial.planned.idx != _progress(db, session)[0]:
-            raise RefusedError("out_of_order", "Another trial comes first; fetch the next one.")
+            raise RefusedError("out_of_order")
 
     def _alive(self, session: Session) -> None:
-        if session.state in ("expired", "deleted") or (
-            session.state == "active" and self.clock() >= session.expires_at
-        ):
-            raise RefusedError("expired", "This session has ended because nothing happened for too long.")
+        if not session.holds_place(self.clock()):
+            raise RefusedError("over" if session.state in ENDED else "expired")
 
     def _touch(self, session: Session) -> None:
         session.expires_at = self.clock() + _idle_ms(spec_of(session.participant.study.config_toml))
@@ -314,7 +414,7 @@ def spec_of(config_toml: str) -> Spec:
 
 
 def _code(length: int) -> str:
-    return "".join(secrets.choice(CODE_LETTERS) for _ in range(length))
+    return "".join(secrets.choice(LETTERS) for _ in range(length))
 
 
 def _idle_ms(spec: Spec) -> int:
@@ -327,6 +427,13 @@ def _study(db: Transaction, slug: str, lock: bool = False) -> Study:
     if study is None:
         raise RefusedError("not_found", "There is no such study.")
     return study
+
+
+def _size(db: Transaction, study: Study) -> tuple[int, int]:
+    """Greatest width and height of the study's pictures."""
+    sizes = select(func.max(Stimulus.width), func.max(Stimulus.height)).where(Stimulus.study_id == study.id)
+    width, height = db.execute(sizes).one()
+    return width or 0, height or 0
 
 
 def _session(slug: str, token: str, lock: bool = False) -> Select[Any]:
@@ -345,33 +452,39 @@ def _session(slug: str, token: str, lock: bool = False) -> Select[Any]:
 
 def _require(session: Session | None) -> Session:
     if session is None:
-        raise RefusedError("no_session", "You are not taking part in this study; start from its first page.")
+        raise RefusedError("no_session")
     return session
 
 
-def _admit(study: Study, spec: Spec, body: bodies.Start) -> None:
+def _outcome(session: Session) -> Outcome:
+    if session.state == "withdrew":
+        return "no_consent"
+    return "failed_checks" if session.excluded_reason == FAILED_CATCH else "complete"
+
+
+def _admit(db: Transaction, study: Study, spec: Spec, body: bodies.Start) -> None:
     if study.state != "running":
-        raise RefusedError("not_running", "This study is not open at the moment.")
-    if body.viewport_w < spec.min_viewport[0] or body.viewport_h < spec.min_viewport[1]:
-        smallest = "x".join(map(str, spec.min_viewport))
-        raise RefusedError("too_small", f"The pictures need a window of at least {smallest} pixels.")
+        raise RefusedError("not_running", CLOSED[study.state])
+    needed = spec.needed_window(*_size(db, study), body.dpr)
+    if body.viewport_w < needed[0] or body.viewport_h < needed[1]:
+        raise RefusedError("too_small", f"The pictures need a window of at least {needed[0]}x{needed[1]} pixels.")
     if body.consent_sha256 != spec.consent.sha256:
-        raise RefusedError("consent_changed", "The text has changed; please load the page again and read it.")
+        raise RefusedError("consent_changed")
 
 
 def _release(db: Transaction, study: Study, now: int) -> None:
     """Give up abandoned sessions, whose slots are free then; what they answered stays."""
     idle = select(Session.id).join(Session.participant).where(Participant.study_id == study.id)
-    idle = idle.where(Session.state == "active", Session.expires_at <= now)
+    idle = idle.where(Session.state == "active", ~Session.holds_place(now))
     db.execute(
         update(Session).where(Session.id.in_(idle)).values(state="expired"),
         execution_options={"synchronize_session": False},
     )
 
 
-def _free_slot(study: Study) -> Select[Any]:
+def _free_slot(study: Study, now: int) -> Select[Any]:
     """The lowest free slot of the condition with the fewest taken ones."""
-    live = Session.state.in_(LIVE_STATES)
+    live = Session.holds_place(now)
     other = aliased(PlanSlot)
     taken = (
         select(func.count())
@@ -428,11 +541,50 @@ def _breaks(spec: Spec, total: int) -> set[int]:
     return {spec.practice + round(tests * i / (spec.breaks + 1)) for i in range(1, spec.breaks + 1)}
 
 
-def _column(trial: Trial, planned: PlanTrial, picture_token: str) -> Any:
-    if picture_token == trial.middle_token:
+@cache
+def _near() -> Select[Any]:
+    """What decides whether a :picture may be had, of its trial and of the one before; in a session that lives."""
+    before, planned_before, answer_before = aliased(Trial), aliased(PlanTrial), aliased(Response)
+    of_trial = [getattr(Trial, f"{place}_{what}") for place in PLACES for what in ("token", "served_at")]
+    return (
+        select(Trial.id, *of_trial, PlanTrial.idx, PlanTrial.real_side, PlanTrial.stimulus_id)
+        .add_columns(Response.received_at.label("answered_at"), before.started_at.label("started_before"))
+        .add_columns(answer_before.id.label("answer_before"), Condition.exposure_ms, Study.config_toml)
+        .join(Trial.planned)
+        .outerjoin(Trial.response)
+        .join(Session, Trial.session_id == Session.id)
+        .join(Session.participant)
+        .join(Participant.study)
+        .join(Session.slot)
+        .join(PlanSlot.condition)
+        .outerjoin(
+            planned_before, (planned_before.slot_id == PlanTrial.slot_id) & (planned_before.idx == PlanTrial.idx - 1)
+        )
+        .outerjoin(before, (before.session_id == Session.id) & (before.plan_trial_id == planned_before.id))
+        .outerjoin(answer_before, answer_before.trial_id == before.id)
+        .where(or_(*(getattr(Trial, f"{place}_token") == bindparam("picture") for place in PLACES)))
+        .where(Trial.issued_at.is_not(None), Study.slug == bindparam("slug"))
+        .where(Session.token_sha256 == bindparam("session"), Session.holds_place(bindparam("now")))
+    )
+
+
+def _check_nearness(found: Mapping[Any, Any], now: int) -> None:
+    """Not until the trial before, if any, nears its end: what comes later cannot be studied meanwhile."""
+    if found["idx"] == 0 or found["answer_before"] is not None:
+        return
+    opens = (found["started_before"] or now) + found["exposure_ms"] - PRELOAD_MS
+    if found["started_before"] is None or now < opens:
+        raise RefusedError("not_yet", retry_after_ms=max(opens - now, 1000))
+
+
+def _column(place: str, real_side: str) -> Any:
+    if place == "middle":
         return Stimulus.middle_png
-    side = "left" if picture_token == trial.left_token else "right"
-    return Stimulus.real_png if side == planned.real_side else Stimulus.other_png
+    return Stimulus.real_png if place == real_side else Stimulus.other_png
+
+
+def _was_served(trial: Trial, spec: Spec) -> bool:
+    return all(getattr(trial, f"{place}_served_at") is not None for place in PLACES[: spec.side_by_side])
 
 
 def _check_answers(spec: Spec, body: bodies.Finish) -> None:

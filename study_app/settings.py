@@ -46,6 +46,12 @@ def check_plain(config: Mapping[str, Any], keys: Iterable[str]) -> None:
             raise UserError(f"STUDY_{key}={config[key]}: write true, false, null or a number")
 
 
+def check_fallbacks(keys: Any) -> None:
+    """Raise UserError where the older secret keys are not a list of them."""
+    if not isinstance(keys, list | tuple | None):
+        raise UserError('STUDY_SECRET_KEY_FALLBACKS: write a list, ["the key before"]')
+
+
 def check_prefix(prefix: str) -> None:
     """Raise UserError where the application cannot lie below this path."""
     if prefix and not (PREFIX.fullmatch(prefix) and prefix.split("/")[1] not in ROOTS):

@@ -1,14 +1,16 @@
 """What a study is: a TOML file read strictly, checked before anything is made from it."""
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from sr3eval.config import from_dict, read_toml, to_toml
 from sr3eval.errors import UserError, nearest
+from study_app.recruitment import OPEN, Recruitment
 
 STUDIES = Path(__file__).parent / "studies"
 # The two questions of the paper, §4.5.3; to the letter.
@@ -16,11 +18,14 @@ QUESTIONS = {
     1: "Which of the two images is a better high quality version of the low resolution image in the middle?",
     2: "Which image would you guess is from a camera?",
 }
-GAP = 32  # CSS pixels between pictures that are shown side by side
-CHROME_HEIGHT = 200  # CSS pixels that the question and the buttons take above and below the pictures
+# CSS pixels: between pictures that are shown side by side, left and right of them together, and above and below them
+# together, for the question and the buttons.
+GAP, MARGIN, AROUND = 32, 48, 200
 LONGEST_QUESTION, LONGEST_LABEL = 500, 60  # characters
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-EARLY_MS = 250  # an answer may arrive this much before the exposure's end by the server's clock
+EARLY_MS = 250  # by the server's clock an answer may come this much before the exposure's end, or claim this much more
+LATENCY_MS = 2000  # what start and answer may take on their way, for the two clocks to agree
+PRELOAD_MS = 5000  # how long before a trial can begin its pictures may be fetched
 
 CONSENT = """\
 You are invited to take part in a study of how people see pictures. You will look at pairs of pictures, each for a few \
@@ -34,6 +39,11 @@ Taking part is voluntary. You can stop at any time by closing the page, and have
 tell us the code that is shown to you.
 
 By pressing the button you confirm that you are at least 18 years old and agree to take part."""
+NO_NAME = "We ask for no name and store no address of your computer."
+KNOWN = (
+    f"{NO_NAME} The link that brought you here has a code of yours. It is kept apart from your answers, only to pay \
+you and to see to it that everybody takes part once."
+)
 DEBRIEF = """\
 Thank you. In each pair one picture was taken by a camera and the other was computed from a small version of it. Your \
 answers tell how convincing the computed pictures are."""
@@ -98,12 +108,17 @@ class Spec:
     mask_ms: int = 0  # 0: blank after the pictures
     breaks: int = 1  # spread evenly over the test trials
     zoom: int = 1  # CSS pixels a picture's pixel is wide
+    noise: int = (
+        1  # levels of 255 by which a pair's pixels are changed at most, in each session by others; 0: not at all
+    )
     lr_resize: Literal["nearest", "bicubic"] = "nearest"  # how the low-resolution picture comes to full size
     min_viewport: tuple[int, ...] = (900, 600)
     idle_minutes: int = 45  # until an abandoned place is given to somebody else
-    repeats: bool = False  # whether the same browser may take part again
+    repeats: bool = False  # whether the same browser may take part again, in an open study
+    replace_failed: bool = True  # whether who fails the catch trials is left out and the place given to somebody else
     deletion: Literal["keep_answers", "delete_answers"] = "delete_answers"  # what `delete-participant` does
     seed: int = 0
+    recruitment: Recruitment = OPEN
     consent: Consent = Consent()
     debrief: str = DEBRIEF
     questions: tuple[Question, ...] = ()
@@ -111,6 +126,8 @@ class Spec:
     def __post_init__(self) -> None:
         check_numbers(self)
         check_texts(self)
+        if self.recruitment.knows_people and self.consent.text == CONSENT:
+            object.__setattr__(self, "consent", replace(self.consent, text=CONSENT.replace(NO_NAME, KNOWN)))
         if self.against and self.debrief == DEBRIEF:
             object.__setattr__(self, "debrief", DEBRIEF_OF_MODELS)
         if self.per_subject > self.images:
@@ -124,6 +141,8 @@ class Spec:
             raise UserError(f"catch_pass = {self.catch_pass}: there are only catch = {self.catch} trials")
         if self.task == 1 and self.catch == 1:
             raise UserError("catch = 1: a catch trial of Task-1 shows another catch image; take at least 2, or 0")
+        if self.repeats and self.recruitment.knows_people:
+            raise UserError('repeats = true: only where recruitment.source is "open"; others take part once')
         if len({question.id for question in self.questions}) < len(self.questions):
             raise UserError("two questions have the same id")
 
@@ -157,13 +176,20 @@ class Spec:
                 f"each image is seen {views} times, which {shared} models cannot share equally; change target"
             )
 
+    def needed_window(self, width: int, height: int, dpr: float = 1.0) -> tuple[int, int]:
+        """The smallest window, in CSS pixels, for pictures of this size at `dpr` device pixels a CSS pixel.
+
+        A picture's pixel is a whole number of device pixels wide. static/device.js computes the same in the browser.
+        """
+        scale = max(1, math.floor(self.zoom * dpr + 0.5)) / dpr
+        across = self.side_by_side * width * scale + (self.side_by_side - 1) * GAP + MARGIN
+        down = height * scale + AROUND
+        return max(math.ceil(across), self.min_viewport[0]), max(math.ceil(down), self.min_viewport[1])
+
     def check_size(self, width: int, height: int) -> None:
         """Raise UserError where pictures of this size, zoomed, do not fit into the smallest viewport allowed."""
-        needed = (
-            self.side_by_side * width * self.zoom + (self.side_by_side + 1) * GAP,
-            height * self.zoom + CHROME_HEIGHT,
-        )
-        if needed[0] > self.min_viewport[0] or needed[1] > self.min_viewport[1]:
+        needed = self.needed_window(width, height)
+        if needed != tuple(self.min_viewport):
             raise UserError(
                 f"{self.side_by_side} pictures of {width}x{height} at zoom {self.zoom} need {needed[0]}x{needed[1]}; "
                 f"raise min_viewport = {list(self.min_viewport)} or lower zoom"
@@ -182,6 +208,7 @@ LIMITS = {
     "mask_ms": (0, 10_000),
     "breaks": (0, 20),
     "zoom": (1, 16),
+    "noise": (0, 2),
     "idle_minutes": (1, 10_080),
     "seed": (0, 2**53),
 }

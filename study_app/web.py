@@ -14,16 +14,20 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from sr3eval.errors import UserError
 from study_app.limits import Limiter
-from study_app.refusal import RefusedError
+from study_app.recruitment import MTURK_FRAMES, MTURK_SITES, OPEN, Exit, Identity, Outcome, identify
+from study_app.refusal import REFUSALS, RefusedError
 from study_app.service import new_token
+from study_app.signing import Keys
 from study_app.spec import SLUG
 
 COOKIE = "study"
 COOKIE_AGE_S = 30 * 24 * 3600
+CAMPUS = 10  # times as many starts an hour may come from one address where every person takes part once
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; base-uri 'none'"
+)
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     # With these two the browser's clock counts in 5 µs instead of 100 µs.
@@ -31,35 +35,9 @@ HEADERS = {
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-STATUS = {
-    "bad_request": 400,
-    "no_session": 401,
-    "csrf": 403,
-    "too_small": 403,
-    "not_running": 403,
-    "not_found": 404,
-    "consent_changed": 409,
-    "too_early": 409,
-    "not_started": 409,
-    "out_of_order": 409,
-    "answered": 409,
-    "conflict": 409,
-    "trials_missing": 409,
-    "expired": 410,
-    "not_json": 415,
-    "slow_down": 429,
-    "full": 503,
-    "busy": 503,
-}
-NAMES = {404: "not_found", 405: "not_allowed", 413: "too_large"}
-HEADINGS = {
-    401: "You are not taking part yet",
-    403: "Not possible at the moment",
-    404: "There is nothing here",
-    410: "This session has ended",
-    429: "Too many requests",
-    503: "Please try again later",
-}
+STATUS_NAMES = {404: "not_found", 405: "not_allowed", 413: "too_large"}  # of what Flask itself refuses
+LEAVES_WITH: dict[str, Outcome] = {"full": "full", "expired": "timed_out"}  # by a refusal's name
+RETURNS_TO_ENTRY = ("no_session", "slow_down", "busy", "somebody_else")  # refusals after which the first page helps
 
 
 def install(app: Flask) -> None:
@@ -68,6 +46,7 @@ def install(app: Flask) -> None:
     per_second, per_hour = app.config["REQUESTS_PER_SECOND"], app.config["STARTS_PER_HOUR"]
     app.extensions["study_request_limit"] = Limiter(clock, per_second and per_second * 3600, 3 * (per_second or 0))
     app.extensions["study_start_limit"] = Limiter(clock, per_hour, per_hour or 0)
+    app.extensions["study_campus_limit"] = Limiter(clock, per_hour and CAMPUS * per_hour, CAMPUS * (per_hour or 0))
     app.before_request(_check)
     app.after_request(_finish)
     app.register_error_handler(RefusedError, _refused)
@@ -83,18 +62,21 @@ def base(slug: str) -> str:
 
 
 def csrf_token() -> str:
-    """What a page must send back with every POST: proof that it could read the page that was made for its cookie.
-
-    It follows from the cookie alone, 128 random bits, so that a restart with another SECRET_KEY refuses nobody.
-    """
+    """What a page must send back with every POST: proof that it could read the page that was made for its cookie."""
     return hashlib.sha256(f"csrf/{g.token}".encode()).hexdigest()
 
 
-def limit_starts() -> None:
-    """Refuse where too many sessions were started from one address, of which only a keyed hash of today is held."""
-    day = datetime.datetime.now(datetime.UTC).date()
-    address = hmac.new(_secret(), f"{day}/{request.remote_addr}".encode(), hashlib.sha256).hexdigest()
-    _limit("study_start_limit", address)
+def person(slug: str) -> Identity | None:
+    """Who the address of this request names, in a study that asks; `g.recruitment` says whether it does."""
+    return identify(slug, g.recruitment, request.args, _keys())
+
+
+def limit_starts(person: Identity | None) -> None:
+    """Refuse too many starts: of one address in an open study, else of one person, and of a whole campus."""
+    if person is None:
+        return _limit("study_start_limit", _address())
+    _limit("study_start_limit", person.hashes(_keys())[0])
+    _limit("study_campus_limit", _address())
 
 
 def fresh_token() -> None:
@@ -105,27 +87,33 @@ def fresh_token() -> None:
 def body() -> bytes:
     """The bytes of a JSON request, at most MAX_CONTENT_LENGTH."""
     if request.mimetype != "application/json":
-        raise RefusedError("not_json", "Send the body as application/json.")
+        raise RefusedError("not_json")
     return request.get_data(cache=False)
 
 
-def _secret() -> bytes:
-    return str(current_app.config["SECRET_KEY"]).encode()
+def _keys() -> Keys:
+    return current_app.extensions["study_keys"]
+
+
+def _address() -> str:
+    """Of the client's address a keyed hash of today."""
+    day = datetime.datetime.now(datetime.UTC).date()
+    return _keys().hash("address", f"{day}/{request.remote_addr}")
 
 
 def _check() -> None:
     """The cookie, the rate, and for a POST where it is from; before anything else is looked at."""
     arguments = request.view_args or {}
-    cookie = request.cookies.get(COOKIE, "")
-    g.token, g.is_fresh = (cookie, False) if TOKEN.fullmatch(cookie) else (new_token(), True)
+    token = _keys().unsign("cookie", request.cookies.get(COOKIE, ""))
+    g.token, g.is_fresh = (token, False) if token else (new_token(), True)
     if not SLUG.fullmatch(arguments.get("slug", "x")) or not TOKEN.fullmatch(arguments.get("token", "x" * 22)):
-        raise RefusedError("not_found", "There is nothing at this address.")
+        raise RefusedError("not_found")
     if "slug" in arguments:
-        _limit("study_request_limit", str(request.remote_addr) if g.is_fresh else g.token)
+        _limit("study_request_limit", _address() if g.is_fresh else g.token)
     if request.method == "POST":
         sent = request.headers.get("X-CSRF", "").encode()
         if not (_is_from_here() and hmac.compare_digest(sent, csrf_token().encode())):
-            raise RefusedError("csrf", "The page is out of date, or cookies are off: allow them and load it again.")
+            raise RefusedError("csrf")
 
 
 def _is_from_here() -> bool:
@@ -139,64 +127,90 @@ def _limit(name: str, key: str) -> None:
         raise RefusedError("slow_down", f"Too many requests; please wait {wait} s.", retry_after=wait)
 
 
+def policy(is_framed: bool) -> str:
+    """The Content-Security-Policy, for pages of their own or for those in a frame of MTurk's."""
+    frames, forms = (MTURK_FRAMES, f"'self' {' '.join(MTURK_SITES)}") if is_framed else ("'none'", "'self'")
+    return f"{POLICY}; frame-ancestors {frames}; form-action {forms}"
+
+
 def _finish(response: Response) -> Response:
+    is_framed = g.get("recruitment", OPEN).is_framed
     response.headers.update(HEADERS)
+    response.headers["Content-Security-Policy"] = policy(is_framed)
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "private, no-store"
     if current_app.config["COOKIE_SECURE"]:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
-    slug = (request.view_args or {}).get("slug")
     # Only the entry page gives cookies; elsewhere a missing one is an error.
-    if slug and g.get("is_fresh") and request.endpoint == "study.entry" and response.status_code == 200:
-        response.set_cookie(
-            COOKIE,
-            g.token,
-            max_age=COOKIE_AGE_S,
-            path=base(slug),
-            httponly=True,
-            samesite="Lax",
-            secure=current_app.config["COOKIE_SECURE"] or request.is_secure,
-        )
+    if g.get("is_fresh") and request.endpoint == "study.entry" and response.status_code == 200:
+        _set_cookie(response, is_framed)
     return response
 
 
-def _refused(refusal: RefusedError) -> BaseResponse:
-    extra = {**refusal.extra}
-    retry_after = extra.pop("retry_after", 60 if refusal.code == "full" else None)
-    return _error(STATUS[refusal.code], refusal.code, refusal.message, retry_after, **extra)
+def _set_cookie(response: Response, is_framed: bool) -> None:
+    """In another site's frame browsers take a cookie only if it is for such frames, and over TLS."""
+    response.set_cookie(
+        COOKIE,
+        _keys().sign("cookie", g.token),
+        max_age=COOKIE_AGE_S,
+        path=base((request.view_args or {})["slug"]),
+        httponly=True,
+        samesite="None" if is_framed else "Lax",
+        secure=is_framed or current_app.config["COOKIE_SECURE"] or request.is_secure,
+        partitioned=is_framed,
+    )
+
+
+def _refused(refused: RefusedError) -> BaseResponse:
+    extra = {**refused.extra}
+    retry_after = extra.pop("retry_after", 60 if refused.code == "full" else None)
+    return _error(refused.code, refused.message, retry_after, **extra)
 
 
 def _http_error(error: HTTPException) -> BaseResponse:
     if error.code is None or error.code < 400:
         return error.get_response()
     message = (error.description or error.name).split("\n")[0]
-    return _error(error.code, NAMES.get(error.code, "error"), message)
+    return _error(STATUS_NAMES.get(error.code, "error"), message, status=error.code)
 
 
 def _busy(error: Exception) -> BaseResponse:
     current_app.logger.error("database: %s", str(error).split("\n")[0])
-    return _error(503, "busy", "The server is busy; please try again.", 5)
+    return _error("busy", retry_after=5)
 
 
 def _misconfigured(error: UserError) -> BaseResponse:
     """What only the researcher can mend, say a database of another version: trying again would not help."""
     current_app.logger.error("configuration: %s", error)
-    return _error(500, "misconfigured", "This server is not set up correctly. Please tell the researcher.")
+    return _error("misconfigured")
 
 
-def _error(status: int, code: str, message: str, retry_after: int | None = None, **extra: Any) -> BaseResponse:
-    """JSON for scripts, a page for people."""
-    if request.method == "POST" or "/api/" in request.path or "/i/" in request.path:
-        response = jsonify(error=code, message=message, **extra)
-    else:
-        slug = (request.view_args or {}).get("slug")
-        link = base(slug) if slug and status in (401, 429, 503) else None
-        heading = HEADINGS.get(status, "Something went wrong")
-        page = render_template(
-            "message.html", title=heading, heading=heading, message=message, link=link, link_text="To the first page"
-        )
+def _error(
+    name: str, message: str = "", retry_after: int | None = None, status: int | None = None, **extra: Any
+) -> BaseResponse:
+    """A page for who asks for one, as browsers do for a person; JSON for everybody else."""
+    refusal = REFUSALS.get(name, REFUSALS["bad_request"])
+    message = message or refusal.text
+    if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
+        page = render_template("message.html", **_page(name, refusal.heading, message))
         response = current_app.make_response(page)
-    response.status_code = status
+    else:
+        response = jsonify(error=name, message=message, **extra)
+    response.status_code = status or refusal.status
     if retry_after:
         response.headers["Retry-After"] = str(retry_after)
     return response
+
+
+def _page(name: str, heading: str, message: str) -> dict[str, Any]:
+    slug = (request.view_args or {}).get("slug")
+    link = base(slug) if slug and name in RETURNS_TO_ENTRY else None
+    return {"title": heading, "heading": heading, "message": message, "link": link, "leaving": _leaving(name)}
+
+
+def _leaving(name: str) -> Exit | None:
+    """What a subject takes along who is refused by the study."""
+    if name not in LEAVES_WITH or "recruitment" not in g:
+        return None
+    leaving = g.recruitment.exit(LEAVES_WITH[name])
+    return leaving if leaving.code else None

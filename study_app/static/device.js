@@ -1,7 +1,5 @@
 // Whether the pictures fit side by side on this screen, and what the screen is like.
 
-const MARGIN = 48; // CSS px left and right of them together
-const AROUND = 200; // CSS px of height for the question and the buttons
 const FRAMES = 60;
 
 export const nextFrame = () => new Promise((resolve) => requestAnimationFrame(resolve));
@@ -18,10 +16,10 @@ export const scale = (zoom) => Math.max(1, Math.round(zoom * devicePixelRatio));
 /** CSS pixels on screen of n image pixels. */
 export const cssSize = (n, zoom) => (n * scale(zoom)) / devicePixelRatio;
 
-/** The window that the study's pictures need side by side, in CSS px. */
-export function neededWindow({ sideBySide, gap, width, height, zoom, viewportW = 0, viewportH = 0 }) {
-  const across = sideBySide * cssSize(width, zoom) + (sideBySide - 1) * gap + MARGIN;
-  const down = cssSize(height, zoom) + AROUND;
+/** The window that the study's pictures need side by side, in CSS px: as spec.py's needed_window. */
+export function neededWindow({ sideBySide, gap, margin, around, width, height, zoom, viewportW = 0, viewportH = 0 }) {
+  const across = sideBySide * cssSize(width, zoom) + (sideBySide - 1) * gap + margin;
+  const down = cssSize(height, zoom) + around;
   return { width: Math.max(Math.ceil(across), viewportW), height: Math.max(Math.ceil(down), viewportH) };
 }
 

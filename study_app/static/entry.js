@@ -1,4 +1,5 @@
-// The first page: the device check, then the consent, then the start of a session.
+// The first page: the device check, then the consent, then the start of a session. Its address names who takes part,
+// where the study asks for that.
 
 import { request } from "./api.js";
 import "./banner.js";
@@ -6,6 +7,7 @@ import { fits, frameInterval, hasTouch, neededWindow, viewport } from "./device.
 import { say, show } from "./screens.js";
 import { base, study } from "./study.js";
 
+const LEAVES = ["full", "expired", "taken_part"];
 let frameMs = null;
 
 function describeTooSmall() {
@@ -23,7 +25,7 @@ function showWhatFits() {
 
 function start() {
   const device = { ...viewport(), frame_ms: frameMs, touch: hasTouch() };
-  return request("POST", `${base}/start`, { consent_sha256: study.consentSha256, ...device });
+  return request("POST", `${base}/start${location.search}`, { consent_sha256: study.consentSha256, ...device });
 }
 
 async function agree(button) {
@@ -31,13 +33,14 @@ async function agree(button) {
   try {
     location.replace((await start()).next);
   } catch (refusal) {
+    if (LEAVES.includes(refusal.code)) location.reload(); // the server's page says how to leave
     say("refusal", refusal.message);
     button.disabled = false;
   }
 }
 
 const button = document.getElementById("agree");
-button.addEventListener("click", () => agree(button));
+button?.addEventListener("click", () => agree(button));
 addEventListener("resize", showWhatFits);
 addEventListener("pageshow", (event) => event.persisted && location.reload());
 

@@ -1,6 +1,6 @@
 // Pictures are fetched and decoded ahead of their trials, a few at a time, and kept as bitmaps until they are shown.
 
-import { backoff, pause, Refusal } from "./api.js";
+import { backoff, pause, Refusal, sleep } from "./api.js";
 
 const LANES = 4;
 const TRIES = 6;
@@ -22,18 +22,25 @@ async function inLane(work) {
 async function fetchOnce(path) {
   const reply = await fetch(path, { cache: "no-store" });
   const message = `A picture could not be loaded (status ${reply.status}).`;
-  if (!reply.ok) throw new Refusal(reply.status, { error: "picture", message });
+  if (!reply.ok) {
+    const { error, retry_after_ms: wait } = await reply.json().catch(() => ({}));
+    throw new Refusal(reply.status, { error, message }, wait);
+  }
   return reply.blob();
 }
 
 async function fetchBlob(path) {
-  for (let attempt = 1; ; attempt++) {
+  for (let attempt = 1; ; ) {
     try {
       return await fetchOnce(path);
     } catch (error) {
+      if (error.code === "not_yet") {
+        await sleep(error.retryAfterMs);
+        continue;
+      }
       const gone = error instanceof Refusal && error.status < 500 && error.status !== 429;
       if (gone || attempt === TRIES) throw error;
-      await pause(backoff(attempt - 1));
+      await pause(backoff(attempt++ - 1));
     }
   }
 }

@@ -61,14 +61,15 @@ async function giveFeedback(correct) {
 
 async function oneTrial(state, previous) {
   const trial = state.window[0];
-  pictures.prefetch(state.window);
+  pictures.prefetch([trial]);
   await introduce(trial, previous, state.done);
   await untilWindowFits();
   await untilVisible();
   showProgress(state, trial);
   stage.state = "blank";
   show("trial");
-  const body = await runTrial(stage, trial.token, await pictures.of(trial), state);
+  const started = () => pictures.prefetch(state.window); // not sooner: the server would not give the next ones
+  const body = await runTrial(stage, trial.token, await pictures.of(trial), state, started);
   const { correct } = await send(trial.token, body);
   if (correct !== null) await giveFeedback(correct);
   return trial;
@@ -93,6 +94,7 @@ async function allTrials() {
       previous = await oneTrial(state, previous);
       failures = 0;
     } catch (error) {
+      pictures.prefetch([]); // whatever was wrong with them, they are fetched again
       await recover(error, ++failures);
     }
     sendEvents();

@@ -42,11 +42,13 @@ async function ask(stage, answer) {
 
 /**
  * The server's clock starts before the fixation, so that no honest answer can reach it too early. `settings` is the
- * reply of GET next, `pictures` comes from images.js. Returns the body of the response; throws a Refusal to start.
+ * reply of GET next, `pictures` comes from images.js, `started` is called once the server knows. Returns the body of the
+ * response; throws a Refusal to start.
  */
-export async function runTrial(stage, token, pictures, settings) {
+export async function runTrial(stage, token, pictures, settings, started) {
   stage.prepare(pictures.bitmaps, settings.mask_ms > 0);
   const exposureMs = await start(token);
+  started();
   const frameMs = await hold(stage, "fixation", settings.fixation_ms, FEWEST_FRAMES);
   const answer = new Answer(stage.buttons);
   const viewing = await view(stage, exposureMs, settings.mask_ms, frameMs);

@@ -15,6 +15,7 @@ from werkzeug.serving import make_server
 
 from study_app import create_app
 from study_app.models import Answer, Event, PlanTrial, Response, Session, Stimulus, Trial
+from study_app.noise import noisy
 from study_app.pack import Pair, encode, same_length
 from study_app.spec import Question, Spec
 
@@ -97,7 +98,9 @@ class Server:
             for trial, side, stimulus in db.execute(query):
                 real, other = stimulus.real_png, stimulus.other_png
                 left, right = (real, other) if side == "left" else (other, real)
-                found |= {trial.left_token: left, trial.right_token: right, trial.middle_token: stimulus.middle_png}
+                found[trial.middle_token] = stimulus.middle_png
+                for token, png in ((trial.left_token, left), (trial.right_token, right)):
+                    found[token] = noisy(png, self.spec.noise, self.app.extensions["study_keys"].hash("noise", token))
             return found
 
 

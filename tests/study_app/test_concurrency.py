@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from study_app.bots import Bot
 from study_app.models import Condition, PlanSlot, Response, Session
+from study_app.recruitment import Codes, Recruitment
 from tests.study_app.small_study import make_app, open_study, small_spec
 
 THREADS = 8
@@ -19,7 +20,8 @@ def test_a_burst_of_starts_holds_every_place_once_and_evenly(url, clock, pack):
 
     def begin(seed):
         bot = Bot(app, "study", clock, random.Random(seed))
-        bot.enter()
+        if (reply := bot.enter()).status_code != 200:
+            return [reply.status_code] * 2
         return [bot.start().status_code for _ in range(2)]
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -29,6 +31,22 @@ def test_a_burst_of_starts_holds_every_place_once_and_evenly(url, clock, pack):
         rest = list(pool.map(begin, range(9, 18)))
     assert Counter(status for status, _ in rest) == {201: 3, 503: 6}
     assert taken(app) == [6, 6]
+    app.extensions["study_database"].engine.dispose()
+
+
+def test_one_person_in_many_browsers_at_once_gets_one_place(url, clock, pack):
+    app = make_app(url, clock)
+    open_study(app, pack, small_spec(recruitment=Recruitment("prolific", codes=Codes("C1", "F1"))))
+    bots = [Bot(app, "study", clock, random.Random(seed)) for seed in range(16)]
+    for bot in bots:
+        assert bot.enter("?PROLIFIC_PID=5f3c&STUDY_ID=s&SESSION_ID=a").status_code == 200
+    with ThreadPoolExecutor(THREADS) as pool:
+        statuses = list(pool.map(lambda bot: bot.start().status_code, bots))
+    assert Counter(statuses) == {201: 1, 200: 15}
+    with app.extensions["study_database"].read() as db:
+        assert db.scalar(select(func.count(Session.id))) == 1
+    # Whoever came last has it; the other browsers are told that they take no part.
+    assert Counter(bot.client.get("/s/study/api/next").status_code for bot in bots) == {200: 1, 401: 15}
     app.extensions["study_database"].engine.dispose()
 
 
@@ -49,13 +67,14 @@ def test_an_answer_sent_many_times_in_parallel_is_one_row(url, clock, pack):
     bot.start()
     trial = bot.upcoming()["window"][0]
     path = f"/s/study/api/trials/{trial['token']}"
+    bot.fetch(trial)
     bot.post(f"/api/trials/{trial['token']}/start", {"attempt": bot.uuid()})
-    clock.advance(3000)
+    clock.advance(3500)
     bodies = [bot.measured(trial, 3000, side, 500.0) for side in ("left", "right")]
 
     def send(body):
         client = app.test_client()
-        client.set_cookie("study", bot.token, path="/s/study")
+        client.set_cookie("study", bot.client.get_cookie("study", path="/s/study").value, path="/s/study")
         return client.post(f"{path}/response", json=body, headers={"X-CSRF": bot.csrf}).status_code
 
     with ThreadPoolExecutor(THREADS) as pool:

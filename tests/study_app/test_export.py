@@ -50,6 +50,55 @@ def test_with_drop_outs_every_cell_is_exact_at_the_end(app, clock):
     assert {row["excluded_reason"] for row in rows} == {""}
 
 
+def assert_balanced(rows):
+    """12 subjects count: each model's 8 images 3 times, sides even in a subject, and but for one in an image."""
+    tests = [row for row in rows if row["kind"] == "test" and row["finished"] == "1" and not row["excluded_reason"]]
+    assert set(Counter((row["model"], row["image_id"]) for row in tests).values()) == {3}
+    assert len(Counter((row["model"], row["image_id"]) for row in tests)) == 16
+    assert set(Counter((row["model"], row["image_id"], row["real_side"]) for row in tests).values()) == {1, 2}
+    assert set(Counter((row["subject"], row["real_side"]) for row in tests).values()) == {2}
+
+
+def test_who_fails_is_replaced_until_every_condition_is_full_in_exact_balance(clock, pack, url):
+    app = make_app(url, clock)
+    open_study(app, pack, small_spec())
+    finished = simulate(app, "study", RATES, seed=0, clock=clock, drop_outs=0.2, catch_rate=0.8)
+    rows = rows_of(app)
+    failed = {row["subject"] for row in rows if row["excluded_reason"] == "failed_catch"}
+    assert failed and finished == 12 + len(failed)
+    assert_balanced(rows)
+    right = Counter(row["subject"] for row in rows if row["kind"] == "catch" and row["picked_model"] == "0")
+    assert all((right[row["subject"]] < 2) == (row["subject"] in failed) for row in rows if row["finished"] == "1")
+
+    def study(*line, code=0):
+        result = app.test_cli_runner().invoke(args=["study", *line])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    assert study("list").count("6 of 6 finished, 0 active, ") == 2
+    study("close", "study")
+    chosen = sorted({row["subject"] for row in rows if row["finished"] == "1"} - failed)[:3]
+    assert "only places of finished sessions" in study("reopen", "study", chosen[0], failed.pop(), code=1)
+    assert "3 places free again" in study("reopen", "study", *chosen, "--reason", "improbable")
+    assert "0 places" in study("reopen", "study")
+    study("run", "study")
+    assert simulate(app, "study", RATES, seed=1, clock=clock) == 3
+    rows = rows_of(app)
+    assert_balanced(rows)
+    assert {row["subject"] for row in rows if row["excluded_reason"] == "improbable"} == set(chosen)
+    app.extensions["study_database"].engine.dispose()
+
+
+def test_without_replacement_the_failed_keep_their_places_until_reopened(app, clock, pack):
+    open_study(app, pack, small_spec(replace_failed=False), slug="kept")
+    assert simulate(app, "kept", RATES, seed=0, clock=clock, catch_rate=0.5) == 12
+    failed = {row["subject"] for row in rows_of(app, "kept") if row["excluded_reason"] == "failed_catch"}
+    assert 0 < len(failed) < 12
+    assert app.extensions["study_admin"].reopen("kept", []) == len(failed)
+    assert simulate(app, "kept", RATES, seed=1, clock=clock) == len(failed)
+    assert_balanced(rows_of(app, "kept"))
+
+
 def test_within_subjects_every_model_and_side_is_even(clock, pack, tmp_path):
     app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
     open_study(app, pack, small_spec(mode="within", target=8, exposures_ms=(1000, 3000)))
@@ -128,8 +177,9 @@ def test_timing_rule(app, clock):
     ]
     for change, _ in cases:
         trial = bot.upcoming()["window"][0]
+        bot.fetch(trial)
         bot.post(f"/api/trials/{trial['token']}/start", {"attempt": bot.uuid()})
-        clock.advance(3000)
+        clock.advance(3500)
         body = {**bot.measured(trial, 3000, "left", 400), **change}
         assert bot.post(f"/api/trials/{trial['token']}/response", body).status_code == 200
     assert [int(row["timing_ok"]) for row in rows_of(app)] == [ok for _, ok in cases]

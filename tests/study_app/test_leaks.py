@@ -81,7 +81,7 @@ def test_the_two_pictures_differ_in_their_pixels_alone(sessions):
         assert not {"ETag", "Last-Modified"} & set(left.headers.keys())
         assert len(left.data) == len(right.data)
         for picture in pictures.values():
-            assert picture.data.count(PADDING) == 1
+            assert picture.data.count(PADDING) == (picture is pictures.get("middle"))  # noise needs none
             assert not re.search(rb"tEXt|iTXt|zTXt|iCCP|tIME|eXIf|pHYs", picture.data)
         assert (trial["width"], trial["height"]) == (32, 32)
 

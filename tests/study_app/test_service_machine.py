@@ -22,6 +22,8 @@ from study_app.models import PlanSlot, PlanTrial, Response, Session, Stimulus, T
 from study_app.pack import Pack, Pair
 from study_app.refusal import RefusedError
 from study_app.service import LINGER_MS, LOOK_AHEAD, Service, new_token
+from study_app.signing import Keys
+from study_app.spec import PRELOAD_MS
 from tests.study_app.small_study import small_spec, write_pack
 
 SPEC = small_spec(images=4, per_subject=2, target=2, practice=1, catch=1, catch_pass=1, questions=())
@@ -51,6 +53,9 @@ class Visitor:
     started: int | None = None
     showings: int = 0
     finished: bool = False
+    passed: bool = False  # the catch trial
+    fetched: bool = False  # the pictures of the present trial
+    next_fetched: bool = False
 
 
 class StudyMachine(RuleBasedStateMachine):
@@ -61,7 +66,7 @@ class StudyMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.clock, self.rng = ManualClock(), random.Random(0)
         self.database = Database(f"sqlite:///{self.folder.name}/study.sqlite", durable=False)
-        self.service, admin = Service(self.database, self.clock), Admin(self.database, self.clock)
+        self.service, admin = Service(self.database, self.clock, Keys("secret")), Admin(self.database, self.clock)
         admin.create("study", SPEC, ["sr3", "esrgan (x4)"], pairs())
         admin.freeze("study")
         admin.move("study", "run")
@@ -79,20 +84,30 @@ class StudyMachine(RuleBasedStateMachine):
     def alive(self, visitor):
         return visitor.finished or self.clock() < visitor.touched + IDLE_MS
 
+    def holds_place(self, visitor):
+        return visitor.passed if visitor.finished else self.alive(visitor)
+
+    def passes(self, visitor):
+        """Whether the catch trial, of whatever place in the plan, was answered with the real side."""
+        query = select(PlanTrial.real_side, Trial.token).join(Trial.planned).join(PlanTrial.stimulus)
+        with self.database.read() as db:
+            truth = {token: side for side, token in db.execute(query.where(Stimulus.kind == "catch"))}
+        return all(truth.get(trial, body.choice) == body.choice for trial, body in visitor.answered)
+
     def refuses(self, code, call, *arguments):
         with pytest.raises(RefusedError) as refusal:
             call("study", *arguments)
         assert refusal.value.code == code
 
     def choice(self, side):
-        measured = Bot.measured(self, {"width": 16, "height": 16}, 3000, side, 500.0)
+        measured = Bot.measured(self, {"width": 16, "height": 16}, 3000, side, 0.0)
         return bodies.Choice(**measured)
 
     @rule()
     def enrol(self):
         body = bodies.Start(SPEC.consent.sha256, **START)
         token = new_token()
-        if sum(self.alive(visitor) for visitor in self.visitors) >= 4:
+        if sum(self.holds_place(visitor) for visitor in self.visitors) >= 4:
             self.refuses("full", self.service.enrol, token, body)
         else:
             assert self.service.enrol("study", token, body)
@@ -129,10 +144,14 @@ class StudyMachine(RuleBasedStateMachine):
             return self.refuses("answered", self.service.start, *arguments)
         if not self.alive(visitor):
             return self.refuses("expired", self.service.start, *arguments)
+        if not visitor.fetched:
+            return self.refuses("not_fetched", self.service.start, *arguments)
         assert self.service.start("study", *arguments) == 3000
         if attempt != visitor.attempt:
-            visitor.attempt, visitor.started, visitor.touched = attempt, self.clock(), self.clock()
+            visitor.attempt, visitor.started = attempt, self.clock()
             visitor.showings += 1
+            if visitor.showings == 1:  # showing it again does not hold the place
+                visitor.touched = self.clock()
 
     @precondition(lambda self: self.visitors)
     @rule(index=tokens, side=st.sampled_from(["left", "right"]))
@@ -151,6 +170,8 @@ class StudyMachine(RuleBasedStateMachine):
         assert (correct is not None) == (len(visitor.answered) < SPEC.practice)
         visitor.answered.append((trial, body))
         visitor.attempt = visitor.started = None
+        visitor.fetched = visitor.next_fetched
+        visitor.next_fetched = False
         visitor.showings, visitor.touched = 0, self.clock()
 
     @precondition(lambda self: any(visitor.answered for visitor in self.visitors))
@@ -190,7 +211,13 @@ class StudyMachine(RuleBasedStateMachine):
             sides = [trial["pictures"][side] for side in ("left", "right")]
             if not answered and not self.alive(visitor):
                 self.refuses("not_found", self.service.picture, visitor.token, sides[0])
+            elif trial["index"] > len(visitor.answered) and (
+                visitor.started is None or self.clock() < visitor.started + 3000 - PRELOAD_MS
+            ):
+                self.refuses("not_yet", self.service.picture, visitor.token, sides[0])
             elif not answered:
+                visitor.next_fetched |= trial["index"] > len(visitor.answered)
+                visitor.fetched |= trial["index"] == len(visitor.answered)
                 pictures = [self.service.picture("study", visitor.token, side) for side in sides]
                 assert len(pictures[0]) == len(pictures[1]) and pictures[0] != pictures[1]
 
@@ -200,12 +227,14 @@ class StudyMachine(RuleBasedStateMachine):
         visitor = self.pick(index)
         if visitor.finished or (self.alive(visitor) and len(visitor.answered) == TOTAL):
             self.service.finish("study", visitor.token, bodies.Finish({}))
-            visitor.finished = True
-            assert self.service.certificate("study", visitor.token)[1]
+            visitor.finished, visitor.passed = True, self.passes(visitor)
+            leaving = self.service.certificate("study", visitor.token).exit
+            assert leaving.outcome == ("complete" if visitor.passed else "failed_checks")
+            assert leaving.code.startswith("failed-") != visitor.passed
         else:
             code = "trials_missing" if self.alive(visitor) else "expired"
             self.refuses(code, self.service.finish, visitor.token, bodies.Finish({}))
-            assert self.service.certificate("study", visitor.token)[1] is None
+            assert self.service.certificate("study", visitor.token).exit is None
 
     @precondition(lambda self: self.visitors)
     @rule(index=tokens, side=st.sampled_from(["left", "right"]), waits=st.lists(st.sampled_from([2749, 2750, 3500])))
@@ -213,6 +242,7 @@ class StudyMachine(RuleBasedStateMachine):
         """What most people do most of the time; some press too early."""
         for ms in waits:
             self.reload(index)
+            self.look(index)
             self.start(index, again=False)
             self.wait(ms)
             self.answer(index, side)
@@ -248,7 +278,7 @@ class StudyMachine(RuleBasedStateMachine):
 
     @invariant()
     def balanced_once_complete(self):
-        if not hasattr(self, "visitors") or sum(visitor.finished for visitor in self.visitors) < 4:
+        if not hasattr(self, "visitors") or sum(visitor.passed for visitor in self.visitors) < 4:
             return
         query = select(Stimulus.image_id, Stimulus.model, PlanTrial.real_side).select_from(Response)
         query = query.join(Response.trial).join(Trial.planned).join(PlanTrial.stimulus)

@@ -83,7 +83,7 @@ def test_models_that_cannot_be_balanced(settings, models, message):
 
 
 def test_pictures_that_do_not_fit_the_smallest_screen():
-    with pytest.raises(UserError, match="2 pictures of 128x128 at zoom 1 need 352x328; raise min_viewport"):
+    with pytest.raises(UserError, match="2 pictures of 128x128 at zoom 1 need 336x328; raise min_viewport"):
         small_spec().check_size(128, 128)
 
 

@@ -1,0 +1,204 @@
+"""Scripts instead of subjects: what they try, and what the server answers or stores."""
+
+import csv
+import io
+import itertools
+import random
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from PIL import Image
+from sqlalchemy import select
+
+from study_app import export
+from study_app.bots import Bot, _truth
+from study_app.models import Trial
+from study_app.noise import noisy
+from study_app.pack import encode
+from study_app.spec import EARLY_MS, LATENCY_MS, PRELOAD_MS
+from tests.study_app.small_study import everything, make_app, open_study, small_spec
+
+EXPOSURE, FIXATION = 3000, 500
+
+
+def pixels(reply):
+    with Image.open(io.BytesIO(reply.data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def begin(app, seed=0):
+    bot = Bot(app, "study", app.config["CLOCK"], random.Random(seed))
+    bot.enter()
+    assert bot.start().status_code == 201
+    return bot
+
+
+@pytest.fixture
+def site(clock, pack, tmp_path):
+    """site(**changes): a running study."""
+
+    def start(**changes):
+        app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
+        open_study(app, pack, small_spec(questions=(), **changes))
+        return app
+
+    return start
+
+
+def seen(app, bot):
+    """A whole session: (kind, pixels left, pixels right, real side) of every trial, and what the middles were."""
+    truth = _truth(app.extensions["study_database"], bot.token)
+    while (now := bot.upcoming())["state"] == "trials":
+        trial = now["window"][0]
+        pictures = {place: pixels(reply) for place, reply in bot.fetch(trial).items()}
+        yield truth[trial["token"]], pictures
+        bot.answer(trial, EXPOSURE, "left")
+
+
+def solved(app, sessions):
+    """Test trials that somebody solves who compares several sessions' pixels: what comes twice is the real picture."""
+    known, shown = defaultdict(set), []
+    for number, bot in enumerate(sessions):
+        for (side, kind, _), pictures in seen(app, bot):
+            if kind == "test":
+                shown.append((number, side, {place: pictures[place].tobytes() for place in ("left", "right")}))
+                for place in ("left", "right"):
+                    known[pictures[place].tobytes()].add(number)
+    twice = [(side, [place for place in pair if known[pair[place]] - {number}]) for number, side, pair in shown]
+    return [side for side, places in twice if places == [side]], len(shown)
+
+
+def test_several_sessions_of_one_person_find_no_pixels_twice(site):
+    """Two models: a picture that is the same under both is the real one. Without noise, that solves what both saw."""
+    found, trials = solved(app := site(), [begin(app, seed) for seed in range(4)])
+    assert (found, trials) == ([], 16)
+
+
+def test_without_the_noise_they_do(site):
+    found, trials = solved(app := site(noise=0), [begin(app, seed) for seed in range(4)])
+    assert len(found) >= trials / 2
+
+
+def test_noise_is_small_even_on_both_sides_and_the_same_when_fetched_again(site, pack):
+    app = site(task=1)
+    bot = begin(app)
+    [first, *_] = bot.upcoming()["window"]
+    once, again = bot.fetch(first), bot.fetch(first)
+    assert all(once[place].data == again[place].data for place in once)
+    assert len(once["left"].data) == len(once["right"].data)
+    real, kind, model = _truth(app.extensions["study_database"], bot.token)[first["token"]]
+    assert (kind, model) == ("practice", "sr3")
+    changes = {}
+    for place in ("left", "right"):
+        folder = pack / ("hr" if place == real else "sr3")
+        files = [np.asarray(Image.open(folder / f"practice_place/{i:03}.png").convert("RGB"), int) for i in range(2)]
+        changes[place] = min((pixels(once[place]) - file for file in files), key=lambda change: np.abs(change).sum())
+        shares = [(changes[place] == level).mean() for level in (-1, 0, 1)]
+        assert sum(shares) == 1 and shares == pytest.approx([1 / 3] * 3, abs=0.04)
+    assert not np.array_equal(changes["left"], changes["right"])
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_noise_is_bounded_and_keyed(levels):
+    picture = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (1, 64, 3)))
+    png = encode(picture)
+    shown = {key: pixels(Reply(noisy(png, levels, key))).astype(int) for key in ("a", "b")}
+    for values in shown.values():
+        change = values - np.asarray(picture)
+        assert change.min() == -levels and change.max() == levels and values.min() >= 0 and values.max() <= 255
+        share = [(change[10:-10] == step).mean() for step in range(-levels, levels + 1)]
+        assert share == pytest.approx([1 / (2 * levels + 1)] * len(share), abs=0.01)
+    assert (shown["a"] != shown["b"]).mean() > 0.5
+    assert noisy(png, levels, "a") == noisy(png, levels, "a")
+
+
+class Reply:
+    def __init__(self, data):
+        self.data = data
+
+
+def test_catch_trials_are_not_known_by_what_was_seen_before(site, pack):
+    """In one session no picture comes twice: not to the pixel, nor smaller, nor upside down, nor by its colours."""
+    app = site(task=1, catch=4, catch_pass=4)
+    small = lambda picture: np.asarray(Image.fromarray(picture).resize((4, 4), Image.Resampling.BOX), float).ravel()  # noqa: E731
+    shown = []
+    for _, pictures in seen(app, begin(app)):
+        for place in ("left", "right"):
+            shown.append(pictures[place])
+    assert len(shown) == 20
+    for (i, one), (j, other) in itertools.combinations(enumerate(shown), 2):
+        if i // 2 != j // 2:  # a pair is of one image
+            for turned in (other, other[::-1, ::-1]):
+                assert np.abs(one.astype(int) - turned).mean() > 10
+                assert np.corrcoef(small(one), small(turned))[0, 1] < 0.95
+
+
+def test_pictures_of_later_trials_cannot_be_had(site, clock):
+    app = site(exposures_ms=(8000,))
+    bot = begin(app)
+    window = bot.upcoming()["window"]
+    assert [trial["index"] for trial in window] == [0, 1]  # one ahead
+    statuses = lambda trial: {reply.status_code for reply in bot.fetch(trial).values()}  # noqa: E731
+    assert (statuses(window[0]), statuses(window[1])) == ({200}, {409})
+    refused = bot.fetch(window[1])["left"]
+    assert (refused.json["error"], refused.json["retry_after_ms"]) == ("not_yet", 8000 - PRELOAD_MS)
+    bot.post(f"/api/trials/{window[0]['token']}/start", {"attempt": bot.uuid()})
+    clock.advance(8000 - PRELOAD_MS - 1)
+    assert statuses(window[1]) == {409}
+    clock.advance(1)
+    assert statuses(window[1]) == {200}
+    with app.extensions["study_database"].read() as db:
+        later = db.scalars(select(Trial.left_token).where(Trial.issued_at.is_(None))).all()
+    assert len(later) == 6
+    assert {bot.client.get(f"/s/study/i/{token}").status_code for token in later} == {404}
+
+
+def test_who_has_not_fetched_the_pictures_cannot_answer(site, clock):
+    app = site(task=1)
+    bot = begin(app)
+    trial = bot.upcoming()["window"][0]
+    url = app.config["DATABASE_URL"]
+    start, places = f"/api/trials/{trial['token']}/start", list(trial["pictures"])
+    for place in places:
+        before = everything(url)
+        reply = bot.post(start, {"attempt": bot.uuid()})
+        assert (reply.status_code, reply.json["error"]) == (409, "not_fetched")
+        body = bot.measured(trial, EXPOSURE, "left", 500.0)
+        assert bot.post(f"/api/trials/{trial['token']}/response", body).json["error"] == "not_started"
+        assert everything(url) == before
+        stranger = app.test_client().get(trial["pictures"][place])  # nor does another's fetch count
+        assert stranger.status_code == 404
+        assert bot.client.get(trial["pictures"][place]).status_code == 200
+    assert bot.post(start, {"attempt": bot.uuid()}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "rt_ms", "status", "timing_ok"),
+    [
+        (FIXATION + EXPOSURE + 700, 700, 200, 1),  # an honest one
+        (FIXATION + EXPOSURE + 700 + LATENCY_MS - 20, 700, 200, 1),  # over a slow line
+        (FIXATION + EXPOSURE + 700 + LATENCY_MS + 20, 700, 200, 0),  # looked for longer than it says
+        (60_000, 700, 200, 0),
+        (EXPOSURE + 700, 700 + EARLY_MS - 20, 200, 1),
+        (EXPOSURE + 700, 700 + EARLY_MS + 20, 409, None),  # more time than there was
+        (EXPOSURE + 700, 1e15, 409, None),
+    ],
+)
+def test_both_clocks_must_agree(site, clock, elapsed, rt_ms, status, timing_ok):
+    app = site()
+    bot = begin(app)
+    trial = bot.upcoming()["window"][0]
+    fetched = clock()
+    bot.fetch(trial)
+    clock.advance(10)
+    bot.post(f"/api/trials/{trial['token']}/start", {"attempt": bot.uuid()})
+    clock.advance(elapsed)
+    reply = bot.post(f"/api/trials/{trial['token']}/response", bot.measured(trial, EXPOSURE, "left", rt_ms))
+    assert (reply.status_code, reply.json.get("error")) == (status, None if status == 200 else "impossible_time")
+    rows = list(csv.DictReader(io.StringIO(export.responses_csv(app.extensions["study_database"], "study"))))
+    assert [int(row["timing_ok"]) for row in rows] == ([timing_ok] if status == 200 else [])
+    for row in rows:  # the server's own times
+        times = [row["served_at"], row["start_received_at"], row["received_at"]]
+        assert times == [export.utc(fetched), export.utc(fetched + 10), export.utc(fetched + 10 + elapsed)]
+        assert row["noise"] == "1"
