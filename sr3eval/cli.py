@@ -275,10 +275,13 @@ def doctor(
     from sr3eval.config import read_toml
 
     found = doctor.of_machine(network)
-    if config is not None:
-        found += doctor.of_config(read_toml(config, overrides), out or Path("runs"), cache)
     for finding in found:
         click.echo(finding)
+    if config is not None:
+        needed = doctor.of_config(read_toml(config, overrides), out or Path("runs"), cache)
+        for finding in needed:
+            click.echo(finding)
+        found += needed
     lacking = sum(finding.state == "missing" for finding in found)
     if lacking:
         raise UserError(f"{number(lacking, 'thing')} missing, see above")

@@ -61,8 +61,10 @@ def cache(folder: Path, keep: tuple[Path, ...], prune: bool, verify: bool) -> No
     click.echo(cache_folder.listing(cache, going))
     if prune:
         cache_folder.prune(cache, going or ())
-    if keep:
+    if going:
         click.echo("Removed." if prune else "No run to keep needs these; --prune removes them.")
+    elif keep:
+        click.echo("Every entry is needed by a run to keep.")
 
 
 @main.command()

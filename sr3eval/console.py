@@ -67,6 +67,8 @@ REMEDIES = {  # of what the system says of files, by its number
     errno.EPERM: WRITABLE,
     errno.EROFS: WRITABLE,
     errno.ENOTDIR: "give another folder",
+    errno.EEXIST: "give another path",
+    errno.EISDIR: "give another path",
     errno.ENAMETOOLONG: "shorten the name",
     errno.EIO: REACHABLE,
     errno.ESTALE: REACHABLE,

@@ -155,6 +155,18 @@ def free_disk(path: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
+def room(out: Path) -> int:
+    """Bytes that a command which resumes in `out` may take in all: what is free, and what is there already."""
+    return free_disk(out) + sum(map(_size, below(out, lambda _: True)))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # of another process, just now
+        return 0
+
+
 def below(folder: Path, chosen: Callable[[str], bool]) -> Iterator[Path]:
     """The files below a folder whose names are `chosen`. Every folder is listed once, which rglob does twice."""
     for root, _, names in os.walk(folder):

@@ -35,9 +35,10 @@ def load(path: Source) -> Tensor:
     """Read an image as [3, H, W] float32 in [0, 1], upright (EXIF orientation applied).
 
     8-bit values lie on the grid k/255. Grey and palette images become RGB; 16-bit grey PNG and TIFF keep their
-    precision (k/65535); an alpha channel is dropped where it is fully opaque. Raises UserError for a missing, truncated
-    or unreadable file, several frames, real transparency, other bit depths, formats that hide their depth (JPEG 2000,
-    AVIF), CMYK, and other modes whose colours would have to be guessed.
+    precision (k/65535); an alpha channel is dropped where it is fully opaque; CMYK JPEGs (ImageNet has 22) become RGB
+    without a colour profile, as in torchvision. Raises UserError for a missing, truncated or unreadable file, several
+    frames, real transparency, other bit depths, formats that hide their depth (JPEG 2000, AVIF), CMYK in other formats,
+    and other modes whose colours would have to be guessed.
     """
     with _opened(path) as opened:
         _check_frames(opened, path)
@@ -87,6 +88,8 @@ def _check_depth(image: ImageFile.ImageFile, path: Source) -> None:
     if image.format not in FORMATS:
         hidden = f"{image.format} is not supported, since its bit depth cannot be told"
         raise UserError(f"{path}: {hidden}; save it as 8-bit PNG")
+    if image.mode == "CMYK" and image.format not in ("JPEG", "MPO"):
+        raise UserError(f"{path}: colour mode CMYK is read from JPEG alone; save it as RGB")
     if not _is_8_bit_or_grey_16(image):
         raise UserError(f"{path}: neither 8-bit colour nor 8- or 16-bit grey; save it as 8-bit PNG")
 
@@ -114,7 +117,7 @@ def _to_rgb(image: Image.Image, path: Source) -> Tensor:
         if rgba.getchannel("A").getextrema()[0] != 255:
             raise UserError(f"{path}: has transparent pixels; flatten it onto a background first")
         image = rgba
-    elif image.mode not in ("RGB", "L", "P", "1"):
+    elif image.mode not in ("RGB", "L", "P", "1", "CMYK"):
         raise UserError(f"{path}: colour mode {image.mode} is not supported; save it as RGB")
     return from_uint8(torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1))
 

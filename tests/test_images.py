@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 from skimage import data
 from skimage.transform import downscale_local_mean
+from torchvision.io import ImageReadMode, decode_image
 
 from sr3eval import images
 from sr3eval.errors import UserError
@@ -266,12 +267,20 @@ def test_bad_files_are_named(tmp_path):
     Image.fromarray(data.astronaut()).save(buffer, "PNG")
     (tmp_path / "half.png").write_bytes(buffer.getvalue()[:20000])
     (tmp_path / "text.png").write_text("not an image")
-    gradient("RGB").convert("CMYK").save(tmp_path / "cmyk.jpg")
+    gradient("RGB").convert("CMYK").save(tmp_path / "cmyk.tiff")
     for name, message in [("half", "truncated"), ("text", "not a readable"), ("absent", "no such file")]:
         with pytest.raises(UserError, match=rf"{name}\.png: .*{message}"):
             images.load(tmp_path / f"{name}.png")
-    with pytest.raises(UserError, match=r"cmyk\.jpg: colour mode CMYK"):
-        images.load(tmp_path / "cmyk.jpg")
+    with pytest.raises(UserError, match=r"cmyk\.tiff: colour mode CMYK"):
+        images.load(tmp_path / "cmyk.tiff")
+
+
+@pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
+def test_a_cmyk_jpeg_is_read_as_torchvision_does(tmp_path):
+    path = tmp_path / "cmyk.jpg"
+    Image.fromarray(data.astronaut()).convert("CMYK").save(path)
+    theirs = decode_image(str(path), ImageReadMode.RGB)
+    assert (images.to_uint8(images.load(path)).int() - theirs.int()).abs().max() <= 1
 
 
 def test_a_picture_that_no_memory_holds_is_refused_by_its_header(tmp_path):

@@ -16,8 +16,7 @@ from sr3eval.errors import UserError, number
 from sr3eval.files import remove_unfinished
 from sr3eval.folders import find_images
 from sr3eval.images import load
-
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
+from sr3eval.quantities import quantity
 
 
 @dataclass
@@ -57,21 +56,13 @@ def listing(cache: Cache, keys: Iterable[str] | None = None) -> str:
         shares[origin.method or "unknown", origin.task or "unknown"].add(files, origin.run)
     rows = [("method", "task", "entries", "size", "only here", "runs")]
     rows += [
-        (method, task, f"{share.entries:,}", as_text(share.size), as_text(share.alone), _runs(share.runs))
+        (method, task, f"{share.entries:,}", quantity(share.size, "B"), quantity(share.alone, "B"), _runs(share.runs))
         for (method, task), share in sorted(shares.items(), key=lambda item: -item[1].size)
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows] if shares else []
     entries, size, alone = (sum(getattr(s, name) for s in shares.values()) for name in ("entries", "size", "alone"))
-    return "\n".join([*lines, f"{_entries(entries)}, {as_text(size)}, of which {as_text(alone)} only here"])
-
-
-def as_text(size: int) -> str:
-    """A number of bytes in decimal units, three digits: 12.3 MB."""
-    value, unit = float(size), 0
-    while value >= 999.5 and unit < len(UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.3g} {UNITS[unit]}"
+    return "\n".join([*lines, f"{_entries(entries)}, {quantity(size, 'B')}, of which {quantity(alone, 'B')} only here"])
 
 
 def _runs(runs: Set[str]) -> str:

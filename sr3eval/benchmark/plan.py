@@ -246,9 +246,8 @@ def find(config: RunConfig, data: DatasetConfig, folder: RunFolder) -> Found:
     sizes |= {image_id: pair.size(config.task, data.crop) for image_id, pair in readable.items()}
     kept = [image_id for image_id, pair in readable.items() if pair.is_large_enough(config.task)]
     if readable and not kept:
-        raise UserError(
-            f"{data.where}: all of {number(len(readable), 'image')} are below {config.task.smallest} pixels"
-        )
+        count = number(len(readable), "image")
+        raise UserError(f"{data.where}: no image has {config.task.smallest} pixels or more on its short side ({count})")
     chosen = (choose if data.select == "hash" else first)(kept, data.limit)
     if config.on_error == "skip":
         new = [i for i in chosen if not folder.image(LR, data.prefixed(i)).exists()]  # written last, and in every run

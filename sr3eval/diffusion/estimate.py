@@ -11,8 +11,8 @@ from sr3eval.diffusion import costs, generator_validation, validation
 from sr3eval.diffusion.measure import StepTime, device_name, free_memory, images_at_once, step_time
 from sr3eval.diffusion.train import NAMES, check_device
 from sr3eval.diffusion.train_config import TrainConfig
-from sr3eval.errors import UserError, number
-from sr3eval.files import free_disk
+from sr3eval.errors import UserError, number, out_of_memory
+from sr3eval.files import room
 from sr3eval.quantities import DAY, duration, quantity
 
 FLOAT = 4  # bytes
@@ -192,7 +192,12 @@ def training(config: TrainConfig, measure: bool = True, device: torch.device | N
     if (free := free_memory(device)) < needed:
         why = f"{number(images, 'image')} need {quantity(needed, 'B')} of memory, {quantity(free, 'B')} are free"
         return replace(found, why_not=why)
-    return replace(found, measured=step_time(config, device, images))
+    try:
+        return replace(found, measured=step_time(config, device, images))
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return replace(found, why_not=f"a step of {number(images, 'image')} does not fit into memory")
 
 
 def training_summary(config: TrainConfig, out: Path) -> str:
@@ -214,7 +219,7 @@ def sampling_summary(parameters: int, steps: int, sizes: Sequence[tuple[int, int
 
 def fits(needed: int, out: Path) -> str:
     """How much a command writes, and a warning where that exceeds what is free, what is there already counted in."""
-    room = free_disk(out) + sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    if needed > room:
-        return f"WARNING: needs up to {quantity(needed, 'B')} of disk, and {quantity(room, 'B')} are free at {out}"
-    return f"up to {quantity(needed, 'B')} of disk, {quantity(room, 'B')} free"
+    available = room(out)
+    if needed > available:
+        return f"WARNING: needs up to {quantity(needed, 'B')} of disk, and {quantity(available, 'B')} are free at {out}"
+    return f"up to {quantity(needed, 'B')} of disk, {quantity(available, 'B')} free"

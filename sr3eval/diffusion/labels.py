@@ -39,11 +39,11 @@ def labels(folder: Folder, config: TrainConfig) -> list[int] | None:
     """
     if config.classes is None:
         return None
-    names = _names(folder, config.data)
+    names, numbers = _names(folder, config.data), {name: number for number, name in enumerate(config.classes)}
     for image_id, name in names.items():
-        if name not in config.classes:
+        if name not in numbers:
             raise UserError(f'{folder.paths[image_id]}: its class "{name}" is unknown: {nearest(name, config.classes)}')
-    return [config.classes.index(names[image_id]) for image_id in folder.paths]
+    return [numbers[names[image_id]] for image_id in folder.paths]
 
 
 def _names(folder: Folder, data: TrainingDataConfig) -> dict[str, str]:

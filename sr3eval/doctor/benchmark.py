@@ -74,6 +74,6 @@ def stand_ins(config: RunConfig) -> list[RunImage]:
 
 
 def picture_bytes(config: RunConfig, found: list[RunImage]) -> int:
-    """Of outputs, in the run's folder and in the cache, uncompressed; HR once more."""
+    """Of outputs, uncompressed, which the cache shares by hard links, and of HR."""
     outputs = sum(max(1, len(method.seeds)) * method.samples for method in config.method)
-    return (1 + 2 * outputs) * sum(3 * math.prod(image.size) for image in found)
+    return (1 + outputs) * sum(3 * math.prod(image.size) for image in found)

@@ -16,7 +16,7 @@ from sr3eval.diffusion.train import check_device
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.doctor.findings import Finding, attempt, missing, note
 from sr3eval.errors import UserError, number
-from sr3eval.files import free_disk
+from sr3eval.files import room
 from sr3eval.quantities import quantity
 
 
@@ -74,6 +74,6 @@ def memory(found: estimate.TrainingEstimate) -> Finding:
 
 def disk(needed: int, out: Path) -> Finding:
     """Whether what is written fits."""
-    free = free_disk(out)
+    free = room(out)
     text = f"needs up to {quantity(needed, 'B')}, {quantity(free, 'B')} are free"
     return Finding("disk", text) if needed <= free else missing("disk", f"{text}; make room, or give another --out")

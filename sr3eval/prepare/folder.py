@@ -33,8 +33,11 @@ def _labels(source: Path, files: dict[str, File], labels: str | None) -> dict[st
         return {i: f.label for i, f in files.items() if isinstance(f, Member) and f.label is not None}
     if labels == FOLDERS:
         return {image_id: image_id.partition("/")[0] for image_id in files if "/" in image_id}
+    path = resolve_path(labels)
+    if not path.is_file():
+        raise UserError(f"--labels: {path}: no such file")
     try:
-        with resolve_path(labels).open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             return {row["image_id"]: row["label"] for row in csv.DictReader(file)}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise UserError(f"--labels: {labels}: not a table with the columns image_id and label ({error})") from None
+        raise UserError(f"--labels: {labels}: not a table with the columns image_id and label ({error!r})") from None

@@ -5,7 +5,7 @@
 `ILSVRC2012_devkit_t12.tar.gz`, in a file with a synset a line (imagenet_2012_validation_synset_labels.txt of
 github.com/tensorflow/models), or in Kaggle's LOC_val_solution.csv. Extracted, the images lie in a folder a synset.
 Layouts and md5 sums: torchvision, datasets/imagenet.py. 22 training images are CMYK JPEGs
-(github.com/cytsai/ilsvrc-cmyk-image-list), which are left out.
+(github.com/cytsai/ilsvrc-cmyk-image-list), which become RGB.
 """
 
 import io

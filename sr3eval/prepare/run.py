@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import Any, Literal
 from sr3eval.data import chunks
 from sr3eval.device import threads
 from sr3eval.errors import UserError, number
-from sr3eval.files import atomic_write, claim_folder
+from sr3eval.files import atomic_write, claim_folder, free_disk
 from sr3eval.prepare import Tell, celeba_hq, ffhq, folder, imagenet
 from sr3eval.prepare.listing import Item, Listing
 from sr3eval.prepare.processes import write_all
 from sr3eval.prepare.split import Split, chosen
 from sr3eval.prepare.verify import verify_archives, verify_shards
 from sr3eval.prepare.writer import Shard, encoded, is_finished, written
+from sr3eval.quantities import quantity
 from sr3eval.shards import BEGUN, FORMAT, INDEX
 from sr3eval.tasks import Task
 
@@ -143,10 +143,11 @@ def _shards(settings: Settings, listing: Listing, items: Sequence[Item], out: Pa
 def _check_disk(items: Sequence[Item], task: Task, out: Path, say: Callable[[str], None]) -> None:
     """State the disk that the images will take, by some of them, and refuse if there is not as much."""
     needed = len(items) * _mean_bytes(items[:: max(1, math.ceil(len(items) / TRIED))], task)
-    free = shutil.disk_usage(next(p for p in (out, *out.absolute().parents) if p.exists())).free
-    say(f"{number(len(items), 'image')} to prepare: about {_size(needed)} of disk, {_size(free)} are free")
+    free = free_disk(out)
+    takes, left = quantity(needed, "B"), quantity(free, "B")
+    say(f"{number(len(items), 'image')} to prepare: about {takes} of disk, {left} are free")
     if needed * SPARE > free:
-        raise UserError(f"{out}: about {_size(needed)} of disk are needed and {_size(free)} are free; make room")
+        raise UserError(f"{out}: about {takes} of disk are needed and {left} are free; make room")
 
 
 def _mean_bytes(items: Sequence[Item], task: Task) -> float:
@@ -160,10 +161,6 @@ def _mean_bytes(items: Sequence[Item], task: Task) -> float:
             if found:
                 sizes.append(len(found[0]) + 1024)  # with its header and padding
     return sum(sizes) / len(items)
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
 
 
 def _index(settings: Settings, listing: Listing, shards: Sequence[Shard]) -> dict[str, Any]:

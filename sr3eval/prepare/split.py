@@ -50,5 +50,5 @@ def _listed(path: Path, ids: frozenset[str]) -> frozenset[str]:
         raise UserError(f"--validation: {path}: cannot be read ({error})") from None
     found = {line: line if line in ids else line.rpartition(".")[0] for line in lines}
     if unknown := [line for line, name in found.items() if name not in ids]:
-        raise UserError(f"--validation: {path}: {number(len(unknown), 'line')} name no image (first: {unknown[0]})")
+        raise UserError(f"--validation: {path}: {number(len(unknown), 'line')} without an image (first: {unknown[0]})")
     return frozenset(found.values())

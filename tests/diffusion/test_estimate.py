@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from sr3eval import cli
+from sr3eval import cli, files
 from sr3eval.config import from_dict, read_toml
 from sr3eval.diffusion import cascade_estimate, costs, estimate, measure, validation
 from sr3eval.diffusion.cascade_folder import CascadeConfig, CascadeFolder
@@ -241,12 +241,21 @@ def test_other_configs_are_refused(tmp_path):
     assert "not a config of this toolkit" in invoke("estimate", path).output
 
 
+def test_a_step_that_does_not_fit_leaves_the_table(monkeypatch, settings):
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(estimate, "step_time", too_large)
+    rows = dict(estimate.training(from_dict(TrainConfig, settings)).rows())
+    assert rows["time"] == "not measured: a step of 4 images does not fit into memory" and "disk" in rows
+
+
 def test_train_says_first_what_it_costs(tmp_path, monkeypatch, settings):
     config = from_dict(TrainConfig, settings)
     said = estimate.training_summary(config, tmp_path)
     parameters = quantity(costs.untrained_parameters(config), "parameters")
     assert said.startswith(f"SR3, photos_16_64: {parameters}, 8 steps of 4 images; up to ")
-    monkeypatch.setattr(estimate, "free_disk", lambda path: 1000)
+    monkeypatch.setattr(files, "free_disk", lambda path: 1000)
     assert "; WARNING: needs up to " in estimate.training_summary(config, tmp_path)
     assert f"and 1 kB are free at {tmp_path}" in estimate.training_summary(config, tmp_path)
     (tmp_path / "state.safetensors").write_bytes(b"x" * 10**8)  # which a resumed run replaces

@@ -8,8 +8,8 @@ import tomli_w
 import torch
 from click.testing import CliRunner
 
-from sr3eval import cli, doctor
-from sr3eval.doctor import machine, training
+from sr3eval import cli, doctor, files
+from sr3eval.doctor import machine
 from sr3eval.images import save
 from sr3eval.weights import FOLDER, Release, locate, no_downloads
 
@@ -129,8 +129,12 @@ def test_nothing_is_downloaded_inside(monkeypatch):
 
 
 def test_memory_and_disk_that_do_not_suffice(configs, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "free_disk", lambda path: 1000)
-    assert "1 kB are free; make room" in found(configs["training"], tmp_path)["disk"].text
+    monkeypatch.setattr(files, "free_disk", lambda path: 1000)
+    out = tmp_path / "out"
+    assert "1 kB are free; make room" in found(configs["training"], out)["disk"].text
+    out.mkdir()
+    (out / "state.safetensors").write_bytes(bytes(10**8))  # which the resumed training replaces
+    assert found(configs["training"], out)["disk"].state == "ok"
     large = configs["training"] | {"optimiser": configs["training"]["optimiser"] | {"batch_size": 10**6}}
     assert "raise optimiser.accumulate" in found(large, tmp_path)["memory"].text
 

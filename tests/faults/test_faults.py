@@ -363,7 +363,7 @@ def test_one_pixel_and_more_than_can_be_read(job, photos):
     save(photos / "one.png", torch.rand(3, 1, 1))
     assert job("sample").exit_code == 0
     assert header_size(job.out / "one.png") == (4, 4)
-    one_line(job("run", job.place / "run"), "1 image are below 4 pixels")
+    one_line(job("run", job.place / "run"), "no image has 4 pixels or more on its short side (1 image)")
     one_line(job("train", job.place / "train"), "no training image is left (1 are below 16 pixels)")
     Image.new("1", (20_000, 20_000)).save(photos / "large.png")
     for name in ("sample", "run", "train"):
