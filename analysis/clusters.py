@@ -76,8 +76,12 @@ class Variances:
 
 
 def numbered(responses: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Test trials with SUBJECT, IMAGE and CLUSTER; those of two studies are two, whatever their names."""
-    trials = judgements(responses, by)
+    """Test trials with SUBJECT, IMAGE and CLUSTER."""
+    return labelled(judgements(responses, by))
+
+
+def labelled(trials: pd.DataFrame) -> pd.DataFrame:
+    """Trials with SUBJECT, IMAGE and CLUSTER; those of two studies are two, whatever their names."""
     image = codes(trials["study"], trials["image_id"])
     return trials.assign(
         **{SUBJECT: codes(trials["study"], trials["subject"]), IMAGE: image, CLUSTER: _clusters(trials, image)}

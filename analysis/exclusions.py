@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import DataError
-from analysis.tables import judgements, require
+from analysis.tables import of_tests, require
 
 NEEDED = (
-    *("study", "condition", "subject", "kind", "picked_model", "choice_side"),
+    *("study", "condition", "subject", "kind", "real_side", "choice_side"),
     *("rt_ms", "timing_ok", "finished", "excluded_reason"),
 )
 LOG = ["study", "subject", "rule", "value", "limit", "n"]
@@ -45,7 +45,7 @@ class Rules:
 
 
 def exclude(responses: pd.DataFrame, rules: Rules | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(test trials that count, log of what does not).
+    """(test trials that count, log of what does not), of responses or of choices between models.
 
     Log: study, subject, rule, value, limit, n; one row for every rule that a subject fails, with n the test trials that
     left by it. Trials leave by the first rule only, so that n adds up to all that left. Practice and catch trials never
@@ -55,15 +55,15 @@ def exclude(responses: pd.DataFrame, rules: Rules | None = None) -> tuple[pd.Dat
     """
     require(responses, NEEDED, "responses")
     rules = rules or Rules()
-    tested = judgements(responses)
+    trials = of_tests(responses)
     quality = subject_quality(responses, rules)
     failures = _failures(quality, rules)
-    subject = pd.MultiIndex.from_frame(tested[WHO])
+    subject = pd.MultiIndex.from_frame(trials[WHO])
     leaves = subject.isin(pd.MultiIndex.from_frame(failures[WHO]))
-    flagged = ~leaves & (tested["timing_ok"] == 0).to_numpy() & rules.drop_flagged_trials
-    single = _flagged_trials(tested[flagged], quality)
+    flagged = ~leaves & (trials["timing_ok"] == 0).to_numpy() & rules.drop_flagged_trials
+    single = _flagged_trials(trials[flagged], quality)
     log = pd.concat([failures, single, _not_applied(quality, rules)], ignore_index=True)
-    return tested[~leaves & ~flagged].reset_index(drop=True), log[LOG]
+    return trials[~leaves & ~flagged].reset_index(drop=True), log[LOG]
 
 
 def subject_quality(responses: pd.DataFrame, rules: Rules | None = None) -> pd.DataFrame:
@@ -78,18 +78,18 @@ def subject_quality(responses: pd.DataFrame, rules: Rules | None = None) -> pd.D
     marked = responses[WHO].assign(
         test=responses["kind"] == "test",
         catch=responses["kind"] == "catch",
-        passed=(responses["kind"] == "catch") & (responses["picked_model"] == 0),
+        passed=(responses["kind"] == "catch") & (responses["choice_side"] == responses["real_side"]),
         flagged=(responses["kind"] == "test") & (responses["timing_ok"] == 0),
         left=(responses["kind"] == "test") & (responses["choice_side"] == "left"),
+        right=(responses["kind"] == "test") & (responses["choice_side"] == "right"),
         rt_ms=responses["rt_ms"].where(responses["kind"] == "test"),
         finished=responses["finished"],
         excluded_reason=responses["excluded_reason"].astype(object).fillna(""),
     )
-    sums = marked.groupby(WHO)[["test", "catch", "passed", "flagged", "left"]].sum()
+    sums = marked.groupby(WHO)[["test", "catch", "passed", "flagged", "left", "right"]].sum()
     first = marked.groupby(WHO)[["finished", "excluded_reason"]].max()
-    tested = sums["test"].astype(float).replace(0, np.nan)
+    trials = sums["test"].astype(float).replace(0, np.nan)
     planned = rules.planned_trials or sums["test"].groupby("study").transform("max")
-    left = sums["left"] / tested
     quality = pd.DataFrame(
         {
             "tested": sums["test"],
@@ -98,8 +98,8 @@ def subject_quality(responses: pd.DataFrame, rules: Rules | None = None) -> pd.D
             "catch_trials": sums["catch"],
             "catch_share": sums["passed"] / sums["catch"].astype(float).replace(0, np.nan),
             "median_rt_ms": marked.groupby(WHO)["rt_ms"].median(),
-            "flagged_share": sums["flagged"] / tested,
-            "side_share": np.maximum(left, 1 - left),
+            "flagged_share": sums["flagged"] / trials,
+            "side_share": sums[["left", "right"]].max(axis=1) / trials,
             "excluded_reason": first["excluded_reason"],
         }
     )
@@ -119,11 +119,11 @@ def exclusion_note(responses: pd.DataFrame, kept: pd.DataFrame, log: pd.DataFram
     kept, log: of `exclude(responses)`. In brackets, the test trials that left by each rule; then the rules that could
     not be applied.
     """
-    tested, counts = judgements(responses), exclusion_counts(log)
-    subjects, stayed = (len(frame[WHO].drop_duplicates()) for frame in (tested, kept))
+    trials, counts = of_tests(responses), exclusion_counts(log)
+    subjects, stayed = (len(frame[WHO].drop_duplicates()) for frame in (trials, kept))
     left = ", ".join(f"{row.rule} {row.n}" for row in counts.itertuples() if row.subjects and row.n)
-    trials = f"{len(tested) - len(kept)} of {len(tested)} test trials"
-    note = f"excluded: {subjects - stayed} of {subjects} subjects, {trials}" + f" ({left})" * bool(left)
+    share = f"{len(trials) - len(kept)} of {len(trials)} test trials"
+    note = f"excluded: {subjects - stayed} of {subjects} subjects, {share}" + f" ({left})" * bool(left)
     return "; ".join([note, *counts.loc[counts["subjects"] == 0, "rule"]])
 
 

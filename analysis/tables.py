@@ -1,10 +1,14 @@
-"""Reading responses.csv of a study and per_image.csv and results.csv of a benchmark, checked line by line.
+"""Reading responses.csv and choices.csv of studies, per_image.csv and results.csv of a benchmark, line by line.
 
 A frame that `load` or `validate` returned holds one row a response and these columns, in any order, with others after:
 study, condition, model, subject, image_id, excluded_reason (text); task, exposure_ms, trial_index (whole numbers);
 kind (test, practice or catch); real_side, choice_side (left or right); picked_model (1: the model's output was chosen),
 timing_ok, finished (0 or 1); rt_ms, exposure_actual_ms (ms, nan where not measured); received_at (UTC). A column
 `group` is optional: the images that analyses draw together (the photograph a crop is from), "" for an image of its own.
+
+A frame that `load_choices` returned holds one row a choice between two models: those of the columns above that are
+facts of a trial, with `criterion` (what was asked; "" for the only question), model_left and model_right ("" in catch
+trials), choice_side (left, right, tie or skip), and real_side of catch trials ("" in others).
 """
 
 import difflib
@@ -43,6 +47,13 @@ TRUTHS = ("picked_model", "timing_ok", "finished")
 TRIAL = ("study", "task", "condition", "subject", "kind", "trial_index")
 SHOWN = ("study", "task", "condition", "model", "subject", "image_id")
 RESPONSE = ("study", "subject", "image_id")  # who judged what
+PICKS = (*SIDES, "tie", "skip")
+CHOICE_TEXT = ("study", "condition", "subject", "image_id", "excluded_reason", "criterion", "model_left", "model_right")
+CHOICE_COLUMNS = (
+    *("study", "task", "condition", "exposure_ms", "subject", "image_id", "kind", "trial_index", "criterion"),
+    *("model_left", "model_right", "choice_side", "real_side", "rt_ms", "exposure_actual_ms", "timing_ok", "finished"),
+    *("excluded_reason", "received_at"),
+)
 LARGEST = 2**53  # whole number of a float that is exact
 
 Paths = str | Path | Iterable[str | Path]
@@ -114,6 +125,57 @@ def validate(frame: pd.DataFrame, name: str = "responses") -> pd.DataFrame:
     return typed
 
 
+def load_choices(paths: Paths) -> pd.DataFrame:
+    """The choices of one file or several between pairs of models, typed and checked, in the order of the files.
+
+    Raises DataError, naming file and line, for a missing column, a value outside its range, a choice given twice, and
+    files without choices. As for spreadsheets and groups of images, see `load`.
+    """
+    files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    if not files:
+        raise DataError("no file of choices is named")
+    choices = pd.concat([validate_choices(_read(path, CHOICE_COLUMNS), str(path)) for path in files], ignore_index=True)
+    return _unique_choices(choices, "the files together" if len(files) > 1 else str(files[0]))
+
+
+def validate_choices(frame: pd.DataFrame, name: str = "choices") -> pd.DataFrame:
+    """A frame with the columns of choices.csv, as text or as values, with their types."""
+    require(frame, CHOICE_COLUMNS, name)
+    if frame.empty:
+        raise DataError(f"{name}: holds no choices")
+    typed = frame.reset_index(drop=True)
+    for column in (column for column in (*CHOICE_TEXT, "group") if column in typed):
+        typed[column] = _names(typed[column], name)
+    typed["real_side"] = typed["real_side"].fillna("")
+    for column in ("timing_ok", "finished"):
+        typed[column] = typed[column].map(_as_number)
+    for column in ("task", "exposure_ms", "trial_index", "timing_ok", "finished"):
+        typed[column] = _whole(typed[column], name)
+    for column, allowed in {key: VALUES[key] for key in ("task", "kind", "timing_ok", "finished")}.items():
+        _refuse(~typed[column].astype(str).isin(allowed), typed[column], name, f"must be {' or '.join(allowed)}")
+    _refuse(~typed["choice_side"].isin(PICKS), typed["choice_side"], name, f"must be {' or '.join(PICKS)}")
+    for column in MEASURED:
+        typed[column] = _measured(typed[column], name)
+    typed["received_at"] = _moments(typed["received_at"], name)
+    for column in ("study", "subject", "image_id"):
+        _refuse(typed[column] == "", typed[column], name, "must not be empty")
+    compared, catch = typed["kind"] != "catch", typed["kind"] == "catch"
+    for column in ("model_left", "model_right"):
+        _refuse(compared & (typed[column] == ""), typed[column], name, "must not be empty but in a catch trial")
+    same = compared & (typed["model_left"] == typed["model_right"])
+    _refuse(same, typed["model_left"], name, "must be another model than model_right")
+    _refuse(catch & ~typed["real_side"].isin(SIDES), typed["real_side"], name, "must be left or right in a catch trial")
+    return _unique_choices(typed, name)
+
+
+def _unique_choices(choices: pd.DataFrame, name: str) -> pd.DataFrame:
+    twice = choices[choices.duplicated([*TRIAL, "criterion"])]
+    if len(twice):
+        where = ", ".join(f"{column} {twice.iloc[0][column]}" for column in TRIAL[1:])
+        raise DataError(f"{name}: {len(twice)} choices are there twice, first {where} (row {twice.index[0] + 2})")
+    return choices
+
+
 def load_scores(paths: Paths) -> pd.DataFrame:
     """The per_image.csv of one run or several: task, method, image_id, metric, value (may be inf), group, dataset."""
     return _load_table(paths, ("task", "method", "image_id", "metric", "value", "group"))
@@ -136,15 +198,22 @@ def judgements(responses: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     DataError for a missing column, and for values that would be lost without a word: empty ones, and a picked_model
     that is neither 0 nor 1. Frames that `load` or `validate` returned have none.
     """
-    require_list(by, "by")
-    require(responses, (*RESPONSE, "kind", "picked_model", *by), "responses")
-    tested = responses[responses["kind"] == "test"]
-    for column in dict.fromkeys((*RESPONSE, *by)):
-        if tested[column].isna().any():
-            raise DataError(f"responses: {column} is empty in {tested[column].isna().sum()} test trials")
-    if not tested["picked_model"].isin([0, 1]).all():
+    require(responses, ["picked_model"], "responses")
+    trials = of_tests(responses, by)
+    if not trials["picked_model"].isin([0, 1]).all():
         raise DataError("responses: picked_model must be 0 or 1, as a number; analysis.tables.load reads it so")
-    return tested
+    return trials
+
+
+def of_tests(answers: pd.DataFrame, by: Sequence[str] = (), name: str = "responses") -> pd.DataFrame:
+    """The rows of test trials, of responses or of choices, with the columns `by`; DataError for empty values."""
+    require_list(by, "by")
+    require(answers, (*RESPONSE, "kind", *by), name)
+    trials = answers[answers["kind"] == "test"]
+    for column in dict.fromkeys((*RESPONSE, *by)):
+        if trials[column].isna().any():
+            raise DataError(f"{name}: {column} is empty in {trials[column].isna().sum()} test trials")
+    return trials
 
 
 def require_list(columns: Sequence[str], name: str) -> None:

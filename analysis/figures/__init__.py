@@ -1,6 +1,7 @@
 """One function a figure, DataFrame -> matplotlib Figure, for a column of a paper (SINGLE) or for both (DOUBLE)."""
 
 from analysis.figures.pictures import per_image_extremes
+from analysis.figures.preferences import preference_scores, win_matrix
 from analysis.figures.quality import response_times, timing_quality
 from analysis.figures.rates import by_viewing_time, fool_rates
 from analysis.figures.scores import fid_against_steps, metric_against_people
@@ -15,7 +16,9 @@ __all__ = [
     "keep_colours",
     "metric_against_people",
     "per_image_extremes",
+    "preference_scores",
     "response_times",
     "save",
     "timing_quality",
+    "win_matrix",
 ]

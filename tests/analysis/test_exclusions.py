@@ -35,8 +35,8 @@ def of(responses: pd.DataFrame, kind: str = "test", first: int = 1000) -> pd.Ser
 # By rule: what just fails it, and what just passes.
 FAULTS = {
     "catch trials": (
-        lambda r: change(r, of(r, "catch", 2), picked_model=1),
-        lambda r: change(r, of(r, "catch", 1), picked_model=1),
+        lambda r: change(r, of(r, "catch", 2), picked_model=1, choice_side="neither"),
+        lambda r: change(r, of(r, "catch", 1), picked_model=1, choice_side="neither"),
     ),
     "fast": (lambda r: change(r, of(r), rt_ms=199.9), lambda r: change(r, of(r), rt_ms=200.0)),
     "timing": (lambda r: change(r, of(r, first=5), timing_ok=0), lambda r: change(r, of(r, first=4), timing_ok=0)),
