@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session as Transaction
 
 from sr3eval.config import to_toml
 from sr3eval.errors import UserError, nearest
-from study_app.allocation import plan
+from study_app.allocation import Planned, plan
 from study_app.clock import Clock, system_clock
 from study_app.database import Database
 from study_app.models import (
@@ -29,7 +29,7 @@ from study_app.pack import Pair
 from study_app.recruitment import INVITATION, invitation
 from study_app.service import spec_of
 from study_app.signing import Keys
-from study_app.spec import SLUG, Spec
+from study_app.spec import SLUG, Matchup, Spec
 
 # By verb, the states that it leads from and the one that it leads to.
 MOVES = {
@@ -89,10 +89,9 @@ class Admin:
             study = the_study(db, slug, lock=True)
             if study.state != "draft":
                 raise UserError(f'study "{slug}" is {study.state}: only a draft can be frozen')
-            stimuli = db.execute(
-                select(Stimulus.kind, Stimulus.number, Stimulus.model, Stimulus.id).where(Stimulus.study_id == study.id)
-            ).all()
-            ids = {(kind, number, model): id_ for kind, number, model, id_ in stimuli}
+            columns = (Stimulus.kind, Stimulus.number, Stimulus.model, Stimulus.rival, Stimulus.id)
+            stimuli = db.execute(select(*columns).where(Stimulus.study_id == study.id)).all()
+            ids = {(kind, number, Matchup(*shown)): id_ for kind, number, *shown, id_ in stimuli}
             for condition in study.conditions:
                 _lay_down(db, study, condition, ids)
             study.state, study.frozen_at = "frozen", self.clock()
@@ -218,6 +217,7 @@ def _row(spec: Spec, pair: Pair) -> dict[str, object]:
         "model": pair.model,
         "image_id": pair.image_id,
         "group": pair.group,
+        "rival": pair.rival,
         "width": pair.width,
         "height": pair.height,
         "real_png": pair.real,
@@ -228,19 +228,24 @@ def _row(spec: Spec, pair: Pair) -> dict[str, object]:
 
 def _conditions(spec: Spec, models: Sequence[str]) -> list[Condition]:
     """One for each model and viewing time, or for each viewing time; the time is named where there are several."""
-    names = models if spec.mode == "between" else [""]
+    shown = spec.matchups(models) if spec.mode == "between" else [Matchup("")]
     several = len(spec.exposures_ms) > 1
     return [
-        Condition(label=(name or "all") + (f" {ms / 1000:g} s" if several else ""), model=name, exposure_ms=ms)
-        for name in names
+        Condition(label=_label(spec, of) + (f" {ms / 1000:g} s" if several else ""), **of._asdict(), exposure_ms=ms)
+        for of in shown
         for ms in spec.exposures_ms
     ]
 
 
-def _lay_down(db: Transaction, study: Study, condition: Condition, ids: dict[tuple[str, int, str], int]) -> None:
+def _label(spec: Spec, shown: Matchup) -> str:
+    return f"{shown.model} or {shown.rival}" if shown.model and spec.compare == "models" else shown.model or "all"
+
+
+def _lay_down(db: Transaction, study: Study, condition: Condition, ids: dict[tuple[str, int, Matchup], int]) -> None:
     spec = spec_of(study.config_toml)
-    models = [condition.model] if condition.model else study.models.split("\n")
-    for number, trials in enumerate(plan(spec, condition.label, len(models))):
+    one = Matchup(condition.model, condition.rival)
+    matchups = [one] if one.model else spec.matchups(study.models.split("\n"))
+    for number, trials in enumerate(plan(spec, condition.label, len(matchups))):
         slot = PlanSlot(condition_id=condition.id, number=number)
         db.add(slot)
         db.flush()
@@ -248,12 +253,16 @@ def _lay_down(db: Transaction, study: Study, condition: Condition, ids: dict[tup
             {
                 "slot_id": slot.id,
                 "idx": idx,
-                "stimulus_id": ids[trial.kind, trial.number, "" if trial.kind == "catch" else models[trial.model]],
+                "stimulus_id": ids[trial.kind, trial.number, _shown(trial, matchups)],
                 "real_side": trial.real_side,
             }
             for idx, trial in enumerate(trials)
         ]
         db.execute(insert(PlanTrial), rows)
+
+
+def _shown(trial: Planned, matchups: Sequence[Matchup]) -> Matchup:
+    return Matchup("") if trial.kind == "catch" else matchups[trial.model]
 
 
 def _taken(db: Transaction, condition: Condition, now: int) -> tuple[int, int, int]:

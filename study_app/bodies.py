@@ -13,6 +13,7 @@ from sr3eval.errors import UserError
 from study_app.refusal import RefusedError
 
 T = TypeVar("T")
+Picked = Literal["left", "right", "tie", "skip"]
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 LARGEST = 2.0**53  # what every JSON number of a browser stays below
@@ -58,11 +59,20 @@ class Showing:
 
 
 @dataclass(frozen=True)
+class Further:
+    """The answer to a further criterion; ms since its question."""
+
+    criterion: str
+    choice: Picked
+    rt_ms: float
+
+
+@dataclass(frozen=True)
 class Choice:
     """An answer and what the browser measured around it (human_study §3); times in ms."""
 
     client_uuid: str
-    choice: Literal["left", "right"]
+    choice: Picked
     input: Literal["key", "mouse", "touch"]
     t_on: float
     t_off: float
@@ -84,6 +94,7 @@ class Choice:
     fullscreen: bool
     decode_ms: float
     early_attempts: int
+    further: tuple[Further, ...] = ()
 
     def __post_init__(self) -> None:
         _uuid("client_uuid", self.client_uuid)
@@ -98,8 +109,14 @@ class Choice:
 
     @property
     def claimed_ms(self) -> float:
-        """From the pictures' onset to the answer, by the longer of the two accounts that the browser gives."""
-        return max(self.rt_from_onset_ms, self.exposure_ms + self.rt_ms)
+        """From the pictures' onset to the last answer, by the longer of the two accounts that the browser gives."""
+        first = max(self.rt_from_onset_ms, self.exposure_ms + self.rt_ms)
+        return first + sum(answer.rt_ms for answer in self.further)
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """All but the further answers."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "further"}
 
     def timing_ok(self, exposure_ms: int) -> bool:
         """Whether the pictures were seen as planned, by the browser's clock: human_study §3."""

@@ -1,5 +1,6 @@
 """`flask --app study_app study …`: what a researcher does with a study, from pack to responses.csv."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,9 +83,11 @@ def create(pack: Path, name: str, slug: str | None, models: str | None, override
 
     settings = specs.load(name, overrides)
     source = Pack(pack)
-    chosen = source.slugs(models.split(",") if models is not None else ())
-    against = source.reference(settings)
-    chosen = {model: folder for model, folder in chosen.items() if folder != against}
+    named = models.split(",") if models is not None else dict.fromkeys(itertools.chain(*settings.pairs))
+    chosen = source.slugs(list(named))
+    if settings.against:
+        against = source.reference(settings, chosen)
+        chosen = {model: folder for model, folder in chosen.items() if folder != against}
     settings.check_models(list(chosen))
     slug = slug or Path(name).stem
     _admin().create(slug, settings, list(chosen), source.pairs(settings, chosen))
@@ -193,14 +196,15 @@ def show(slug: str) -> None:
 
 @study.command()
 @click.argument("slug")
-@click.option("--out", default="responses.csv", show_default=True, type=FILE)
+@click.option("--out", type=FILE, help="responses.csv by default, of pairs of models choices.csv.")
 @click.option("--sessions", type=FILE, help="Also a table of sessions with answers to questions.")
 @with_appcontext
-def export(slug: str, out: Path, sessions: Path | None) -> None:
-    """Write one row a response."""
+def export(slug: str, out: Path | None, sessions: Path | None) -> None:
+    """Write one row a response, or of pairs of models one row a choice."""
     database = current_app.extensions["study_database"]
-    atomic_write(out, tables.responses_csv(database, slug).encode())
-    click.echo(out)
+    name, content = tables.answers_csv(database, slug)
+    atomic_write(out or Path(name), content.encode())
+    click.echo(out or name)
     if sessions is not None:
         atomic_write(sessions, tables.sessions_csv(database, slug).encode())
         click.echo(sessions)

@@ -1,10 +1,10 @@
-"""The answers as tidy tables: one row a response, and one row a session."""
+"""The answers as tidy tables: one row a response, or a choice between two models, and one row a session."""
 
 import csv
 import dataclasses
 import datetime
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -16,6 +16,7 @@ from study_app.database import Database
 from study_app.models import (
     Answer,
     Condition,
+    FurtherChoice,
     Participant,
     PlanSlot,
     PlanTrial,
@@ -32,7 +33,7 @@ from study_app.spec import Spec
 MEASURED = [
     field.name
     for field in dataclasses.fields(Choice)
-    if field.name not in ("client_uuid", "choice", "exposure_ms", "rt_ms")
+    if field.name not in ("client_uuid", "choice", "exposure_ms", "rt_ms", "further")
 ]
 RESPONSES = [
     "study",
@@ -61,6 +62,13 @@ RESPONSES = [
     "group",
     "noise",
 ]
+# What a choice between two models is; the rest of its columns are those of RESPONSES that make sense of it.
+CHOICE = [
+    *("study", "task", "condition", "exposure_ms", "subject", "image_id", "group", "kind", "trial_index", "criterion"),
+    *("model_left", "model_right", "choice_side", "chosen", "real_side", "rt_ms"),
+]
+OF_REAL_PICTURES = ("model", "picked_model", "against")
+CHOICES = [*CHOICE, *(column for column in RESPONSES if column not in (*CHOICE, *OF_REAL_PICTURES))]
 SESSIONS = [
     "study",
     "condition",
@@ -88,6 +96,23 @@ def responses_csv(database: Database, slug: str) -> str:
         study = the_study(db, slug)
         spec = spec_of(study.config_toml)
         return to_csv(RESPONSES, (_response(study.slug, spec, *row) for row in db.execute(_responses(study))))
+
+
+def choices_csv(database: Database, slug: str) -> str:
+    """choices.csv of a study of pairs of models: columns of CHOICES, a row for each question about each pair."""
+    with database.read() as db:
+        study = the_study(db, slug)
+        spec, further = spec_of(study.config_toml), _further(db, study)
+        rows = [row for found in db.execute(_responses(study)) for row in _choices(study.slug, spec, further, *found)]
+        return to_csv(CHOICES, rows)
+
+
+def answers_csv(database: Database, slug: str) -> tuple[str, str]:
+    """(file name, content) of the table that holds the study's answers: responses.csv, or choices.csv."""
+    with database.read() as db:
+        of_models = spec_of(the_study(db, slug).config_toml).compare == "models"
+    name, table = ("choices.csv", choices_csv) if of_models else ("responses.csv", responses_csv)
+    return name, table(database, slug)
 
 
 def sessions_csv(database: Database, slug: str) -> str:
@@ -153,6 +178,40 @@ def _response(
         *(getattr(response, name) for name in MEASURED),
         *(utc(_served(trial)), utc(trial.started_at), spec.against, stimulus.group, spec.noise),
     ]
+
+
+def _further(db: Transaction, study: Study) -> dict[int, list[FurtherChoice]]:
+    """The answers to further criteria, by response, in the order in which they were given."""
+    query = select(FurtherChoice).join(Response).join(Response.trial).join(Session, Trial.session_id == Session.id)
+    query = query.join(Session.participant).where(Participant.study_id == study.id).order_by(FurtherChoice.id)
+    found: dict[int, list[FurtherChoice]] = {}
+    for choice in db.scalars(query):
+        found.setdefault(choice.response_id, []).append(choice)
+    return found
+
+
+def _choices(
+    slug: str,
+    spec: Spec,
+    further: Mapping[int, Sequence[FurtherChoice]],
+    condition: Condition,
+    subject: str,
+    session: Session,
+    planned: PlanTrial,
+    stimulus: Stimulus,
+    trial: Trial,
+    response: Response,
+) -> Iterator[list[Any]]:
+    row = _response(slug, spec, condition, subject, session, planned, stimulus, trial, response)
+    common = dict(zip(RESPONSES, row, strict=True))
+    shown = (stimulus.rival, stimulus.model) if planned.real_side == "left" else (stimulus.model, stimulus.rival)
+    left, right = shown if stimulus.model else ("", "")
+    real_side = "" if stimulus.model else planned.real_side
+    first = (spec.asked[0].id, response.choice, response.rt_ms)
+    for criterion, choice, rt_ms in [first, *((f.criterion, f.choice, f.rt_ms) for f in further.get(response.id, ()))]:
+        own = {"criterion": criterion, "model_left": left, "model_right": right, "choice_side": choice, "rt_ms": rt_ms}
+        own |= {"chosen": {"left": left, "right": right}.get(choice, ""), "real_side": real_side}
+        yield [(common | own)[column] for column in CHOICES]
 
 
 def _sessions(db: Transaction, study: Study, questions: Sequence[str]) -> Iterator[list[Any]]:

@@ -24,6 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 ENDED = ("finished", "excluded", "withdrew")  # states of sessions that shall answer nothing more
 LIVE = "state IN ('active', 'finished')"  # of sessions that hold their place
+CHOICE_CHECK = "choice IN ('left', 'right', 'tie', 'skip')"
 SIDE_CHECK = "{} IN ('left', 'right')"
 
 Key = Annotated[int, mapped_column(primary_key=True)]
@@ -31,6 +32,7 @@ Millis = Annotated[int, mapped_column(BigInteger)]
 Sha256 = Annotated[str, mapped_column(String(64))]
 Token = Annotated[str, mapped_column(String(32), unique=True)]  # 128 bits, base64url
 Side = Annotated[str, mapped_column(String(5))]
+Picked = Annotated[str, mapped_column(String(5))]  # a side, a tie, or none
 
 
 class Base(DeclarativeBase):
@@ -62,7 +64,7 @@ class Study(Base):
 
 
 class Condition(Base):
-    """A viewing time with one model, or with all of them (`model` is "" then)."""
+    """A viewing time with one model, beside its rival or the real picture (""), or with all of them (both are "")."""
 
     __tablename__ = "condition"
     __table_args__ = (
@@ -73,16 +75,20 @@ class Condition(Base):
     study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
     label: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
+    rival: Mapped[str] = mapped_column(Text, server_default="")
     exposure_ms: Mapped[int]
     study: Mapped[Study] = relationship(back_populates="conditions")
 
 
 class Stimulus(Base):
-    """The pictures of a trial, as PNG files. A catch trial's have no model."""
+    """The pictures of a trial, as PNG files. A catch trial's have no model.
+
+    Where models are compared, the picture of `rival` is in the place of the real one.
+    """
 
     __tablename__ = "stimulus"
     __table_args__ = (
-        UniqueConstraint("study_id", "model", "image_id"),
+        UniqueConstraint("study_id", "model", "rival", "image_id"),
         CheckConstraint("kind IN ('practice', 'test', 'catch')", name="kind"),
         CheckConstraint("(kind = 'catch') = (model = '')", name="model"),
         CheckConstraint("length(real_png) = length(other_png)", name="same_length"),
@@ -94,6 +100,7 @@ class Stimulus(Base):
     model: Mapped[str] = mapped_column(Text)
     image_id: Mapped[str] = mapped_column(Text)
     group: Mapped[str] = mapped_column(Text, server_default="")  # of images that analyses draw together
+    rival: Mapped[str] = mapped_column(Text, server_default="")
     width: Mapped[int]
     height: Mapped[int]
     real_png: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
@@ -233,7 +240,7 @@ class Response(Base):
 
     __tablename__ = "response"
     __table_args__ = (
-        CheckConstraint(SIDE_CHECK.format("choice"), name="choice"),
+        CheckConstraint(CHOICE_CHECK, name="choice"),
         CheckConstraint("input IN ('key', 'mouse', 'touch')", name="input"),
         CheckConstraint("exposure_ms >= 0 AND rt_ms >= 0 AND rt_from_onset_ms >= 0", name="times"),
         CheckConstraint("t_off >= t_on", name="order"),
@@ -244,7 +251,7 @@ class Response(Base):
     body_sha256: Mapped[Sha256]
     received_at: Mapped[Millis]
     timing_ok: Mapped[bool]
-    choice: Mapped[Side]
+    choice: Mapped[Picked]
     input: Mapped[str] = mapped_column(String(5))
     t_on: Mapped[float]
     t_off: Mapped[float]
@@ -267,6 +274,23 @@ class Response(Base):
     decode_ms: Mapped[float]
     early_attempts: Mapped[int]
     trial: Mapped[Trial] = relationship(back_populates="response")
+    further: Mapped[list["FurtherChoice"]] = relationship()
+
+
+class FurtherChoice(Base):
+    """The answer to another question about the same pair: all criteria but the first, which the response answers."""
+
+    __tablename__ = "further_choice"
+    __table_args__ = (
+        UniqueConstraint("response_id", "criterion"),
+        CheckConstraint(CHOICE_CHECK, name="choice"),
+        CheckConstraint("rt_ms >= 0", name="rt_ms"),
+    )
+    id: Mapped[Key]
+    response_id: Mapped[int] = mapped_column(ForeignKey("response.id", ondelete="CASCADE"))
+    criterion: Mapped[str] = mapped_column(String(64))
+    choice: Mapped[Picked]
+    rt_ms: Mapped[float]
 
 
 class Answer(Base):

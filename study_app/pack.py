@@ -19,7 +19,7 @@ from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
 from sr3eval.config import from_dict
 from sr3eval.errors import UserError, nearest
 from sr3eval.packs import FORMAT, HR, LR, MANIFEST, Item, Manifest
-from study_app.spec import Spec
+from study_app.spec import Matchup, Spec
 
 KINDS = ("practice", "test", "catch")
 FILTERS = {"nearest": Image.Resampling.NEAREST, "bicubic": Image.Resampling.BICUBIC}
@@ -44,6 +44,7 @@ class Pair:
     other: bytes
     middle: bytes | None
     group: str = ""  # of images
+    rival: str = ""  # the model whose picture stands in for the real one
 
 
 class Pack:
@@ -84,24 +85,39 @@ class Pack:
         """
         if spec.noise > self.manifest.noise:
             raise UserError(f"{self.folder}: allows noise = {self.manifest.noise}, the study adds {spec.noise}")
-        reference = self.reference(spec)
+        reference, matchups = self.reference(spec, models), spec.matchups(list(models))
         chosen = {kind: self._first(kind, getattr(spec, "images" if kind == "test" else kind)) for kind in KINDS}
+        names = dict.fromkeys([matchup.rival for matchup in matchups] + [matchup.model for matchup in matchups])
+        folders = {name: models.get(name, reference) for name in names}
         for kind in ("practice", "test"):
             for number, item in enumerate(chosen[kind]):
-                real = self._read(reference, item)
-                middle = self._middle(item, real.size, spec)
-                for model, slug in models.items():
-                    yield _pair(item, number, model, real, self._read(slug, item, real.size), middle)
+                pictures = self._pictures(item, folders)
+                middle = self._middle(item, next(iter(pictures.values())).size, spec)
+                for matchup in matchups:
+                    yield _pair(item, number, matchup, pictures[matchup.rival], pictures[matchup.model], middle)
         yield from self._catch(chosen["catch"], reference, spec)
 
-    def reference(self, spec: Spec) -> str:
-        """The folder of the pictures that models are shown beside: the real ones, or those of `spec.against`."""
+    def reference(self, spec: Spec, models: Mapping[str, str]) -> str:
+        """The folder of the pictures that models are shown beside, and that catch trials show.
+
+        The real ones, or those of `spec.against`; of pairs of models, the first one's if there are no real ones.
+        """
         if spec.against:
             return next(iter(self.slugs([spec.against]).values()))
-        if not all(HR in item.sha256 for item in self.manifest.items):
-            hint = 'against = "MODEL" compares models with one of them'
-            raise UserError(f"{self.folder}: has no real pictures; {hint}")
-        return HR
+        if all(HR in item.sha256 for item in self.manifest.items):
+            return HR
+        if spec.compare == "models":
+            return next(iter(models.values()))
+        hint = 'compare = "models" compares models with one another, against = "MODEL" with one of them'
+        raise UserError(f"{self.folder}: has no real pictures; {hint}")
+
+    def _pictures(self, item: Item, folders: Mapping[str, str]) -> dict[str, Image.Image]:
+        """By name; all of one size."""
+        pictures: dict[str, Image.Image] = {}
+        for name, folder in folders.items():
+            size = next((picture.size for picture in pictures.values()), None)
+            pictures[name] = self._read(folder, item, size)
+        return pictures
 
     def _first(self, kind: str, count: int) -> list[Item]:
         """The first `count` of a kind: a study takes them in the order in which the pack's seed chose them."""
@@ -117,7 +133,7 @@ class Pack:
         if spec.task == 1:
             others = [_turned(other, i) for i, other in enumerate(_most_different(reals))]
         for number, (item, real, other) in enumerate(zip(items, reals, others, strict=True)):
-            yield _pair(item, number, "", real, other, self._middle(item, real.size, spec))
+            yield _pair(item, number, Matchup(""), real, other, self._middle(item, real.size, spec))
 
     def _middle(self, item: Item, size: tuple[int, int], spec: Spec) -> Image.Image | None:
         if spec.task == 2:
@@ -196,12 +212,13 @@ def same_length(pngs: Iterable[bytes]) -> list[bytes]:
 
 
 def _pair(
-    item: Item, number: int, model: str, real: Image.Image, other: Image.Image, middle: Image.Image | None
+    item: Item, number: int, shown: Matchup, real: Image.Image, other: Image.Image, middle: Image.Image | None
 ) -> Pair:
     pictures = [real, other] if middle is None else [real, other, middle]
     first, second, *third = same_length(encode(picture) for picture in pictures)
     middle_png = third[0] if third else None
-    return Pair(item.image_id, item.kind, number, model, *real.size, first, second, middle_png, item.group)
+    head = (item.image_id, item.kind, number, shown.model)
+    return Pair(*head, *real.size, first, second, middle_png, item.group, shown.rival)
 
 
 def _most_different(images: Sequence[Image.Image]) -> list[Image.Image]:

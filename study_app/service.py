@@ -28,6 +28,7 @@ from study_app.models import (
     Answer,
     Condition,
     Event,
+    FurtherChoice,
     Identity,
     Participant,
     PlanSlot,
@@ -168,6 +169,8 @@ class Service:
             slot = db.scalar(_free_slot(study, now))
             if slot is None:
                 raise RefusedError("full")
+            if spec.adaptive:
+                choose_pairs(db, study, spec, slot)
             self._seat(db, study, spec, slot, token, body, now, person)
             return True
 
@@ -251,7 +254,8 @@ class Service:
                 "exposure_ms": session.slot.condition.exposure_ms,
                 "mask_ms": spec.mask_ms,
                 "fixation_ms": spec.fixation_ms,
-                "question": spec.asked,
+                "questions": [criterion.question for criterion in spec.asked],
+                "criteria": [criterion.id for criterion in spec.asked],
                 "zoom": spec.zoom,
                 "window": [_describe(trial, spec, total) for trial in window],
             }
@@ -308,8 +312,8 @@ class Service:
                     self._accept(db, session, trial, body)
                 elif trial.response.body_sha256 != body.sha256:
                     raise IntegrityError("another body", None, ValueError())
-                compared = spec_of(session.participant.study.config_toml).against  # models: no answer is wrong
-                told = trial.planned.stimulus.kind == "practice" and not compared
+                spec = spec_of(session.participant.study.config_toml)
+                told = trial.planned.stimulus.kind == "practice" and spec.has_right_answers
                 return body.choice == trial.planned.real_side if told else None
         except IntegrityError:
             log.warning("conflicting answer to a trial of study %s", slug)
@@ -320,6 +324,8 @@ class Service:
         self._next(db, session, trial)
         if trial.started_at is None:
             raise RefusedError("not_started")
+        spec = spec_of(session.participant.study.config_toml)
+        _check_choices(spec, body)
         exposure_ms = session.slot.condition.exposure_ms
         wait = trial.started_at + exposure_ms - EARLY_MS - now
         if wait > 0:
@@ -327,10 +333,15 @@ class Service:
         elapsed = now - trial.started_at
         if body.claimed_ms > elapsed + EARLY_MS:
             raise RefusedError("impossible_time")
-        fixation_ms = spec_of(session.participant.study.config_toml).fixation_ms
-        clocks_agree = elapsed - body.claimed_ms <= fixation_ms + LATENCY_MS
+        clocks_agree = elapsed - body.claimed_ms <= spec.fixation_ms + LATENCY_MS
         timing_ok = clocks_agree and body.timing_ok(exposure_ms)
-        trial.response = Response(**asdict(body), body_sha256=body.sha256, received_at=now, timing_ok=timing_ok)
+        trial.response = Response(
+            **body.measured,
+            body_sha256=body.sha256,
+            received_at=now,
+            timing_ok=timing_ok,
+            further=[FurtherChoice(**asdict(answer)) for answer in body.further],
+        )
         self._touch(session)
         db.flush()
 
@@ -585,6 +596,15 @@ def _column(place: str, real_side: str) -> Any:
 
 def _was_served(trial: Trial, spec: Spec) -> bool:
     return all(getattr(trial, f"{place}_served_at") is not None for place in PLACES[: spec.side_by_side])
+
+
+def _check_choices(spec: Spec, body: bodies.Choice) -> None:
+    """Every criterion has its answer, and each is one that there is a button for."""
+    criteria = [answer.criterion for answer in body.further]
+    if criteria != [criterion.id for criterion in spec.asked[1:]]:
+        raise RefusedError("bad_request", "A question about the pair has no answer, or another's.")
+    if not {body.choice, *(answer.choice for answer in body.further)} <= spec.choices.keys():
+        raise RefusedError("bad_request", "This study has no such answer.")
 
 
 def _check_answers(spec: Spec, body: bodies.Finish) -> None:

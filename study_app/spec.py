@@ -1,12 +1,13 @@
 """What a study is: a TOML file read strictly, checked before anything is made from it."""
 
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sr3eval.config import from_dict, read_toml, to_toml
 from sr3eval.errors import UserError, nearest
@@ -44,6 +45,7 @@ KNOWN = (
     f"{NO_NAME} The link that brought you here has a code of yours. It is kept apart from your answers, only to pay \
 you and to see to it that everybody takes part once."
 )
+TWO_BUTTONS, BUTTONS = "press one of two buttons", "answer by pressing a button"
 DEBRIEF = """\
 Thank you. In each pair one picture was taken by a camera and the other was computed from a small version of it. Your \
 answers tell how convincing the computed pictures are."""
@@ -80,14 +82,33 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Criterion:
+    """What a pair is judged by, where that is more than one thing; `id` names it in the export."""
+
+    id: str
+    question: str
+
+
+class Matchup(NamedTuple):
+    """A model, and what its picture is shown beside: that of another model, or the real one ("")."""
+
+    model: str
+    rival: str = ""
+
+
+@dataclass(frozen=True)
 class Spec:
     """A two-alternative forced-choice study. Times in ms, sizes in CSS pixels; counts are of trials or subjects.
 
-    against: a model of the pack whose outputs stand in the real pictures' place, so that models are compared with it;
-    practice then tells no answer from another. Without, every pair has a real picture.
+    compare = "models": pairs of models, all of them or those named in `pairs`, without the real picture. `tie` and
+    `skip` are the labels of further buttons, which are there if these say something; `criteria` are asked one after
+    the other of every pair; with `adaptive`, later subjects see more of the pairs whose order is uncertain.
 
-    A condition is a viewing time with one model (`mode = "between"`) or with all of them ("within"); `target` subjects
-    complete each. Raises UserError for what cannot be balanced exactly.
+    against: a model of the pack whose outputs stand in the real pictures' place, so that models are compared with it.
+    Neither here nor between models does practice tell an answer from another, since none is wrong.
+
+    A condition is a viewing time with one model, or pair of models (`mode = "between"`), or with all of them
+    ("within"); `target` subjects complete each. Raises UserError for what cannot be balanced exactly.
     """
 
     title: str
@@ -95,6 +116,12 @@ class Spec:
     question: str = ""  # in place of the paper's of the task
     answers: tuple[str, ...] = ("Left", "Right")  # what the buttons say
     instructions: str = ""  # paragraphs in place of the standard ones
+    compare: Literal["real", "models"] = "real"
+    pairs: tuple[tuple[str, str], ...] = ()
+    tie: str = ""
+    skip: str = ""
+    criteria: tuple[Criterion, ...] = ()
+    adaptive: bool = False
     against: str = ""
     images: int = 100  # test images, of which a subject sees
     per_subject: int = 50
@@ -126,9 +153,10 @@ class Spec:
     def __post_init__(self) -> None:
         check_numbers(self)
         check_texts(self)
-        if self.recruitment.knows_people and self.consent.text == CONSENT:
-            object.__setattr__(self, "consent", replace(self.consent, text=CONSENT.replace(NO_NAME, KNOWN)))
-        if self.against and self.debrief == DEBRIEF:
+        check_comparison(self)
+        if self.consent.text == CONSENT:
+            object.__setattr__(self, "consent", replace(self.consent, text=self._consent()))
+        if not self.has_right_answers and self.debrief == DEBRIEF:
             object.__setattr__(self, "debrief", DEBRIEF_OF_MODELS)
         if self.per_subject > self.images:
             raise UserError(f"per_subject = {self.per_subject}: there are only images = {self.images}")
@@ -146,10 +174,26 @@ class Spec:
         if len({question.id for question in self.questions}) < len(self.questions):
             raise UserError("two questions have the same id")
 
+    def _consent(self) -> str:
+        """The standard text, of this study."""
+        known = CONSENT.replace(NO_NAME, KNOWN) if self.recruitment.knows_people else CONSENT
+        return known.replace(TWO_BUTTONS, BUTTONS) if len(self.choices) * len(self.asked) > 2 else known
+
     @property
-    def asked(self) -> str:
-        """The question of every trial."""
-        return self.question or QUESTIONS[self.task]
+    def asked(self) -> tuple[Criterion, ...]:
+        """What is asked of every pair, in this order; a single question has no id."""
+        return self.criteria or (Criterion("", self.question or QUESTIONS[self.task]),)
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The label of every button."""
+        left, right = self.answers
+        return {"left": left, "right": right} | {k: v for k, v in (("tie", self.tie), ("skip", self.skip)) if v}
+
+    @property
+    def has_right_answers(self) -> bool:
+        """Whether one picture of every pair is the real one."""
+        return self.compare == "real" and not self.against
 
     @property
     def side_by_side(self) -> int:
@@ -159,22 +203,31 @@ class Spec:
     def sha256(self) -> str:
         return hashlib.sha256(to_toml(self).encode()).hexdigest()
 
+    def matchups(self, models: Sequence[str]) -> list[Matchup]:
+        """What is shown beside what, of the models that the study has."""
+        if self.compare == "real":
+            return [Matchup(model, self.against) for model in models]
+        return [Matchup(*pair) for pair in self.pairs or itertools.combinations(models, 2)]
+
     def check_models(self, models: Sequence[str]) -> None:
         """Raise UserError where `models` cannot be shown in exact balance."""
-        if not models:
-            raise UserError("the study has no models")
-        shared = len(models) if self.mode == "within" else 1
+        for model in itertools.chain(*self.pairs):
+            if model not in models:
+                raise UserError(f'pairs: no model "{model}" in the study: {nearest(model, models)}')
+        matchups = self.matchups(models)
+        if not matchups:
+            raise UserError("the study has no models" + " to compare: it needs two" * (self.compare == "models"))
+        shared = len(matchups) if self.mode == "within" else 1
+        what = f"{shared} {'models' if self.compare == 'real' else 'pairs of models'}"
         if self.per_subject % (2 * shared):
             raise UserError(
                 f"per_subject = {self.per_subject} does not divide evenly by 2 sides"
-                + (f" and {shared} models" if shared > 1 else "")
+                + (f" and {what}" if shared > 1 else "")
                 + f"; take {self.per_subject // (2 * shared) * 2 * shared or 2 * shared}"
             )
         views = self.target * self.per_subject // self.images
         if views % shared:
-            raise UserError(
-                f"each image is seen {views} times, which {shared} models cannot share equally; change target"
-            )
+            raise UserError(f"each image is seen {views} times, which {what} cannot share equally; change target")
 
     def needed_window(self, width: int, height: int, dpr: float = 1.0) -> tuple[int, int]:
         """The smallest window, in CSS pixels, for pictures of this size at `dpr` device pixels a CSS pixel.
@@ -229,19 +282,36 @@ def check_numbers(spec: Spec) -> None:
 
 def check_texts(spec: Spec) -> None:
     """Raise UserError for a text that its place on the page does not hold."""
-    if not spec.asked.strip() or len(spec.asked) > LONGEST_QUESTION:
-        raise UserError(f"question: must be 1 to {LONGEST_QUESTION} characters")
+    for criterion in spec.asked:
+        if not criterion.question.strip() or len(criterion.question) > LONGEST_QUESTION:
+            raise UserError(f"question: must be 1 to {LONGEST_QUESTION} characters")
     if len(spec.answers) != 2:
         raise UserError(f"answers = {list(spec.answers)}: must be [left, right]")
-    check_labels(spec.answers)
-
-
-def check_labels(labels: Sequence[str]) -> None:
-    """Raise UserError for what buttons cannot say, or two of them alike."""
+    labels = list(spec.choices.values())
     if not all(label.strip() and len(label) <= LONGEST_LABEL for label in labels):
-        raise UserError(f"answers = {list(labels)}: a button says 1 to {LONGEST_LABEL} characters")
+        raise UserError(f"answers = {labels}: a button says 1 to {LONGEST_LABEL} characters")
     if len(set(labels)) < len(labels):
-        raise UserError(f"answers = {list(labels)}: two buttons say the same")
+        raise UserError(f"answers = {labels}: two buttons say the same")
+
+
+def check_comparison(spec: Spec) -> None:
+    """Raise UserError for settings of pairs of models that contradict each other."""
+    if spec.compare == "real":
+        for key in ("pairs", "tie", "skip", "criteria", "adaptive"):
+            if getattr(spec, key):
+                raise UserError(f'{key}: is for compare = "models", where no picture is the real one')
+        return
+    if spec.against:
+        raise UserError('against: compares models with one of them; compare = "models" has `pairs` for that')
+    if len({frozenset(pair) for pair in spec.pairs}) < len(spec.pairs) or any(a == b for a, b in spec.pairs):
+        raise UserError("pairs: name each pair of two different models once")
+    if spec.criteria and spec.question:
+        raise UserError("question: each of the criteria has its own; leave this one out")
+    ids = [criterion.id for criterion in spec.criteria]
+    if len(set(ids)) < len(ids) or not all(map(SLUG.fullmatch, ids)):
+        raise UserError(f"criteria: ids {ids} must differ, of small letters, digits, - and _")
+    if spec.adaptive and spec.mode != "within":
+        raise UserError('adaptive: chooses among the pairs of a subject; set mode = "within"')
 
 
 def available() -> list[str]:

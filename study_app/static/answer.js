@@ -9,11 +9,13 @@ const inputOf = ({ pointerType }) => ({ "": "key", mouse: "mouse" })[pointerType
 export class Answer {
   early = 0;
   #openAt = Infinity;
+  #choices;
   #listeners = new AbortController();
   #resolve;
 
   constructor(buttons) {
     this.made = new Promise((resolve) => (this.#resolve = resolve));
+    this.#choices = buttons.map((button) => button.dataset.choice);
     const { signal } = this.#listeners;
     addEventListener("keydown", (event) => this.#key(event), { signal });
     for (const button of buttons) {
@@ -27,7 +29,7 @@ export class Answer {
 
   #key(event) {
     const choice = choiceOfKey(event);
-    if (choice === undefined || event.repeat) return;
+    if (!this.#choices.includes(choice) || event.repeat) return;
     event.preventDefault();
     this.#take(event, choice, "key");
   }

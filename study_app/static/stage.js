@@ -50,6 +50,10 @@ export class Stage {
     if (name === "response") this.root.querySelector(".choices").focus({ preventScroll: true });
   }
 
+  set question(text) {
+    this.root.querySelector("#question").textContent = text;
+  }
+
   show() {
     this.state = "exposure";
   }

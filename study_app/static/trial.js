@@ -31,13 +31,27 @@ async function view(stage, exposureMs, maskMs, frameMs) {
   return { ...timing, ...disturbances };
 }
 
-async function ask(stage, answer) {
+const BETWEEN_QUESTIONS_MS = 200; // so that a key pressed twice does not answer two
+
+async function ask(stage, answer, question) {
+  stage.question = question;
   stage.state = "response";
   const enabled = performance.now();
   answer.open(enabled);
   const { choice, input, at } = await answer.made;
   stage.state = "saving";
-  return { choice, input, at, enabled };
+  return { choice, input, at, rt_ms: at - enabled };
+}
+
+/** The answers to all questions but the first. */
+async function askFurther(stage, { questions, criteria }) {
+  const further = [];
+  for (let i = 1; i < questions.length; i++) {
+    await hold(stage, "blank", BETWEEN_QUESTIONS_MS);
+    const { choice, rt_ms } = await ask(stage, new Answer(stage.buttons), questions[i]);
+    further.push({ criterion: criteria[i], choice, rt_ms });
+  }
+  return further;
 }
 
 /**
@@ -52,16 +66,18 @@ export async function runTrial(stage, token, pictures, settings, started) {
   const frameMs = await hold(stage, "fixation", settings.fixation_ms, FEWEST_FRAMES);
   const answer = new Answer(stage.buttons);
   const viewing = await view(stage, exposureMs, settings.mask_ms, frameMs);
-  const { choice, input, at, enabled } = await ask(stage, answer);
+  const { choice, input, at, rt_ms } = await ask(stage, answer, settings.questions[0]);
+  const further = await askFurther(stage, settings);
   return {
     client_uuid: uuid(),
     choice,
     input,
     ...viewing,
-    rt_ms: at - enabled,
+    rt_ms,
     rt_from_onset_ms: at - viewing.t_on,
     ...stage.geometry(),
     decode_ms: pictures.decodeMs,
     early_attempts: answer.early,
+    further,
   };
 }

@@ -10,14 +10,17 @@ from sr3eval.errors import UserError
 from study_app import spec
 from tests.study_app.small_study import small_spec
 
+MODELS = {"compare": "models"}
+
 
 def test_the_papers_questions_to_the_letter():
     assert spec.QUESTIONS == {
         1: "Which of the two images is a better high quality version of the low resolution image in the middle?",
         2: "Which image would you guess is from a camera?",
     }
-    assert all(small_spec(task=task).asked == text for task, text in spec.QUESTIONS.items())
-    assert small_spec(question="Which do you like?").asked == "Which do you like?"
+    asked = {task: small_spec(task=task).asked for task in (1, 2)}
+    assert asked == {task: (spec.Criterion("", text),) for task, text in spec.QUESTIONS.items()}
+    assert small_spec(question="Which do you like?").asked == (spec.Criterion("", "Which do you like?"),)
 
 
 def test_the_papers_studies():
@@ -60,6 +63,16 @@ def test_the_papers_studies():
         ({"answers": ["Left"]}, r"must be \[left, right\]"),
         ({"answers": ["Same", "Same"]}, "two buttons say the same"),
         ({"answers": ["", "Right"]}, "a button says 1 to 60 characters"),
+        ({"tie": "Same"}, 'tie: is for compare = "models"'),
+        ({"adaptive": True}, 'adaptive: is for compare = "models"'),
+        ({**MODELS, "against": "sr3"}, 'compare = "models" has `pairs` for that'),
+        ({**MODELS, "pairs": [["a", "b"], ["b", "a"]]}, "name each pair of two different models once"),
+        ({**MODELS, "pairs": [["a", "a"]]}, "name each pair of two different models once"),
+        ({**MODELS, "tie": "Left"}, "two buttons say the same"),
+        ({**MODELS, "adaptive": True}, 'set mode = "within"'),
+        ({**MODELS, "question": "Q?", "criteria": [{"id": "a", "question": "A?"}]}, "leave this one out"),
+        ({**MODELS, "criteria": [{"id": "A b", "question": "A?"}]}, "criteria: ids"),
+        ({**MODELS, "criteria": [{"id": "a", "question": ""}]}, "question: must be 1 to 500"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(changes, message):
@@ -75,6 +88,9 @@ def test_what_cannot_be_is_refused_by_name(changes, message):
         ({"per_subject": 1, "target": 8}, ["a"], "per_subject = 1"),
         ({"mode": "within"}, ["a", "b", "c"], "2 sides and 3 models; take 6"),
         ({"mode": "within"}, ["a", "b"], "seen 3 times, which 2 models cannot share"),
+        ({**MODELS}, ["a"], "no models to compare: it needs two"),
+        ({**MODELS, "mode": "within"}, ["a", "b", "c"], "2 sides and 3 pairs of models; take 6"),
+        ({**MODELS, "pairs": [["a", "d"]]}, ["a", "b"], 'pairs: no model "d" in the study'),
     ],
 )
 def test_models_that_cannot_be_balanced(settings, models, message):
