@@ -170,6 +170,8 @@ class Service:
             if slot is None:
                 raise RefusedError("full")
             if spec.adaptive:
+                from study_app.adaptive import choose_pairs  # and pandas and scipy, which only such studies need
+
                 choose_pairs(db, study, spec, slot)
             self._seat(db, study, spec, slot, token, body, now, person)
             return True
