@@ -14,10 +14,10 @@ from sqlalchemy import select
 from werkzeug.serving import make_server
 
 from study_app import create_app
-from study_app.models import Answer, Event, PlanTrial, Response, Session, Stimulus, Trial
+from study_app.models import Answer, Event, FurtherChoice, PlanTrial, Response, Session, Stimulus, Trial
 from study_app.noise import noisy
 from study_app.pack import Pair, encode, same_length
-from study_app.spec import Question, Spec
+from study_app.spec import Criterion, Matchup, Question, Spec
 
 EXPOSURE = 200  # ms
 FRAME = 1000 / 60
@@ -56,8 +56,8 @@ def pairs(spec):
         for number in range(count):
             files = same_length(encode(picture(rng)) for _ in range(spec.side_by_side))
             middle = files[2] if spec.task == 1 else None
-            model = "" if kind == "catch" else "m"
-            yield Pair(f"{kind}{number}", kind, number, model, 64, 64, files[0], files[1], middle)
+            shown = Matchup("") if kind == "catch" else spec.matchups(["m", "n"][: spec.side_by_side])[0]
+            yield Pair(f"{kind}{number}", kind, number, shown.model, 64, 64, *files[:2], middle, rival=shown.rival)
 
 
 class Server:
@@ -67,7 +67,7 @@ class Server:
         url = f"sqlite:///{folder / 'study.sqlite'}"
         self.app = create_app({"DATABASE_URL": url, "SECRET_KEY": "x" * 32, "DURABLE": False})
         admin = self.app.extensions["study_admin"]
-        admin.create("study", spec, ["m"], pairs(spec))
+        admin.create("study", spec, ["m"] if spec.compare == "real" else ["m", "n"], pairs(spec))
         admin.freeze("study")
         admin.move("study", "run")
         self.spec = spec
@@ -243,7 +243,7 @@ def assert_measured(trial, response, spec):
 def test_a_whole_session(serve, visit, task, mask_ms):
     server, page = serve(task=task, mask_ms=mask_ms), visit()
     agree(page, server)
-    assert page.inner_text("#instructions blockquote") == server.spec.asked
+    assert page.inner_text("#instructions blockquote") == server.spec.asked[0].question
     for way in WAYS:
         answer(page, way)
     code = finish(page)
@@ -256,6 +256,28 @@ def test_a_whole_session(serve, visit, task, mask_ms):
     page.go_back()
     page.goto(server.url)
     assert page.inner_text("#completion-code") == code  # whoever has finished comes back to the code
+
+
+def test_a_tie_and_two_questions_a_pair(serve, visit):
+    """By key and by button; a key that has no button does nothing, one pressed twice answers once."""
+    criteria = (Criterion("sharper", "Which is sharper?"), Criterion("real", "Which is more real?"))
+    server, page = serve(compare="models", criteria=criteria, tie="No difference"), visit()
+    join(page, server)
+    assert page.locator("#instructions blockquote").all_inner_texts() == [c.question for c in criteria]
+    for first, second in (("t", "click tie"), ("ArrowDown", "j"), ("f", "ArrowRight")):
+        assert until(page)
+        assert page.inner_text("#question") == "Which is sharper?"
+        page.keyboard.press("s")
+        give(page, first)
+        page.keyboard.press("f")
+        page.wait_for_function("() => document.querySelector('#question').textContent === 'Which is more real?'")
+        state(page, "response")
+        give(page, second)
+        page.wait_for_selector("#trial[data-state=response]", state="detached")
+    assert until(page)  # the last answer is stored
+    found = server.query(select(Response.choice, FurtherChoice.criterion, FurtherChoice.choice).join(Response.further))
+    assert found == [("tie", "real", "tie"), ("tie", "real", "right"), ("left", "real", "right")]
+    assert "refused" not in server.events()
 
 
 def test_practice_tells_whether_it_was_right_and_the_study_does_not(serve, visit):

@@ -20,7 +20,7 @@ from analysis.preference import bradley_terry, pair_rates
 from sr3eval.errors import UserError
 from study_app import export
 from study_app.bots import Bot
-from study_app.database import migrating, migrations
+from study_app.database import migrations
 from study_app.models import PlanTrial, Session, Stimulus, Trial
 from study_app.pack import Pack
 from study_app.service import hash_token
@@ -61,7 +61,7 @@ def take(app, clock, seed, choose):
     """One subject, who answers as choose(left, right, kind) says, for each criterion; catch trials correctly."""
     bot = Bot(app, "study", clock, random.Random(seed))
     bot.enter()
-    if bot.start().status_code == 503:
+    if bot.start().status_code != 201:
         return False
     query = select(Trial.token, PlanTrial.real_side, Stimulus.kind, Stimulus.model, Stimulus.rival).join(Trial.planned)
     query = query.join(PlanTrial.stimulus).join(Session, Trial.session_id == Session.id)
@@ -73,8 +73,9 @@ def take(app, clock, seed, choose):
         side, kind, model, rival = shown[trial["token"]]
         left, right = (rival, model) if side == "left" else (model, rival)
         answers = [side if kind == "catch" else choose(left, right, criterion) for criterion in now["criteria"]]
+        bot.fetch(trial)
         bot.post(f"/api/trials/{trial['token']}/start", {"attempt": bot.uuid()})
-        clock.advance(now["exposure_ms"] + 500)
+        clock.advance(now["exposure_ms"] + 500 + 700 * len(answers[1:]))
         body = bot.measured(trial, now["exposure_ms"], answers[0], 500.0)
         rest = zip(now["criteria"][1:], answers[1:], strict=True)
         body["further"] = [{"criterion": name, "choice": answer, "rt_ms": 700.0} for name, answer in rest]
@@ -157,8 +158,9 @@ def test_what_there_is_no_button_for_is_refused(clock, pack, tmp_path):
     assert 'data-choice="tie" disabled>Same' in page and 'data-choice="skip"' not in page
     assert "different programs" in small_spec(**DESIGN).debrief
     trial = bot.upcoming()["window"][0]
+    bot.fetch(trial)
     bot.post(f"/api/trials/{trial['token']}/start", {"attempt": bot.uuid()})
-    clock.advance(3000)
+    clock.advance(3500)
     body = bot.measured(trial, 3000, "skip", 500.0)
     further = {"further": [{"criterion": "x", "choice": "left", "rt_ms": 1.0}]}
     for wrong in (body, {**body, "choice": "left", **further}):
@@ -222,29 +224,27 @@ def plan_of(app):
 
 def test_a_step_back_refuses_what_it_cannot_hold(clock, pack, url):
     app = new_study(clock, pack, url)
-    engine = app.extensions["study_database"].engine
-    with (
-        pytest.raises(UserError, match="cannot hold studies of pairs of models: study"),
-        migrating(engine) as connection,
-    ):
-        command.downgrade(migrations(connection), "0002")
-    engine.dispose()
+    database = app.extensions["study_database"]
+    database.engine.dispose()
+    refusal = pytest.raises(UserError, match="cannot hold studies of pairs of models: study")
+    with refusal, database.migrating() as connection:
+        command.downgrade(migrations(connection), "0003")
 
 
 def test_studies_against_one_model_get_it_as_rival(clock, pack, url):
     app = make_app(url, clock)
     open_study(app, pack, small_spec(against="bicubic", images=8), models=["sr3"])
-    engine = app.extensions["study_database"].engine
+    database = app.extensions["study_database"]
     rivals = text("SELECT kind, rival, count(*) FROM stimulus GROUP BY kind, rival ORDER BY kind")
-    with engine.connect() as connection:
-        before = connection.execute(rivals).all()
+    with database.read() as db:
+        before = db.execute(rivals).all()
     assert before == [("catch", "", 2), ("practice", "bicubic", 2), ("test", "bicubic", 8)]
-    with migrating(engine) as connection:
-        command.downgrade(migrations(connection), "0002")
+    database.engine.dispose()
+    with database.migrating() as connection:
+        command.downgrade(migrations(connection), "0003")
         command.upgrade(migrations(connection), "head")
         assert connection.execute(rivals).all() == before
         assert connection.execute(text("SELECT rival FROM condition")).scalar() == "bicubic"
-    engine.dispose()
 
 
 def test_the_command_writes_choices(clock, pack, tmp_path, monkeypatch):
