@@ -26,6 +26,7 @@ EXTRAS = {
     ),
     "lmdb": "prepare",
     "matplotlib": "analysis",
+    "evalica": "analysis",
     "spandrel": "baselines",
     "sqlalchemy": "study",
 }

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.errors import DataError
 from analysis.figures.style import (
@@ -51,7 +53,7 @@ def preference_scores(scores: pd.DataFrame, models: Sequence[str] | None = None,
         panel.tick_params(axis="y", length=0)
         panel.set_title(f"{criterion or question(task)}, {int(own['n'].sum()) // 2} choices")
         panel.label_outer()
-    figure.supxlabel("Bradley-Terry score (log odds), 95 % interval", fontsize="medium")
+    figure.supxlabel("Bradley-Terry score, with 95 % interval; right: rank", fontsize="medium")
     return figure
 
 
@@ -62,26 +64,22 @@ def win_matrix(rates: pd.DataFrame, width: float = SINGLE) -> Figure:
     rates: rows of analysis.preference.pair_rates, of one task and criterion. width: inches.
     """
     square, counts = matrix_of(rates), matrix_of(rates, "n")
-    names = wrapped(square.index, LABELS * width)
-    side = width * (1 - LABELS)
-    lines = max(name.count("\n") + 1 for name in names)
-    figure = Figure(figsize=(width, side + 0.55 + max(LINE * lines, 0.35)))
+    names = wrapped((f"{name} ({place})" for place, name in enumerate(square.index, 1)), LABELS * width)
+    row = max(0.24, *(LINE * (name.count("\n") + 1) + 0.06 for name in names))
+    figure = Figure(figsize=(width, 0.7 + row * len(names)))
     panel = figure.subplots()
-    shade = np.nan_to_num(square.to_numpy(), nan=0.0)
-    panel.imshow(_colours(shade, square.isna().to_numpy()), aspect="auto")
-    size = min(8.0, 30 * side / len(names))
-    for (row, column), share in np.ndenumerate(square.to_numpy()):
+    panel.imshow(_colours(square.to_numpy()), aspect="auto")
+    for (place, over), share in np.ndenumerate(square.to_numpy()):
         if not np.isnan(share):
             colour = "white" if share > 0.55 else "black"
-            panel.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=colour, fontsize=size)
-    upright = len(names) > 4 or lines > 1
-    panel.set_xticks(range(len(names)), names, rotation=45 if upright else 0, ha="right" if upright else "center")
+            panel.text(over, place, f"{100 * share:.0f}", ha="center", va="center", color=colour)
+    panel.set_xticks(range(len(names)), [f"({place})" for place in range(1, len(names) + 1)])
     panel.set_yticks(range(len(names)), names)
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
-    panel.set(ylabel="chosen", xlabel="over")
     low, high = int(np.nanmin(counts)), int(np.nanmax(counts))
-    panel.set_title(f"Chosen (%), {low if low == high else f'{low} to {high}'} choices a pair")
+    number = low if low == high else f"{low} to {high}"
+    panel.set(xlabel="over", title=f"Chosen (%), of {number} choices a pair")
     return figure
 
 
@@ -98,12 +96,12 @@ def _points(panel: Axes, scores: pd.DataFrame, order: Sequence[str]) -> None:
         panel.annotate(
             "–".join(dict.fromkeys(map(str, ranks))), (1.02, row), xycoords=("axes fraction", "data"), va="center"
         )
-    panel.annotate("rank", (1.02, 1.0), xycoords="axes fraction", va="bottom", color=GREY)
+    panel.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def _colours(share: np.ndarray, absent: np.ndarray) -> np.ndarray:
+def _colours(share: np.ndarray) -> np.ndarray:
     """[rows, columns, 3] in [0, 1]; pairs that were not shown are grey."""
-    ends = [np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]) for colour in (LIGHT, DARK)]
-    image = ends[0] + share[..., None] * (ends[1] - ends[0])
-    image[absent] = 0.9
+    low, high = (np.array(to_rgb(colour)) for colour in (LIGHT, DARK))
+    image = low + np.nan_to_num(share)[..., None] * (high - low)
+    image[np.isnan(share)] = 0.9
     return image

@@ -13,6 +13,8 @@ from analysis.errors import DataError
 from analysis.exclusions import Rules
 from analysis.fool_rate import fool_rates
 from analysis.image_rates import extremes, image_rates
+from analysis.preference import bradley_terry, pair_rates, win_matrix
+from analysis.simulated_choices import simulate_choices
 from analysis.summary import study_results
 
 
@@ -93,6 +95,50 @@ def test_by_viewing_time(two_tasks):
             np.testing.assert_allclose(drawn[:, 0], [3, 6], rtol=0.03)
             np.testing.assert_allclose(drawn[:, 1], 100 * own["fool_rate"])
     assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == ["3", "6"]
+
+
+@pytest.fixture(scope="module")
+def choices():
+    liked = {"sr3": 0.8, "esrgan": 0.3, "bicubic": -0.7}
+    first = simulate_choices(liked, subjects=12, images=30, trials=20, seed=1)
+    other = simulate_choices({name: -score for name, score in liked.items()}, subjects=12, images=30, trials=20)
+    return pd.concat([first.assign(criterion="sharper"), other.assign(criterion="faithful")])
+
+
+@pytest.mark.parametrize("width", [figures.SINGLE, figures.DOUBLE])
+def test_preference_scores(choices, width):
+    scores = bradley_terry(choices)
+    figure = figures.preference_scores(scores, models=["sr3", "bicubic", "esrgan"], width=width)
+    for criterion, panel in zip(("faithful", "sharper"), figure.axes, strict=True):
+        own = scores[scores["criterion"] == criterion].set_index("model").loc[["sr3", "bicubic", "esrgan"]]
+        np.testing.assert_allclose([drawn[0] for drawn in points(panel)], np.c_[own["score"], range(3)])
+        np.testing.assert_allclose(spans(panel, axis=0), own[["ci_low", "ci_high"]])
+        ranks = [
+            f"{low}–{high}" if low < high else f"{low}"
+            for low, high in zip(own["rank_low"], own["rank_high"], strict=True)
+        ]
+        assert [text.get_text() for text in panel.texts] == ranks
+        assert panel.get_title() == f"{criterion}, 240 choices"
+    none = figures.preference_scores(scores.assign(score=np.nan)).axes[0]
+    assert [text.get_text() for text in none.texts] == ["not estimable"] * 3
+
+
+@pytest.mark.parametrize("width", [figures.SINGLE, figures.DOUBLE])
+def test_win_matrix(choices, width):
+    rates = pair_rates(choices[choices["criterion"] == "sharper"])
+    panel = figures.win_matrix(rates.iloc[:2], width=width).axes[0]
+    order = list(win_matrix(rates.iloc[:2]).index)
+    assert [label.get_text() for label in panel.get_yticklabels()] == [f"{m} ({i})" for i, m in enumerate(order, 1)]
+    drawn = {text.get_position(): text.get_text() for text in panel.texts}
+    assert len(drawn) == 4  # two pairs, both ways
+    for row in rates.iloc[:2].itertuples():
+        a, b = order.index(row.model_a), order.index(row.model_b)
+        assert (drawn[b, a], drawn[a, b]) == (f"{100 * row.win_rate:.0f}", f"{100 - 100 * row.win_rate:.0f}")
+    named = dict(zip(order, NAMES, strict=False))
+    figure = figures.win_matrix(rates.replace(named), width=width)
+    figure.draw_without_rendering()
+    labels = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(above.y0 >= below.y1 for above, below in itertools.pairwise(labels))
 
 
 def test_per_image_extremes(kept, tmp_path):
