@@ -100,7 +100,9 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        # Else no page, simulated or not, may show this machine's in a frame.
+        options = ["--no-sandbox", "--disable-features=LocalNetworkAccessChecks"]
+        browser = engine.chromium.launch(executable_path=found, args=options)
         yield browser
         browser.close()
 

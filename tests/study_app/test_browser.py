@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import itertools
 import re
 import threading
 from dataclasses import replace
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ from study_app import create_app
 from study_app.models import Answer, Event, FurtherChoice, PlanTrial, Response, Session, Stimulus, Trial
 from study_app.noise import noisy
 from study_app.pack import Pair, encode, same_length
-from study_app.spec import Criterion, Matchup, Question, Spec
+from study_app.recruitment import Codes, Recruitment
+from study_app.spec import AROUND, GAP, MARGIN, Criterion, Matchup, Question, Spec
 
 EXPOSURE = 200  # ms
 FRAME = 1000 / 60
@@ -432,6 +435,62 @@ def test_a_small_window_never_comes_to_the_consent(serve, visit):
     assert not page.locator("#consent:visible").count() and not server.query(select(Session.id))
     page.set_viewport_size({"width": 1000, "height": 700})
     find(page, "#consent")
+
+
+@pytest.mark.parametrize("dpr", [1, 1.25, 1.5, 2])
+def test_server_and_browser_need_the_same_window(serve, visit, dpr):
+    server, page = serve(), visit(device_scale_factor=dpr)
+    page.goto(server.url)
+    for task, side, zoom, smallest in itertools.product((1, 2), (64, 201), (1, 3, 4), ((300, 200), (1000, 900))):
+        spec = replace(SPEC, task=task, zoom=zoom, min_viewport=smallest)
+        found = page.evaluate(
+            "async (study) => (await import('/static/device.js')).neededWindow(study)",
+            {"sideBySide": spec.side_by_side, "gap": GAP, "margin": MARGIN, "around": AROUND, "zoom": zoom}
+            | {"width": side, "height": side + 10, "viewportW": smallest[0], "viewportH": smallest[1]},
+        )
+        assert (found["width"], found["height"]) == spec.needed_window(side, side + 10, dpr)
+
+
+def test_mturk_frames_the_study_and_gets_the_answer(serve, visit):
+    """A worker's page on MTurk's own (simulated) site, the study in its frame, and the form that MTurk waits for."""
+    codes = Codes("DONE1", "FAIL2")
+    server, page = serve(recruitment=Recruitment("mturk", codes=codes)), visit(viewport={"width": 1400, "height": 1000})
+    site = "https://workersandbox.mturk.com"
+    link = f"{server.url}?workerId=W1&hitId=H1&assignmentId=A1&turkSubmitTo={site}"
+    frame = f'<iframe src="{link}" style="width: 1300px; height: 900px; border: 0"></iframe>'
+    submitted = []
+
+    def mturk(route):
+        if route.request.method == "POST":
+            submitted.append((route.request.url, parse_qs(route.request.post_data)))
+        route.fulfill(body="Thank you" if submitted else frame, content_type="text/html")
+
+    page.route(f"{site}/**", mturk)
+    page.goto(f"{site}/projects/1")
+    [study] = page.main_frame.child_frames
+    study.click("#agree")
+    find(study, "#instructions")
+    code = finish(study)
+    study.click("text=Submit to MTurk")
+    study.wait_for_selector("text=Thank you")
+    address, form = submitted[0]
+    assert (address, form["assignmentId"]) == (f"{site}/mturk/externalSubmit", ["A1"])
+    assert (form["outcome"], form["code"]) == (["complete"], ["DONE1"]) and code == "DONE1"
+
+
+@pytest.mark.parametrize("source", ["open", "mturk"])
+def test_nobody_else_frames_a_study(serve, chromium, source):
+    server = serve(recruitment=Recruitment(source))
+    link = f"{server.url}?workerId=W1&hitId=H1&assignmentId=A1&turkSubmitTo=https://www.mturk.com"
+    frame = f'<iframe src="{link}"></iframe>'
+    with contextlib.closing(chromium.new_context()) as context:
+        page = context.new_page()
+        complaints = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.route("https://evil.example/**", lambda route: route.fulfill(body=frame, content_type="text/html"))
+        page.goto("https://evil.example/")
+        page.wait_for_function("document.querySelector('iframe').contentDocument === null")
+    assert any("frame-ancestors" in text for text in complaints)
 
 
 def test_a_window_made_small_waits(serve, visit):
