@@ -208,10 +208,10 @@ def answer(page, way="f"):
     page.wait_for_selector("#trial[data-state=response]", state="detached")
 
 
-def finish(page):
+def finish(page, way="f"):
     """Answers what is left, then the questions; returns the completion code."""
     while until(page):
-        give(page, "f")
+        give(page, way)
     page.fill("textarea[name=how]", "=sharpness")
     page.check("input[value=there]")
     page.locator("button.main:visible").click()
@@ -470,7 +470,7 @@ def test_mturk_frames_the_study_and_gets_the_answer(serve, visit):
     [study] = page.main_frame.child_frames
     study.click("#agree")
     find(study, "#instructions")
-    code = finish(study)
+    code = finish(study, "click left")
     study.click("text=Submit to MTurk")
     study.wait_for_selector("text=Thank you")
     address, form = submitted[0]
