@@ -27,6 +27,7 @@ PADDING = b"paDd"  # ancillary, private, safe to copy: decoders skip it
 PAD_TO = 4096  # bytes that lengths of pairs are multiples of, so that a length says little about the picture either
 PART = 6  # eighths of a photograph's side that a wrong picture of Task-1 shows of it
 MOSAIC = 8  # side of a catch picture's blocks is 1/MOSAIC of its width
+LEAST_BLUR = 9  # levels, summed over the channels, by which a blur differs from its picture in the mean
 NOISE = 64  # levels that each block is off by at most
 
 
@@ -127,11 +128,14 @@ class Pack:
         return items[:count]
 
     def _catch(self, items: Sequence[Item], reference: str, spec: Spec) -> Iterator[Pair]:
-        """Task-1: beside the right picture a part of another one; Task-2: beside it a mosaic of itself."""
+        """Task-1: beside the right picture a part of another one; Task-2: beside it a mosaic of itself; or a blur."""
         reals = [self._read(reference, item) for item in items]
-        others = [_mosaic(real, i) for i, real in enumerate(reals)]
-        if spec.task == 1:
+        if spec.catch_picture == "blur":
+            others = [_blurred(item, real) for item, real in zip(items, reals, strict=True)]
+        elif spec.task == 1:
             others = [_turned(other, i) for i, other in enumerate(_most_different(reals))]
+        else:
+            others = [_mosaic(real, i) for i, real in enumerate(reals)]
         for number, (item, real, other) in enumerate(zip(items, reals, others, strict=True)):
             yield _pair(item, number, Matchup(""), real, other, self._middle(item, real.size, spec))
 
@@ -253,6 +257,15 @@ def _mosaic(image: Image.Image, seed: int) -> Image.Image:
     blocks = image.resize((MOSAIC, MOSAIC), Image.Resampling.BOX)
     noise = Image.frombytes("RGB", blocks.size, bytes(rng.randint(0, 2 * NOISE) for _ in range(3 * MOSAIC * MOSAIC)))
     return ImageChops.add(blocks, noise, offset=-NOISE).resize(image.size, Image.Resampling.NEAREST)
+
+
+def _blurred(item: Item, image: Image.Image) -> Image.Image:
+    """Without anything smaller than 1/MOSAIC of the picture."""
+    small = image.resize((MOSAIC, MOSAIC), Image.Resampling.BOX)
+    blurred = small.resize(image.size, Image.Resampling.BICUBIC)
+    if _distance(image, blurred) < LEAST_BLUR:
+        raise UserError(f"{item.image_id}: looks the same when blurred; make the pack with another --seed")
+    return blurred
 
 
 def by(size: tuple[int, int]) -> str:

@@ -129,6 +129,7 @@ class Spec:
     practice: int = 4
     catch: int = 8
     catch_pass: int = 7
+    catch_picture: Literal["other", "blur"] = "other"  # what stands beside the right one: see pack.py, or a blur of it
     exposures_ms: tuple[int, ...] = (3000,)
     mode: Literal["between", "within"] = "between"
     fixation_ms: int = 500

@@ -76,6 +76,18 @@ def test_catch_trials_owe_nothing_to_the_models(pack):
             assert all(np.array_equal(o, o[::side, ::side].repeat(side, 0).repeat(side, 1)) for o in others)
 
 
+def test_a_blur_for_questions_that_blocks_might_win(pack):
+    for task in (1, 2):
+        pairs = Pack(pack).pairs(small_spec(task=task, catch_picture="blur"), Pack(pack).slugs(["sr3"]))
+        for pair in (pair for pair in pairs if pair.kind == "catch"):
+            real, other = (pixels(png).astype(float) for png in (pair.real, pair.other))
+            assert np.abs(np.diff(other, axis=0)).mean() < np.abs(np.diff(real, axis=0)).mean() / 4
+            assert np.abs(other.mean((0, 1)) - real.mean((0, 1))).max() < 2
+    flat = Image.new("RGB", (SIZE, SIZE), (128, 128, 128))
+    with pytest.raises(UserError, match="place/1: looks the same when blurred"):
+        packs._blurred(packs.Item("place/1", "catch", {}), flat)
+
+
 def test_a_flat_picture_is_still_told_from_its_catch():
     flat = Image.new("RGB", (SIZE, SIZE), (128, 128, 128))
     assert np.asarray(packs._mosaic(flat, 0)).std() > 20

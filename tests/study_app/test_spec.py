@@ -1,7 +1,9 @@
 """Studies as TOML."""
 
 import dataclasses
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from sr3eval.errors import UserError
 from study_app import spec
 from tests.study_app.small_study import small_spec
 
+ROOT = Path(__file__).parents[2]
 MODELS = {"compare": "models"}
 
 
@@ -101,6 +104,14 @@ def test_models_that_cannot_be_balanced(settings, models, message):
 def test_pictures_that_do_not_fit_the_smallest_screen():
     with pytest.raises(UserError, match="2 pictures of 128x128 at zoom 1 need 336x328; raise min_viewport"):
         small_spec().check_size(128, 128)
+
+
+def test_the_documentation_s_studies():
+    blocks = re.findall(r"```toml\n(title.*?)```", (ROOT / "docs/study.md").read_text(encoding="utf-8"), re.DOTALL)
+    own, pairs = (from_dict(spec.Spec, tomllib.loads(block)) for block in blocks)
+    assert own.asked[0].question == "Which face looks more natural?"
+    pairs.check_models(["sr3", "esrgan", "bicubic"])
+    assert [criterion.id for criterion in pairs.asked] == ["sharper", "faithful"]
 
 
 def test_unknown_study_names_the_nearest():
