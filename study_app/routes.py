@@ -208,5 +208,5 @@ def _texts(overview: Overview, exposure_ms: int) -> dict[str, Any]:
 
 def _minutes(overview: Overview) -> int:
     spec = overview.spec
-    trial_s = (max(spec.exposures_ms) + spec.fixation_ms + spec.mask_ms) / 1000 + THINKING_S
+    trial_s = (max(spec.exposures_ms) + spec.fixation_ms + spec.mask_ms) / 1000 + THINKING_S * len(spec.asked)
     return math.ceil((spec.practice + spec.per_subject + spec.catch) * trial_s / 60)

@@ -210,18 +210,18 @@ def marginal(scores, tie, spread):
 
 
 def test_intervals_cover_for_new_subjects_and_images():
-    """200 studies: intervals of scores and of differences cover 93 to 97 %, joint rank sets at least 95 %."""
+    """100 studies: intervals of scores and of differences cover 93 to 97 %, joint rank sets at least 95 %."""
     design = {"subjects": 30, "images": 40, "trials": 30, "subject_sd": 0.4, "image_sd": 0.6, "tie": 0.2}
     truth = marginal(SCORES, 0.2, np.sqrt(2) * np.hypot(0.4, 0.6))
     ranks = {model: 1 + sum(other > value for other in truth.values()) for model, value in truth.items()}
     covered, pairs, sets = [], [], []
-    for seed in range(200):
-        study = simulate_choices(SCORES, **design, seed=seed)
-        table = bradley_terry(study)
-        covered += [row.ci_low <= truth[row.model] <= row.ci_high for row in table.itertuples()]
-        sets.append(all(row.rank_low <= ranks[row.model] <= row.rank_high for row in table.itertuples()))
-        for row in score_differences(study).itertuples():
-            pairs.append(row.ci_low <= truth[row.model_a] - truth[row.model_b] <= row.ci_high)
+    for seed in range(100):
+        fitted = _fit(decided(simulate_choices(SCORES, **design, seed=seed)))
+        rows = fitted.rows()
+        covered += [row["ci_low"] <= truth[row["model"]] <= row["ci_high"] for row in rows]
+        sets.append(all(row["rank_low"] <= ranks[row["model"]] <= row["rank_high"] for row in rows))
+        for row in fitted.differences():
+            pairs.append(row["ci_low"] <= truth[row["model_a"]] - truth[row["model_b"]] <= row["ci_high"])
     assert 0.93 <= np.mean(covered) <= 0.97, np.mean(covered)
     assert 0.93 <= np.mean(pairs) <= 0.97, np.mean(pairs)
     assert np.mean(sets) >= 0.95

@@ -155,6 +155,7 @@ def test_what_there_is_no_button_for_is_refused(clock, pack, tmp_path):
     bot.enter()
     bot.start()
     page = bot.client.get("/s/study/run").text
+    assert "If you are not sure" not in page  # there is a button for that
     assert 'data-choice="tie" disabled>Same' in page and 'data-choice="skip"' not in page
     assert "different programs" in small_spec(**DESIGN).debrief
     trial = bot.upcoming()["window"][0]

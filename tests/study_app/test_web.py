@@ -317,4 +317,5 @@ def test_a_lab_asks_its_own_question(pack, clock, tmp_path):
     assert "<p>Look closely.</p>" in pages["own"] and "<p>There is no hurry.</p>" in pages["own"]
     assert "disabled>The left one <kbd>" in pages["own"] and "disabled>The right one <kbd>" in pages["own"]
     assert "Look at the cross" not in pages["own"] and "Look at the cross" in pages["paper"]
+    assert "If you are not sure, choose the one" in pages["paper"]
     assert pages["paper"].count(f"{QUESTIONS[2]}</") == 4 and "disabled>Left <kbd>" in pages["paper"]
