@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import random
+import re
 import shutil
 from collections import Counter
 from itertools import combinations
@@ -155,6 +156,7 @@ def test_what_there_is_no_button_for_is_refused(clock, pack, tmp_path):
     bot.enter()
     bot.start()
     page = bot.client.get("/s/study/run").text
+    assert not re.search("sr3|esrgan|bicubic|model", page + json.dumps(bot.upcoming()), re.IGNORECASE)
     assert "If you are not sure" not in page  # there is a button for that
     assert 'data-choice="tie" disabled>Same' in page and 'data-choice="skip"' not in page
     assert "different programs" in small_spec(**DESIGN).debrief
