@@ -24,10 +24,11 @@ def entry(slug: str) -> str | BaseResponse:
     """The device check and the consent; who has begun goes on, who has finished sees the last page."""
     overview = _overview(slug)
     spec, is_preview = overview.spec, recruitment.is_preview(overview.spec.recruitment, request.args)
-    standing = "new" if is_preview else _service().standing(slug, g.token, web.person(slug))
+    person = None if is_preview or _has_begun(slug) else web.person(slug)
+    standing = "new" if is_preview else _service().standing(slug, g.token, person)
     if standing == "somebody_else" or (standing in ("ended", "expired") and spec.repeats):
         web.fresh_token()
-        standing = _service().standing(slug, g.token, web.person(slug))
+        standing = _service().standing(slug, g.token, person)
     if standing in ("active", "ended"):
         return redirect(web.base(slug) + ("/run" if standing == "active" else "/done"), 303)
     if standing in ("expired", "taken_part"):
@@ -162,6 +163,11 @@ def _overview(slug: str) -> Overview:
     overview = _service().overview(slug)
     g.recruitment = overview.spec.recruitment
     return overview
+
+
+def _has_begun(slug: str) -> bool:
+    """Whether a browser with a session comes by a bare link, such as those of our own pages."""
+    return not request.args and not g.is_fresh and _service().standing(slug, g.token) != "new"
 
 
 def _admit(overview: Overview) -> None:

@@ -59,9 +59,7 @@ def assert_balanced(rows):
     assert set(Counter((row["subject"], row["real_side"]) for row in tests).values()) == {2}
 
 
-def test_who_fails_is_replaced_until_every_condition_is_full_in_exact_balance(clock, pack, url):
-    app = make_app(url, clock)
-    open_study(app, pack, small_spec())
+def test_who_fails_is_replaced_until_every_condition_is_full_in_exact_balance(app, clock):
     finished = simulate(app, "study", RATES, seed=0, clock=clock, drop_outs=0.2, catch_rate=0.8)
     rows = rows_of(app)
     failed = {row["subject"] for row in rows if row["excluded_reason"] == "failed_catch"}
@@ -86,7 +84,6 @@ def test_who_fails_is_replaced_until_every_condition_is_full_in_exact_balance(cl
     rows = rows_of(app)
     assert_balanced(rows)
     assert {row["subject"] for row in rows if row["excluded_reason"] == "improbable"} == set(chosen)
-    app.extensions["study_database"].engine.dispose()
 
 
 def test_without_replacement_the_failed_keep_their_places_until_reopened(app, clock, pack):
