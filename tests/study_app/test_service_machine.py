@@ -20,6 +20,7 @@ from study_app.clock import ManualClock
 from study_app.database import Database
 from study_app.models import PlanSlot, PlanTrial, Response, Session, Stimulus, Trial
 from study_app.pack import Pack, Pair
+from study_app.recruitment import Identity
 from study_app.refusal import RefusedError
 from study_app.service import LINGER_MS, LOOK_AHEAD, Service, new_token
 from study_app.signing import Keys
@@ -47,6 +48,7 @@ class Visitor:
 
     token: str
     touched: int  # when it last did something that keeps its place
+    person: Identity | None  # where more than a cookie is known
     answered: list[tuple[str, bodies.Choice]] = dataclasses.field(default_factory=list)
     window: list[dict] = dataclasses.field(default_factory=list)
     attempt: str | None = None
@@ -54,6 +56,7 @@ class Visitor:
     showings: int = 0
     finished: bool = False
     passed: bool = False  # the catch trial
+    left_out: bool = False  # by the researcher
     fetched: bool = False  # the pictures of the present trial
     next_fetched: bool = False
 
@@ -67,6 +70,7 @@ class StudyMachine(RuleBasedStateMachine):
         self.clock, self.rng = ManualClock(), random.Random(0)
         self.database = Database(f"sqlite:///{self.folder.name}/study.sqlite", durable=False)
         self.service, admin = Service(self.database, self.clock, Keys("secret")), Admin(self.database, self.clock)
+        self.admin = admin
         admin.create("study", SPEC, ["sr3", "esrgan (x4)"], pairs())
         admin.freeze("study")
         admin.move("study", "run")
@@ -85,7 +89,10 @@ class StudyMachine(RuleBasedStateMachine):
         return visitor.finished or self.clock() < visitor.touched + IDLE_MS
 
     def holds_place(self, visitor):
-        return visitor.passed if visitor.finished else self.alive(visitor)
+        return self.counts(visitor) if visitor.finished else self.alive(visitor)
+
+    def counts(self, visitor):
+        return visitor.passed and not visitor.left_out
 
     def passes(self, visitor):
         """Whether the catch trial, of whatever place in the plan, was answered with the real side."""
@@ -103,16 +110,32 @@ class StudyMachine(RuleBasedStateMachine):
         measured = Bot.measured(self, {"width": 16, "height": 16}, 3000, side, 0.0)
         return bodies.Choice(**measured)
 
-    @rule()
-    def enrol(self):
+    @rule(known=st.booleans())
+    def enrol(self, known=False):
         body = bodies.Start(SPEC.consent.sha256, **START)
         token = new_token()
+        person = Identity("invited", f"person{len(self.visitors)}") if known else None
         if sum(self.holds_place(visitor) for visitor in self.visitors) >= 4:
-            self.refuses("full", self.service.enrol, token, body)
+            self.refuses("full", self.service.enrol, token, body, person)
         else:
-            assert self.service.enrol("study", token, body)
-            assert not self.service.enrol("study", token, body)  # a double click
-            self.visitors.append(Visitor(token, self.clock()))
+            assert self.service.enrol("study", token, body, person)
+            assert not self.service.enrol("study", token, body, person)  # a double click
+            self.visitors.append(Visitor(token, self.clock(), person))
+
+    @precondition(lambda self: any(visitor.person for visitor in self.visitors))
+    @rule(index=tokens)
+    def come_again_without_the_cookie(self, index):
+        """The same person goes on with the same session, or is told that it is over; never gets another place."""
+        known = [visitor for visitor in self.visitors if visitor.person]
+        visitor, token = known[index % len(known)], new_token()
+        arguments = (token, bodies.Start(SPEC.consent.sha256, **START), visitor.person)
+        if visitor.finished:
+            return self.refuses("taken_part", self.service.enrol, *arguments)
+        if not self.alive(visitor):
+            return self.refuses("expired", self.service.enrol, *arguments)
+        assert not self.service.enrol("study", *arguments)
+        self.refuses("no_session", self.service.upcoming, visitor.token)
+        visitor.token = token
 
     @precondition(lambda self: self.visitors)
     @rule(index=tokens)
@@ -236,6 +259,14 @@ class StudyMachine(RuleBasedStateMachine):
             self.refuses(code, self.service.finish, visitor.token, bodies.Finish({}))
             assert self.service.certificate("study", visitor.token).exit is None
 
+    @precondition(lambda self: any(self.counts(visitor) for visitor in self.visitors))
+    @rule(index=tokens)
+    def reopen(self, index):
+        counted = [visitor for visitor in self.visitors if self.counts(visitor)]
+        visitor = counted[index % len(counted)]
+        assert self.admin.reopen("study", [self.service.certificate("study", visitor.token).subject]) == 1
+        visitor.left_out = True
+
     @precondition(lambda self: self.visitors)
     @rule(index=tokens, side=st.sampled_from(["left", "right"]), waits=st.lists(st.sampled_from([2749, 2750, 3500])))
     def go_on(self, index, side, waits):
@@ -278,7 +309,7 @@ class StudyMachine(RuleBasedStateMachine):
 
     @invariant()
     def balanced_once_complete(self):
-        if not hasattr(self, "visitors") or sum(visitor.passed for visitor in self.visitors) < 4:
+        if not hasattr(self, "visitors") or sum(map(self.counts, self.visitors)) < 4:
             return
         query = select(Stimulus.image_id, Stimulus.model, PlanTrial.real_side).select_from(Response)
         query = query.join(Response.trial).join(Trial.planned).join(PlanTrial.stimulus)
