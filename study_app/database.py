@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_KEY = 0x53523332  # of PostgreSQL's advisory lock while the tables are made: "SR32"
+CONNECTIONS = 16  # that are kept; as many threads may be in a transaction
 PRAGMAS = ("journal_mode = WAL", "busy_timeout = 5000")
 
 
@@ -47,6 +48,16 @@ class Database:
         engine = self._writing
         with self._turn(), Session(engine) as session, session.begin():
             yield session
+
+    @contextlib.contextmanager
+    def statements(self, durable: bool = True) -> Iterator[Connection]:
+        """As `write`, for statements alone.
+
+        Without `durable` it does not wait for the disk: a power cut may undo it, until a durable one comes after it.
+        """
+        engine = self._writing if durable else self._hurried
+        with self._turn(), engine.begin() as connection:
+            yield connection
 
     def _turn(self) -> contextlib.AbstractContextManager[None]:
         """SQLite has one writer; PostgreSQL sees to itself."""
@@ -79,25 +90,32 @@ class Database:
     def _writing(self) -> Engine:
         return _writing(self.engine)
 
-    def _connect(self, checks: bool = True) -> Engine:
+    @functools.cached_property
+    def _hurried(self) -> Engine:
+        """Has connections of its own: whether commits wait for the disk is said to a connection."""
+        if not self.durable:
+            return self._writing
+        engine = self._connect(synchronous="NORMAL")
+        event.listen(self.engine, "engine_disposed", lambda _: engine.dispose())
+        return _writing(engine)
+
+    def _connect(self, checks: bool = True, synchronous: str = "FULL") -> Engine:
         """`checks`: of foreign keys."""
         if not self.is_sqlite:
-            return create_engine(self.url, pool_pre_ping=True)
+            engine = create_engine(self.url, pool_pre_ping=True, pool_size=CONNECTIONS)
+            if synchronous != "FULL":
+                event.listen(engine, "connect", _hurry)
+            return engine
         folder = Path(str(self.url.database)).parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{folder}: {error.strerror}") from None
-        engine = create_engine(self.url)
-        event.listen(engine, "connect", functools.partial(self._prepare, checks))
+        engine = create_engine(self.url, pool_size=CONNECTIONS)
+        synchronous = synchronous if self.durable else "OFF"
+        event.listen(engine, "connect", functools.partial(_prepare, checks, synchronous))
         event.listen(engine, "begin", _begin)
         return engine
-
-    def _prepare(self, checks: bool, connection: sqlite3.Connection, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin where _begin says so, not before the first write
-        settings = (f"foreign_keys = {checks:d}", f"synchronous = {'FULL' if self.durable else 'OFF'}")
-        for pragma in (*PRAGMAS, *settings):
-            connection.execute(f"PRAGMA {pragma}")
 
 
 def checked(url: str | URL) -> URL:
@@ -140,6 +158,18 @@ def migrations(connection: Connection) -> "Config":
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
+
+
+def _prepare(checks: bool, synchronous: str, connection: sqlite3.Connection, _: Any) -> None:
+    connection.isolation_level = None  # transactions begin where _begin says so, not before the first write
+    for pragma in (*PRAGMAS, f"foreign_keys = {checks:d}", f"synchronous = {synchronous}"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _hurry(connection: Any, _: Any) -> None:
+    """PostgreSQL's word for SQLite's synchronous = NORMAL, for all that comes on this connection."""
+    connection.execute("SET synchronous_commit TO off")
+    connection.commit()
 
 
 def _writing(engine: Engine) -> Engine:

@@ -35,6 +35,11 @@ Side = Annotated[str, mapped_column(String(5))]
 Picked = Annotated[str, mapped_column(String(5))]  # a side, a tie, or none
 
 
+def is_alive(state: Any, expires_at: Any, now: Any) -> Any:
+    """Whether a session counts, or may still do so; of values or of columns."""
+    return (state == "finished") | ((state == "active") & (expires_at > now))
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -201,7 +206,7 @@ class Session(Base):
     @hybrid_method
     def holds_place(self, now: Any) -> Any:
         """Whether the session is alive, of a session or in a query: it counts, or may still do so."""
-        return (self.state == "finished") | ((self.state == "active") & (self.expires_at > now))
+        return is_alive(self.state, self.expires_at, now)
 
 
 class Trial(Base):

@@ -14,17 +14,22 @@ from PIL import Image
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def noisy(png: bytes, levels: int, key: str) -> bytes:
+def decode(png: bytes) -> np.ndarray:
+    """RGB pixels [H, W, 3], uint8."""
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image)
+
+
+def noisy(pixels: np.ndarray, levels: int, key: str) -> bytes:
     """The picture as a PNG file with each value changed evenly by -levels … levels, within [0, 255].
 
     What the noise is follows from the secret `key` alone. The file is not compressed (PNG allows for that), so that its
     length says nothing, and noise would hardly be compressed anyway.
     """
-    with Image.open(io.BytesIO(png)) as image:
-        pixels = np.asarray(image)
-    steps = (np.arange(256) % (2 * levels + 1) - levels).astype(np.int16)
     random = np.frombuffer(hashlib.shake_128(key.encode()).digest(pixels.size), np.uint8).reshape(pixels.shape)
-    return _stored(np.clip(pixels + steps[random], 0, 255).astype(np.uint8))
+    lowest = np.maximum(pixels, levels) - np.uint8(levels)  # all in 8 bits: a subject waits for this
+    highest = np.minimum(pixels, 255 - levels) + np.uint8(levels)
+    return _stored(lowest + np.minimum(random % np.uint8(2 * levels + 1), highest - lowest))
 
 
 def _stored(pixels: np.ndarray) -> bytes:

@@ -9,18 +9,19 @@ import hashlib
 import logging
 import secrets
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Literal
 
-from sqlalchemy import Select, bindparam, exists, func, insert, or_, select, update
+import numpy as np
+from sqlalchemy import Connection, Row, Select, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as Transaction
 from sqlalchemy.orm import aliased, contains_eager, joinedload
 
 from sr3eval.config import from_dict
-from study_app import bodies
+from study_app import bodies, statements
 from study_app.clock import Clock
 from study_app.database import Database
 from study_app.models import (
@@ -28,7 +29,6 @@ from study_app.models import (
     Answer,
     Condition,
     Event,
-    FurtherChoice,
     Identity,
     Participant,
     PlanSlot,
@@ -38,17 +38,20 @@ from study_app.models import (
     Stimulus,
     Study,
     Trial,
+    is_alive,
 )
-from study_app.noise import noisy
+from study_app.noise import decode, noisy
+from study_app.pictures import Kept
 from study_app.recruitment import LETTERS, Exit, Outcome
 from study_app.recruitment import Identity as Person
 from study_app.refusal import RefusedError
 from study_app.signing import Keys
 from study_app.spec import EARLY_MS, LATENCY_MS, PRELOAD_MS, Spec
+from study_app.statements import PLACES
 
 LOOK_AHEAD = 2  # trials that are told of: the present one and the next
-PLACES = ("left", "right", "middle")
 LINGER_MS = 60_000  # how long after the answer they may still be
+FILES_ROOM, PIXELS_ROOM = 32 << 20, 64 << 20  # bytes of each process for pictures as they are, and for decoded ones
 MAX_EVENTS = 5000  # of a session
 FAILED = "failed-"  # how the random code of a session begins that did not pass the catch trials
 CLOSED = {
@@ -86,11 +89,25 @@ class Certificate:
     submit_to: str
 
 
+@dataclass(frozen=True)
+class Sitting:
+    """What every trial needs to know of its session."""
+
+    id: int
+    state: str
+    expires_at: int
+    slot_id: int
+    exposure_ms: int
+    spec: Spec
+
+
 class Service:
     """The study as subjects meet it, on a database, a clock (ms, UTC) and the server's keys."""
 
     def __init__(self, database: Database, clock: Clock, keys: Keys) -> None:
         self.database, self.clock, self.keys = database, clock, keys
+        self._files = Kept[bytes](FILES_ROOM, len)
+        self._pixels = Kept[np.ndarray](PIXELS_ROOM, lambda pixels: pixels.nbytes)
 
     def overview(self, slug: str) -> Overview:
         """What is to be known before anybody takes part."""
@@ -240,20 +257,21 @@ class Service:
 
     def upcoming(self, slug: str, token: str) -> dict[str, Any]:
         """Where the session stands, with the next trials (at most LOOK_AHEAD), whose pictures may be fetched now."""
-        with self.database.write() as db:
-            session = _require(db.scalar(_session(slug, token, lock=True)))
-            spec = spec_of(session.participant.study.config_toml)
-            done, total = _progress(db, session)
-            window: list[Trial] = []
-            if session.state not in ENDED:
-                self._alive(session)
-                window = list(db.scalars(_trials(session, done, done + LOOK_AHEAD)))
-                self._issue(session, spec, window)
+        with self.database.statements(durable=False) as db:
+            sitting = _sitting(db, slug, token)
+            done, total = _progress(db, sitting)
+            window: Sequence[Row[Any]] = ()
+            if sitting.state not in ENDED:
+                self._alive(sitting)
+                places = {"id": sitting.id, "slot": sitting.slot_id, "first": done, "end": done + LOOK_AHEAD}
+                window = db.execute(statements.WINDOW, places).all()
+                self._issue(db, sitting, window)
+            spec = sitting.spec
             return {
-                "state": "done" if session.state in ENDED else "trials" if done < total else "questions",
+                "state": "done" if sitting.state in ENDED else "trials" if done < total else "questions",
                 "done": done,
                 "total": total,
-                "exposure_ms": session.slot.condition.exposure_ms,
+                "exposure_ms": sitting.exposure_ms,
                 "mask_ms": spec.mask_ms,
                 "fixation_ms": spec.fixation_ms,
                 "questions": [criterion.question for criterion in spec.asked],
@@ -262,45 +280,53 @@ class Service:
                 "window": [_describe(trial, spec, total) for trial in window],
             }
 
-    def _issue(self, session: Session, spec: Spec, window: list[Trial]) -> None:
-        for trial in window:
-            if trial.issued_at is None:
-                trial.issued_at = self.clock()
-                session.expires_at = trial.issued_at + _idle_ms(spec)
+    def _issue(self, db: Connection, sitting: Sitting, window: Sequence[Row[Any]]) -> None:
+        new = [{"trial": trial.id, "now": self.clock()} for trial in window if trial.issued_at is None]
+        if new:
+            db.execute(statements.ISSUE, new)
+            self._touch(db, sitting)
 
     def picture(self, slug: str, token: str, picture_token: str) -> bytes:
         """The PNG file behind a picture token of this session, while its trial is near. Notes when it was served."""
         now = self.clock()
         named = {"slug": slug, "session": hash_token(token), "picture": picture_token, "now": now}
-        with self.database.write() as db:
-            found = db.execute(_near(), named).mappings().first()
-            if found is None or (found["answered_at"] is not None and now >= found["answered_at"] + LINGER_MS):
+        with self.database.statements(durable=False) as db:
+            found = db.execute(statements.NEAR, named).one_or_none()
+            if found is None or (found.answered_at is not None and now >= found.answered_at + LINGER_MS):
                 raise RefusedError("not_found", "There is no such picture.")
             _check_nearness(found, now)
-            place = next(place for place in PLACES if found[f"{place}_token"] == picture_token)
-            png = db.scalar(select(_column(place, found["real_side"])).where(Stimulus.id == found["stimulus_id"]))
-            if png is None:
-                raise RefusedError("not_found", "There is no such picture.")
-            if found[f"{place}_served_at"] is None:
-                db.execute(update(Trial).where(Trial.id == found["id"]).values({f"{place}_served_at": now}))
-        levels = spec_of(found["config_toml"]).noise
-        return noisy(png, levels, self.keys.hash("noise", picture_token)) if levels and place != "middle" else png
+            place = next(place for place in PLACES if getattr(found, f"{place}_token") == picture_token)
+            if getattr(found, f"{place}_served_at") is None:
+                db.execute(statements.SERVE[place], {"trial": found.id, "now": now})
+        name = "middle" if place == "middle" else "real" if place == found.real_side else "other"
+        key = (found.study_id, found.frozen_at, found.stimulus_id, name)
+        levels = spec_of(found.config_toml).noise
+        if name == "middle" or not levels:
+            return self._files.get(key, lambda: self._file(found.stimulus_id, name))
+        pixels = self._pixels.get(key, lambda: decode(self._file(found.stimulus_id, name)))
+        return noisy(pixels, levels, self.keys.hash("noise", picture_token))
+
+    def _file(self, stimulus: int, name: str) -> bytes:
+        with self.database.read() as db:
+            png = db.scalar(statements.FILE[name], {"stimulus": stimulus})
+        if png is None:
+            raise RefusedError("not_found", "There is no such picture.")
+        return png
 
     def start(self, slug: str, token: str, trial_token: str, body: bodies.Showing) -> int:
         """Note that the pictures are shown from now on; returns for how many ms. Idempotent for one attempt."""
-        with self.database.write() as db:
-            session, trial = self._trial(db, slug, token, trial_token)
-            if trial.response is not None:
+        with self.database.statements(durable=False) as db:
+            sitting, trial = _trial(db, slug, token, trial_token)
+            if trial.body_sha256 is not None:
                 raise RefusedError("answered")
-            self._next(db, session, trial)
-            if not _was_served(trial, spec_of(session.participant.study.config_toml)):
+            self._next(db, sitting, trial)
+            if not _was_served(trial, sitting.spec):
                 raise RefusedError("not_fetched")
             if trial.attempt != body.attempt:
-                trial.attempt, trial.started_at = body.attempt, self.clock()
-                trial.showings += 1
-                if trial.showings == 1:  # showing it again and again holds no place
-                    self._touch(session)
-            return session.slot.condition.exposure_ms
+                db.execute(statements.SHOW, {"trial": trial.id, "uuid": body.attempt, "now": self.clock()})
+                if trial.showings == 0:  # showing it again and again holds no place
+                    self._touch(db, sitting)
+            return sitting.exposure_ms
 
     def respond(self, slug: str, token: str, trial_token: str, body: bodies.Choice) -> bool | None:
         """Store the answer, once. Returns whether it was right in practice, else None.
@@ -308,44 +334,37 @@ class Service:
         The same body again gives the same again; another one is refused.
         """
         try:
-            with self.database.write() as db:
-                session, trial = self._trial(db, slug, token, trial_token)
-                if trial.response is None:
-                    self._accept(db, session, trial, body)
-                elif trial.response.body_sha256 != body.sha256:
+            with self.database.statements() as db:
+                sitting, trial = _trial(db, slug, token, trial_token)
+                if trial.body_sha256 is None:
+                    self._accept(db, sitting, trial, body)
+                elif trial.body_sha256 != body.sha256:
                     raise IntegrityError("another body", None, ValueError())
-                spec = spec_of(session.participant.study.config_toml)
-                told = trial.planned.stimulus.kind == "practice" and spec.has_right_answers
-                return body.choice == trial.planned.real_side if told else None
+                told = trial.kind == "practice" and sitting.spec.has_right_answers
+                return body.choice == trial.real_side if told else None
         except IntegrityError:
             log.warning("conflicting answer to a trial of study %s", slug)
             raise RefusedError("conflict") from None
 
-    def _accept(self, db: Transaction, session: Session, trial: Trial, body: bodies.Choice) -> None:
+    def _accept(self, db: Connection, sitting: Sitting, trial: Row[Any], body: bodies.Choice) -> None:
         now = self.clock()
-        self._next(db, session, trial)
+        self._next(db, sitting, trial)
         if trial.started_at is None:
             raise RefusedError("not_started")
-        spec = spec_of(session.participant.study.config_toml)
-        _check_choices(spec, body)
-        exposure_ms = session.slot.condition.exposure_ms
-        wait = trial.started_at + exposure_ms - EARLY_MS - now
+        _check_choices(sitting.spec, body)
+        wait = trial.started_at + sitting.exposure_ms - EARLY_MS - now
         if wait > 0:
             raise RefusedError("too_early", retry_after_ms=wait)
         elapsed = now - trial.started_at
         if body.claimed_ms > elapsed + EARLY_MS:
             raise RefusedError("impossible_time")
-        clocks_agree = elapsed - body.claimed_ms <= spec.fixation_ms + LATENCY_MS
-        timing_ok = clocks_agree and body.timing_ok(exposure_ms)
-        trial.response = Response(
-            **body.measured,
-            body_sha256=body.sha256,
-            received_at=now,
-            timing_ok=timing_ok,
-            further=[FurtherChoice(**asdict(answer)) for answer in body.further],
-        )
-        self._touch(session)
-        db.flush()
+        clocks_agree = elapsed - body.claimed_ms <= sitting.spec.fixation_ms + LATENCY_MS
+        known = {"trial_id": trial.id, "body_sha256": body.sha256, "received_at": now}
+        timing_ok = clocks_agree and body.timing_ok(sitting.exposure_ms)
+        response = db.scalar(statements.ANSWER, {**body.measured, **known, "timing_ok": timing_ok})
+        if body.further:
+            db.execute(statements.FURTHER, [{**asdict(answer), "response_id": response} for answer in body.further])
+        self._touch(db, sitting)
 
     def note(self, slug: str, token: str, body: bodies.Events) -> None:
         """Store what happened in the browser; what was sent before is passed over."""
@@ -388,26 +407,18 @@ class Service:
                 self._alive(session)
                 session.state, session.excluded_reason = "withdrew", "withdrew"
 
-    def _trial(self, db: Transaction, slug: str, token: str, trial_token: str) -> tuple[Session, Trial]:
-        session = _require(db.scalar(_session(slug, token, lock=True)))
-        wanted = select(Trial).where(Trial.session_id == session.id, Trial.token == trial_token)
-        planned = joinedload(Trial.planned, innerjoin=True).joinedload(PlanTrial.stimulus, innerjoin=True)
-        trial = db.scalar(wanted.where(Trial.issued_at.is_not(None)).options(planned, joinedload(Trial.response)))
-        if trial is None:
-            raise RefusedError("not_found", "There is no such trial.")
-        return session, trial
-
-    def _next(self, db: Transaction, session: Session, trial: Trial) -> None:
-        self._alive(session)
-        if trial.planned.idx != _progress(db, session)[0]:
+    def _next(self, db: Connection, sitting: Sitting, trial: Row[Any]) -> None:
+        self._alive(sitting)
+        if trial.idx != _progress(db, sitting)[0]:
             raise RefusedError("out_of_order")
 
-    def _alive(self, session: Session) -> None:
-        if not session.holds_place(self.clock()):
+    def _alive(self, session: Session | Sitting) -> None:
+        if not is_alive(session.state, session.expires_at, self.clock()):
             raise RefusedError("over" if session.state in ENDED else "expired")
 
-    def _touch(self, session: Session) -> None:
-        session.expires_at = self.clock() + _idle_ms(spec_of(session.participant.study.config_toml))
+    def _touch(self, db: Connection, sitting: Sitting) -> None:
+        until = self.clock() + _idle_ms(sitting.spec)
+        db.execute(statements.TOUCH, {"session": sitting.id, "until": until})
 
 
 def hash_token(token: str) -> str:
@@ -517,33 +528,39 @@ def _free_slot(study: Study, now: int) -> Select[Any]:
     )
 
 
-def _progress(db: Transaction, session: Session) -> tuple[int, int]:
+def _sitting(db: Connection, slug: str, token: str) -> Sitting:
+    row = db.execute(statements.SITTING, {"slug": slug, "session": hash_token(token)}).one_or_none()
+    if row is None:
+        raise RefusedError("no_session")
+    return Sitting(row.id, row.state, row.expires_at, row.slot_id, row.exposure_ms, spec_of(row.config_toml))
+
+
+def _trial(db: Connection, slug: str, token: str, trial_token: str) -> tuple[Sitting, Row[Any]]:
+    sitting = _sitting(db, slug, token)
+    trial = db.execute(statements.TRIAL, {"id": sitting.id, "token": trial_token}).one_or_none()
+    if trial is None:
+        raise RefusedError("not_found", "There is no such trial.")
+    return sitting, trial
+
+
+def _progress(db: Transaction | Connection, session: Session | Sitting) -> tuple[int, int]:
     """How many trials have an answer, and how many there are."""
-    counts = select(func.count(Response.id), func.count(Trial.id)).select_from(Trial).outerjoin(Trial.response)
-    done, total = db.execute(counts.where(Trial.session_id == session.id)).one()
+    done, total = db.execute(statements.PROGRESS, {"id": session.id}).one()
     return done, total
 
 
-def _trials(session: Session, first: int, end: int) -> Select[Any]:
-    query = select(Trial).join(Trial.planned).options(joinedload(Trial.planned).joinedload(PlanTrial.stimulus))
-    return query.where(Trial.session_id == session.id, PlanTrial.idx >= first, PlanTrial.idx < end).order_by(
-        PlanTrial.idx
-    )
-
-
-def _describe(trial: Trial, spec: Spec, total: int) -> dict[str, Any]:
+def _describe(trial: Row[Any], spec: Spec, total: int) -> dict[str, Any]:
     """What the browser is told of a trial: nothing that depends on which picture is which."""
-    idx, stimulus = trial.planned.idx, trial.planned.stimulus
     pictures = {"left": trial.left_token, "right": trial.right_token}
     if spec.task == 1:
         pictures["middle"] = trial.middle_token
     return {
         "token": trial.token,
-        "index": idx,
-        "phase": "practice" if idx < spec.practice else "test",
-        "break_before": idx in _breaks(spec, total),
-        "width": stimulus.width,
-        "height": stimulus.height,
+        "index": trial.idx,
+        "phase": "practice" if trial.idx < spec.practice else "test",
+        "break_before": trial.idx in _breaks(spec, total),
+        "width": trial.width,
+        "height": trial.height,
         "pictures": pictures,
         "reexposed": trial.showings > 0,
     }
@@ -554,49 +571,16 @@ def _breaks(spec: Spec, total: int) -> set[int]:
     return {spec.practice + round(tests * i / (spec.breaks + 1)) for i in range(1, spec.breaks + 1)}
 
 
-@cache
-def _near() -> Select[Any]:
-    """What decides whether a :picture may be had, of its trial and of the one before; in a session that lives."""
-    before, planned_before, answer_before = aliased(Trial), aliased(PlanTrial), aliased(Response)
-    of_trial = [getattr(Trial, f"{place}_{what}") for place in PLACES for what in ("token", "served_at")]
-    return (
-        select(Trial.id, *of_trial, PlanTrial.idx, PlanTrial.real_side, PlanTrial.stimulus_id)
-        .add_columns(Response.received_at.label("answered_at"), before.started_at.label("started_before"))
-        .add_columns(answer_before.id.label("answer_before"), Condition.exposure_ms, Study.config_toml)
-        .join(Trial.planned)
-        .outerjoin(Trial.response)
-        .join(Session, Trial.session_id == Session.id)
-        .join(Session.participant)
-        .join(Participant.study)
-        .join(Session.slot)
-        .join(PlanSlot.condition)
-        .outerjoin(
-            planned_before, (planned_before.slot_id == PlanTrial.slot_id) & (planned_before.idx == PlanTrial.idx - 1)
-        )
-        .outerjoin(before, (before.session_id == Session.id) & (before.plan_trial_id == planned_before.id))
-        .outerjoin(answer_before, answer_before.trial_id == before.id)
-        .where(or_(*(getattr(Trial, f"{place}_token") == bindparam("picture") for place in PLACES)))
-        .where(Trial.issued_at.is_not(None), Study.slug == bindparam("slug"))
-        .where(Session.token_sha256 == bindparam("session"), Session.holds_place(bindparam("now")))
-    )
-
-
-def _check_nearness(found: Mapping[Any, Any], now: int) -> None:
+def _check_nearness(found: Row[Any], now: int) -> None:
     """Not until the trial before, if any, nears its end: what comes later cannot be studied meanwhile."""
-    if found["idx"] == 0 or found["answer_before"] is not None:
+    if found.idx == 0 or found.answer_before is not None:
         return
-    opens = (found["started_before"] or now) + found["exposure_ms"] - PRELOAD_MS
-    if found["started_before"] is None or now < opens:
+    opens = (found.started_before or now) + found.exposure_ms - PRELOAD_MS
+    if found.started_before is None or now < opens:
         raise RefusedError("not_yet", retry_after_ms=max(opens - now, 1000))
 
 
-def _column(place: str, real_side: str) -> Any:
-    if place == "middle":
-        return Stimulus.middle_png
-    return Stimulus.real_png if place == real_side else Stimulus.other_png
-
-
-def _was_served(trial: Trial, spec: Spec) -> bool:
+def _was_served(trial: Row[Any], spec: Spec) -> bool:
     return all(getattr(trial, f"{place}_served_at") is not None for place in PLACES[: spec.side_by_side])
 
 

@@ -17,7 +17,7 @@ from werkzeug.serving import make_server
 
 from study_app import create_app
 from study_app.models import Answer, Event, FurtherChoice, PlanTrial, Response, Session, Stimulus, Trial
-from study_app.noise import noisy
+from study_app.noise import decode, noisy
 from study_app.pack import Pair, encode, same_length
 from study_app.recruitment import Codes, Recruitment
 from study_app.spec import AROUND, GAP, MARGIN, Criterion, Matchup, Question, Spec
@@ -103,7 +103,8 @@ class Server:
                 left, right = (real, other) if side == "left" else (other, real)
                 found[trial.middle_token] = stimulus.middle_png
                 for token, png in ((trial.left_token, left), (trial.right_token, right)):
-                    found[token] = noisy(png, self.spec.noise, self.app.extensions["study_keys"].hash("noise", token))
+                    key = self.app.extensions["study_keys"].hash("noise", token)
+                    found[token] = noisy(decode(png), self.spec.noise, key)
             return found
 
 

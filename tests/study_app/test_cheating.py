@@ -14,7 +14,7 @@ from sqlalchemy import select
 from study_app import export
 from study_app.bots import Bot, _truth
 from study_app.models import Trial
-from study_app.noise import noisy
+from study_app.noise import decode, noisy
 from study_app.pack import encode
 from study_app.spec import EARLY_MS, LATENCY_MS, PRELOAD_MS
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
@@ -103,14 +103,14 @@ def test_noise_is_small_even_on_both_sides_and_the_same_when_fetched_again(site,
 def test_noise_is_bounded_and_keyed(levels):
     picture = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (1, 64, 3)))
     png = encode(picture)
-    shown = {key: pixels(Reply(noisy(png, levels, key))).astype(int) for key in ("a", "b")}
+    shown = {key: pixels(Reply(noisy(decode(png), levels, key))).astype(int) for key in ("a", "b")}
     for values in shown.values():
         change = values - np.asarray(picture)
         assert change.min() == -levels and change.max() == levels and values.min() >= 0 and values.max() <= 255
         share = [(change[10:-10] == step).mean() for step in range(-levels, levels + 1)]
         assert share == pytest.approx([1 / (2 * levels + 1)] * len(share), abs=0.01)
     assert (shown["a"] != shown["b"]).mean() > 0.5
-    assert noisy(png, levels, "a") == noisy(png, levels, "a")
+    assert noisy(decode(png), levels, "a") == noisy(decode(png), levels, "a")
 
 
 class Reply:
