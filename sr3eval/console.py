@@ -26,7 +26,6 @@ EXTRAS = {
     ),
     "lmdb": "prepare",
     "matplotlib": "analysis",
-    "evalica": "analysis",
     "spandrel": "baselines",
     "sqlalchemy": "study",
 }
