@@ -131,7 +131,7 @@ class Admin:
             study = the_study(db, slug, lock=True)
             chosen = [_finished(db, study, code) for code in codes] if codes else _failed(db, study)
             for session in chosen:
-                session.state = "excluded"
+                session.leave("excluded")
                 session.excluded_reason = session.excluded_reason or reason
             if chosen and study.state == "closed":
                 study.state = "paused"
@@ -180,7 +180,7 @@ class Admin:
             if erases:
                 _erase(db, session)
             if erases or session.state == "active":
-                session.state = "deleted" if erases else "expired"
+                session.leave("deleted" if erases else "expired")
             session.participant.deleted_at = self.clock()
             return erases
 

@@ -18,11 +18,14 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     text,
+    true,
 )
 from sqlalchemy.ext.hybrid import hybrid_method
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 ENDED = ("finished", "excluded", "withdrew")  # states of sessions that shall answer nothing more
+LIVE_STATES = ("active", "finished")
+ACTIVE = "state = 'active'"
 LIVE = "state IN ('active', 'finished')"  # of sessions that hold their place
 CHOICE_CHECK = "choice IN ('left', 'right', 'tie', 'skip')"
 SIDE_CHECK = "{} IN ('left', 'right')"
@@ -114,13 +117,26 @@ class Stimulus(Base):
 
 
 class PlanSlot(Base):
-    """One subject's place in a condition, its trials laid down when the study is frozen."""
+    """One subject's place in a condition, its trials laid down when the study is frozen.
+
+    `is_free`: no session holds it. Sessions say so, too, but of an index over these alone a free one is read at once.
+    """
 
     __tablename__ = "plan_slot"
-    __table_args__ = (UniqueConstraint("condition_id", "number"),)
+    __table_args__ = (
+        UniqueConstraint("condition_id", "number"),
+        Index(
+            "ix_plan_slot_free",
+            "condition_id",
+            "number",
+            sqlite_where=text("is_free"),
+            postgresql_where=text("is_free"),
+        ),
+    )
     id: Mapped[Key]
     condition_id: Mapped[int] = mapped_column(ForeignKey("condition.id", ondelete="CASCADE"))
     number: Mapped[int]
+    is_free: Mapped[bool] = mapped_column(default=True, server_default=true())
     condition: Mapped[Condition] = relationship()
     trials: Mapped[list["PlanTrial"]] = relationship(order_by="PlanTrial.idx")
 
@@ -184,6 +200,7 @@ class Session(Base):
         CheckConstraint("state NOT IN ('finished', 'excluded') OR finished_at IS NOT NULL", name="finished"),
         CheckConstraint("state <> 'excluded' OR excluded_reason <> ''", name="excluded"),
         Index("uq_session_live_slot", "slot_id", unique=True, sqlite_where=text(LIVE), postgresql_where=text(LIVE)),
+        Index("ix_session_active", "expires_at", sqlite_where=text(ACTIVE), postgresql_where=text(ACTIVE)),
     )
     id: Mapped[Key]
     participant_id: Mapped[int] = mapped_column(ForeignKey("participant.id"), index=True)
@@ -202,6 +219,12 @@ class Session(Base):
     touch: Mapped[bool | None]
     participant: Mapped[Participant] = relationship()
     slot: Mapped[PlanSlot] = relationship()
+
+    def leave(self, state: str) -> None:
+        """Go over to a state that holds no place."""
+        if self.state in LIVE_STATES:
+            self.slot.is_free = True
+        self.state = state
 
     @hybrid_method
     def holds_place(self, now: Any) -> Any:

@@ -15,10 +15,10 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import Connection, Row, Select, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as Transaction
-from sqlalchemy.orm import aliased, contains_eager, joinedload
+from sqlalchemy.orm import contains_eager, joinedload
 
 from sr3eval.config import from_dict
 from study_app import bodies, statements
@@ -117,10 +117,10 @@ class Service:
 
     def has_place(self, slug: str) -> bool:
         """Whether somebody who came now would get a place."""
-        taken = exists().where(Session.slot_id == PlanSlot.id, Session.holds_place(self.clock()))
         with self.database.read() as db:
-            free = select(PlanSlot.id).join(PlanSlot.condition).join(Condition.study).where(Study.slug == slug, ~taken)
-            return db.scalar(free.limit(1)) is not None
+            study = _study(db, slug)
+            idle = select(_idle(study.id, self.clock()).exists())
+            return db.scalar(_free_slot(study.id)) is not None or bool(db.scalar(idle))
 
     def standing(self, slug: str, token: str, person: Person | None = None) -> Standing:
         """How far the holder of the token has come, or the person whom the link names."""
@@ -183,7 +183,7 @@ class Service:
             _admit(db, study, spec, body)
             now = self.clock()
             _release(db, study, now)
-            slot = db.scalar(_free_slot(study, now))
+            slot = db.scalar(_free_slot(study.id))
             if slot is None:
                 raise RefusedError("full")
             if spec.adaptive:
@@ -243,6 +243,7 @@ class Service:
             expires_at=now + _idle_ms(spec),
             **device,
         )
+        slot.is_free = False
         db.add(session)
         db.flush()
         if person is not None:
@@ -253,7 +254,7 @@ class Service:
             {"session_id": session.id, "plan_trial_id": plan_id, **{name: new_token() for name in tokens}}
             for plan_id in planned
         ]
-        db.execute(insert(Trial), rows)
+        db.connection().execute(statements.TRIALS, rows)
 
     def upcoming(self, slug: str, token: str) -> dict[str, Any]:
         """Where the session stands, with the next trials (at most LOOK_AHEAD), whose pictures may be fetched now."""
@@ -397,7 +398,8 @@ class Service:
             if _catches_passed(db, session) < spec.catch_pass:
                 session.excluded_reason = FAILED_CATCH
                 session.completion_code = FAILED + session.completion_code
-                session.state = "excluded" if spec.replace_failed else "finished"
+                if spec.replace_failed:
+                    session.leave("excluded")
 
     def withdraw(self, slug: str, token: str) -> None:
         """End the session at its subject's wish: it counts no more, and its place is free."""
@@ -405,7 +407,8 @@ class Service:
             session = _require(db.scalar(_session(slug, token, lock=True)))
             if session.state not in ENDED:
                 self._alive(session)
-                session.state, session.excluded_reason = "withdrew", "withdrew"
+                session.leave("withdrew")
+                session.excluded_reason = "withdrew"
 
     def _next(self, db: Connection, sitting: Sitting, trial: Row[Any]) -> None:
         self._alive(sitting)
@@ -496,36 +499,27 @@ def _admit(db: Transaction, study: Study, spec: Spec, body: bodies.Start) -> Non
         raise RefusedError("consent_changed")
 
 
+def _idle(study_id: int, now: int) -> Select[int, int]:
+    """Abandoned sessions that still hold their places."""
+    query = select(Session.id, Session.slot_id).join(Session.participant).where(Participant.study_id == study_id)
+    return query.where(Session.state == "active", Session.expires_at <= now)
+
+
 def _release(db: Transaction, study: Study, now: int) -> None:
     """Give up abandoned sessions, whose slots are free then; what they answered stays."""
-    idle = select(Session.id).join(Session.participant).where(Participant.study_id == study.id)
-    idle = idle.where(Session.state == "active", ~Session.holds_place(now))
-    db.execute(
-        update(Session).where(Session.id.in_(idle)).values(state="expired"),
-        execution_options={"synchronize_session": False},
-    )
+    idle = db.execute(_idle(study.id, now)).all()
+    if idle:
+        sessions, slots = zip(*idle, strict=True)
+        db.execute(update(Session).where(Session.id.in_(sessions)).values(state="expired"))
+        db.execute(update(PlanSlot).where(PlanSlot.id.in_(slots)).values(is_free=True))
 
 
-def _free_slot(study: Study, now: int) -> Select[Any]:
-    """The lowest free slot of the condition with the fewest taken ones."""
-    live = Session.holds_place(now)
-    other = aliased(PlanSlot)
-    taken = (
-        select(func.count())
-        .select_from(Session)
-        .join(other, Session.slot_id == other.id)
-        .where(live, other.condition_id == PlanSlot.condition_id)
-        .correlate(PlanSlot)
-        .scalar_subquery()
-    )
-    return (
-        select(PlanSlot)
-        .join(PlanSlot.condition)
-        .where(Condition.study_id == study.id, ~exists().where(Session.slot_id == PlanSlot.id, live))
-        .order_by(taken, Condition.id, PlanSlot.number)
-        .limit(1)
-        .with_for_update(of=PlanSlot, skip_locked=True)
-    )
+def _free_slot(study_id: int) -> Select[Any]:
+    """The free slot with the lowest number, so that conditions fill evenly. Reads one entry of an index a condition."""
+    lowest = select(PlanSlot.id).where(PlanSlot.condition_id == Condition.id, PlanSlot.is_free)
+    lowest_id = lowest.order_by(PlanSlot.number).limit(1).correlate(Condition).scalar_subquery()
+    free = select(PlanSlot).join(Condition, PlanSlot.id == lowest_id).where(Condition.study_id == study_id)
+    return free.order_by(PlanSlot.number, Condition.id).limit(1)
 
 
 def _sitting(db: Connection, slug: str, token: str) -> Sitting:

@@ -68,6 +68,7 @@ SERVE = {
     for place in PLACES
 }
 TOUCH = update(Session).where(Session.id == bindparam("session")).values(expires_at=bindparam("until"))
+TRIALS = insert(Trial)
 ANSWER = insert(Response).returning(Response.id)
 FURTHER = insert(FurtherChoice)
 

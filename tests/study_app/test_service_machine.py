@@ -304,8 +304,11 @@ class StudyMachine(RuleBasedStateMachine):
                 ).all()
             )
             live = Counter(db.scalars(select(Session.slot_id).where(Session.state.in_(("active", "finished")))))
+            free = db.scalars(select(PlanSlot.id).where(PlanSlot.is_free)).all()
+            places = db.scalars(select(PlanSlot.id)).all()
         assert sorted(stored.values()) == sorted(len(v.answered) for v in self.visitors if v.answered)
         assert all(count == 1 for count in live.values())
+        assert sorted([*live, *free]) == sorted(places)
 
     @invariant()
     def balanced_once_complete(self):
