@@ -52,7 +52,7 @@ def seconds(source: Path, size: int, workers: int) -> float:
     """Of one pass over the images."""
     examples = TrainingImages(Folder(find_images(source), Task("profiled", 1, f"square {size}")), seed=0, flip=True)
     begun = time.perf_counter()
-    for _ in batches(examples, 0, len(examples.ids) // BATCH, BATCH, workers):
+    for _ in batches(examples, 0, len(examples.folder) // BATCH, BATCH, workers):
         pass
     return time.perf_counter() - begun
 

@@ -2,13 +2,17 @@
 
 import re
 import zipfile
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sr3eval.catalog import Catalog
 from sr3eval.errors import UserError
 from sr3eval.files import File
 from sr3eval.folders import SUFFIXES, parent_of, stable_hash
@@ -103,8 +107,13 @@ def first(ids: Sequence[str], limit: int | None) -> list[str]:
 
 def split(ids: Sequence[str], held_out: float) -> tuple[list[str], list[str]]:
     """Split ids into (training, held out), a share `held_out` of all, by hash: no id moves when others are added."""
-    is_held = {image_id: stable_hash("split", image_id) / 2**63 < held_out for image_id in ids}
-    return [i for i in ids if not is_held[i]], [i for i in ids if is_held[i]]
+    held = are_held_out(ids, held_out)
+    return list(compress(ids, ~held)), list(compress(ids, held))
+
+
+def are_held_out(ids: Collection[str], held_out: float) -> NDArray[np.bool_]:
+    """Which ids `split` holds out, [N]."""
+    return np.fromiter((stable_hash("split", image_id) / 2**63 < held_out for image_id in ids), bool, len(ids))
 
 
 def load_hr(path: File, task: Task) -> Tensor:
@@ -119,7 +128,7 @@ def load_hr(path: File, task: Task) -> Tensor:
 class Folder:
     """The images of a folder or of its shards, prepared for one task on demand."""
 
-    paths: dict[str, File]
+    paths: Catalog
     task: Task
 
     def hr(self, image_id: str) -> Tensor:
@@ -130,10 +139,10 @@ class Folder:
         return len(self.paths)
 
 
-def large_enough(paths: dict[str, File], side: int) -> tuple[dict[str, File], list[str]]:
+def large_enough(paths: Catalog, side: int) -> tuple[Catalog, list[str]]:
     """Split into the images whose short side is at least `side` pixels and the ids of those left out."""
-    kept = {image_id: path for image_id, path in paths.items() if min(header_size(path)) >= side}
-    return kept, [image_id for image_id in paths if image_id not in kept]
+    kept = np.fromiter((min(header_size(path)) >= side for path in paths.values()), bool, len(paths))
+    return paths.take(kept), list(paths.ids.take(~kept))
 
 
 def unreadable(ids: Iterable[str], read: Callable[[str], object]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal, Protocol
@@ -52,14 +52,14 @@ def digest_of(paths: Mapping[str, File]) -> str:
     return digest.hexdigest()
 
 
-def listing_digest(paths: Mapping[str, File]) -> str:
-    """sha256 over the ids, sizes and last 4 KiB of files {id: path}: knows a million images again without reading all.
+def listing_digest(files: Iterable[tuple[str, File]]) -> str:
+    """sha256 over the ids, sizes and last 4 KiB of (id, file): knows a million images again without reading all.
 
     The end of a compressed image depends on all of it: a PNG's checksum stands there, a JPEG's bit stream ends there.
     Of shards with an index, their checksums are taken in place of sizes and ends.
     """
     digest = hashlib.sha256()
-    for name, path in sorted(paths.items()):
+    for name, path in files:
         if isinstance(path, Member) and path.checksum:
             digest.update(f"{name}\x1f{path.checksum}\x1f{path.path}\x1e".encode())
             continue

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Set
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from sr3eval import shards
+from sr3eval import catalog, shards
+from sr3eval.catalog import Catalog
 from sr3eval.errors import UserError
 from sr3eval.files import File
 
@@ -20,14 +21,15 @@ SUFFIXES = frozenset({
 # fmt: on
 
 
-def find_images(folder: Path) -> dict[str, File]:
+def find_images(folder: Path) -> Catalog:
     """All images below `folder`, or in its tar shards, as {image id: file} in the order of their ids.
 
     An id is the path below the folder without suffix, with `/`; in shards it is a sample's key. Raises UserError for a
     missing or empty folder, for two files that would share an id, for a name that is not UTF-8, and for shards that
     are damaged (see `shards.members`). Hidden files and folders are passed over.
     """
-    found = by_id(folder, pictures(folder))
+    found = None if _is_of_shards(folder) else catalog.of_paths(folder, _pictures(folder, SUFFIXES))
+    found = found or catalog.of_members(folder, shards.members(folder, SUFFIXES))
     if not found:
         raise UserError(f"{folder}: no images in it")
     return found
@@ -38,17 +40,19 @@ def pictures(folder: Path, suffixes: Set[str] = SUFFIXES) -> Iterator[tuple[str,
 
     A folder is one of shards where it has an index of `sr3eval prepare`, or tar files and no pictures beside them.
     """
+    found = () if _is_of_shards(folder) else list(_pictures(folder, suffixes))
+    yield from found or shards.members(folder, suffixes)
+
+
+def _is_of_shards(folder: Path) -> bool:
     is_tar = folder.is_file() and folder.suffix.lower() == ".tar"
-    if is_tar or (folder.is_dir() and shards.is_indexed(folder)):
-        yield from shards.members(folder, suffixes)
-    else:
-        yield from list(_pictures(folder, suffixes)) or shards.members(folder, suffixes)
+    return is_tar or (folder.is_dir() and shards.is_indexed(folder))
 
 
 def _pictures(folder: Path, suffixes: Set[str]) -> Iterator[tuple[str, Path]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    for path in sorted(_files(folder, frozenset({folder.resolve()}))):
+    for path in _files(folder, frozenset({folder.resolve()})):
         if path.suffix.lower() in suffixes:
             yield _image_id(path.relative_to(folder), folder), path
 
@@ -66,8 +70,8 @@ def by_id(where: Path, files: Iterable[tuple[str, P]]) -> dict[str, P]:
 def _files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
     """The files below `folder`, through linked folders too, save links back to the folders `above`."""
     _, folders, files = next(os.walk(folder), ("", [], []))
-    yield from (folder / name for name in files if not name.startswith("."))
-    for inner in (folder / name for name in folders if not name.startswith(".")):
+    yield from (folder / name for name in sorted(files) if not name.startswith("."))
+    for inner in (folder / name for name in sorted(folders) if not name.startswith(".")):
         if (real := inner.resolve()) not in above:
             yield from _files(inner, above | {real})
 

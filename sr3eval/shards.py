@@ -115,15 +115,17 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def members(folder: Path, suffixes: Set[str]) -> list[tuple[str, Member]]:
+def members(folder: Path, suffixes: Set[str]) -> Iterator[tuple[str, Member]]:
     """(image id, member) of every image in a folder of shards, or in one tar file.
 
     suffixes: of images, lower case. Raises UserError for a truncated or compressed shard, for an index that does not
     fit its shards and for a key with two images.
     """
     if folder.is_dir() and is_indexed(folder):
-        return list(_indexed(folder))
-    return [pair for shard in tar_files(folder) for pair in scanned(shard, suffixes)]
+        yield from _indexed(folder)
+    else:
+        for shard in tar_files(folder):
+            yield from scanned(shard, suffixes)
 
 
 def tar_files(folder: Path) -> list[Path]:

@@ -23,7 +23,7 @@ def rooms(*names: str) -> set[str]:
 
 
 BASICS = {"sr3eval", "sr3eval.errors"}
-FILES = BASICS | rooms("config", "files", "folders", "quantities", "shards")
+FILES = BASICS | rooms("catalog", "config", "files", "folders", "quantities", "shards")
 IMAGES = FILES | rooms("arrays", "data", "degradation", "device", "discovery", "distributed", "images", "matlab")
 IMAGES |= rooms("method", "pairs", "sources", "tasks", "tiles", "user_code")
 # By folder or file, what of ours it may import. The longest matching path counts.
@@ -35,7 +35,8 @@ ALLOWED = {
     "sr3eval/device.py": BASICS,
     "sr3eval/discovery.py": BASICS,
     "sr3eval/distributed.py": BASICS,
-    "sr3eval/folders.py": BASICS | rooms("files", "shards"),
+    "sr3eval/catalog.py": BASICS | rooms("files", "shards"),
+    "sr3eval/folders.py": BASICS | rooms("catalog", "files", "shards"),
     "sr3eval/files.py": BASICS | rooms("shards"),
     "sr3eval/matlab.py": BASICS,
     "sr3eval/packs.py": BASICS | rooms("files", "folders"),

@@ -1,6 +1,6 @@
 """A folder of low-resolution images in, a folder of upscaled ones out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -107,7 +107,7 @@ def _summary(method: SR3 | Regression, plan: Sequence[Sequence[Output]], out: Pa
 
 
 def _write(
-    batch: Sequence[Output], paths: dict[str, File], method: Method, config: SampleConfig, progress: Progress
+    batch: Sequence[Output], paths: Mapping[str, File], method: Method, config: SampleConfig, progress: Progress
 ) -> None:
     """Make and write the outputs of one batch."""
     lr = torch.stack([_load(paths[output.image_id], output.size) for output in batch])
@@ -139,7 +139,7 @@ def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint, sampler: S
     return Regression(checkpoint, half=config.half)
 
 
-def _batches(paths: dict[str, File], config: SampleConfig, out: Path) -> Iterator[Sequence[Output]]:
+def _batches(paths: Mapping[str, File], config: SampleConfig, out: Path) -> Iterator[Sequence[Output]]:
     """All outputs, in batches of inputs of one size."""
     folders = [out / f"sample_{number + 1}" if config.samples > 1 else out for number in range(config.samples)]
     for size, ids in grouped(paths, lambda image_id: header_size(paths[image_id])).items():

@@ -165,7 +165,7 @@ class Searcher:
     @property
     def identity(self) -> SearchConfig:
         """The config with what its files hold in place of their names."""
-        data = replace(self.config.data, images=listing_digest(self.folder.paths))
+        data = replace(self.config.data, images=listing_digest(self.folder.paths.items()))
         return replace(self.config, checkpoint=self.weights.sha256, data=data)
 
     def takes(self, sampler: SamplerConfig) -> bool:
@@ -229,7 +229,7 @@ class Searcher:
             crops = TrainingImages(self.folder, self.config.seed, data.crop, data.zoom_out)
             positions = range(part * data.number, (part + 1) * data.number)
             hr = from_uint8(torch.stack([crops[position] for position in positions]))
-            groups = [crops.ids[crops.image_at(position)] for position in positions]
+            groups = [self.folder.paths.ids[crops.image_at(position)] for position in positions]
             ids = [f"{group}#{position}" for group, position in zip(groups, positions, strict=True)]
         few = len(set(groups)) <= BLOCKS  # then each photograph is a block, as in the benchmark
         return Images(ids, groups if few else list(map(block_of, groups)), hr, self.task.degrade(hr))

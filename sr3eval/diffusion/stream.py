@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sr3eval.config import resolve_path
-from sr3eval.data import Folder, choose, large_enough, split
+from sr3eval.data import Folder, are_held_out, choose, large_enough, load_hr
 from sr3eval.diffusion.crops import Crops, drawn_photographs
 from sr3eval.diffusion.labels import labels
 from sr3eval.diffusion.train_config import TrainConfig, TrainingDataConfig
@@ -22,11 +22,14 @@ from sr3eval.tasks import Task
 Examples = tuple[
     Tensor, Tensor | None
 ]  # images, uint8 [N, 3, S, S], and their labels, int64 [N], of a model with classes
-CACHE_BYTES = 1 << 30  # decoded images kept in memory, by each reading process
+CACHE_BYTES = 1 << 30  # decoded images kept in memory, by all reading processes of a job together
 
 
 class TrainingImages(Dataset[Tensor]):
-    """Example p: uint8 [3, S, S]. Each pass over the images is a new permutation; crop and flip come from (seed, p)."""
+    """Example p: uint8 [3, S, S]. Each pass over the images is a new permutation; crop and flip come from (seed, p).
+
+    readers: processes that read images at once, which share the memory for decoded ones.
+    """
 
     def __init__(
         self,
@@ -36,17 +39,17 @@ class TrainingImages(Dataset[Tensor]):
         zoom_out: float = 1.0,
         flip: bool = False,
         zoom_least: float = 1.0,
+        readers: int = 1,
     ) -> None:
         self.folder, self.seed, self.crop, self.flip = folder, seed, crop, flip
         self.zooms = (zoom_least, zoom_out)
-        self.ids = list(folder.paths)
-        self._permutation: tuple[int, list[int]] = (-1, [])
-        self._decoded: dict[str, Tensor] = {}
-        self._bytes = 0
+        self._permutation: tuple[int, Tensor] = (-1, torch.empty(0, dtype=torch.int64))
+        self._decoded: dict[int, Tensor] = {}
+        self._room = CACHE_BYTES // readers
 
     def __getitem__(self, position: int) -> Tensor:
         generator = torch.Generator().manual_seed(stable_hash(self.seed, "example", position))
-        image = self._image(self.ids[self.image_at(position)])
+        image = self._image(self.image_at(position))
         if self.crop is not None:
             image = random_crop(image, self.crop, self.zooms, generator)
         if self.flip and torch.rand((), generator=generator) < 0.5:
@@ -55,23 +58,24 @@ class TrainingImages(Dataset[Tensor]):
 
     def image_at(self, position: int) -> int:
         """The number of the image that example `position` is of."""
-        epoch, index = divmod(position, len(self.ids))
-        return self._order(epoch)[index]
+        epoch, index = divmod(position, len(self.folder))
+        return int(self._order(epoch)[index])
 
-    def _order(self, epoch: int) -> list[int]:
+    def _order(self, epoch: int) -> Tensor:
         if self._permutation[0] != epoch:
             generator = torch.Generator().manual_seed(stable_hash(self.seed, "epoch", epoch))
-            self._permutation = (epoch, torch.randperm(len(self.ids), generator=generator).tolist())
+            self._permutation = (epoch, torch.randperm(len(self.folder), generator=generator))
         return self._permutation[1]
 
-    def _image(self, image_id: str) -> Tensor:
+    def _image(self, number: int) -> Tensor:
         """The decoded image, whole for crops, else prepared for the task; kept in memory while there is room."""
-        if image_id in self._decoded:
-            return self._decoded[image_id]
-        image = to_uint8(load(self.folder.paths[image_id]) if self.crop else self.folder.hr(image_id))
-        if self._bytes + image.numel() <= CACHE_BYTES:
-            self._decoded[image_id] = image
-            self._bytes += image.numel()
+        if number in self._decoded:
+            return self._decoded[number]
+        file = self.folder.paths.files[number]
+        image = to_uint8(load(file) if self.crop else load_hr(file, self.folder.task))
+        if image.numel() <= self._room:
+            self._decoded[number] = image
+            self._room -= image.numel()
         return image
 
 
@@ -143,7 +147,8 @@ def source(
     data, optimiser = config.data, config.optimiser
     if data.in_memory:
         return Crops(folder, data, config.seed, device).batches(first, optimiser.steps, optimiser.batch_size, here)
-    images = TrainingImages(folder, config.seed, data.crop, data.zoom_out, data.flip, data.zoom_least)
+    readers = here.count * max(1, data.workers)
+    images = TrainingImages(folder, config.seed, data.crop, data.zoom_out, data.flip, data.zoom_least, readers)
     return batches(images, first, optimiser.steps, optimiser.batch_size, data.workers, here)
 
 
@@ -175,8 +180,8 @@ def open_folders(config: TrainingDataConfig, task: Task) -> tuple[Folder, Folder
     if config.validation is not None:
         validation = find_images(resolve_path(config.validation))
     else:
-        kept, held = split(list(paths), config.held_out)
-        validation, paths = {i: paths[i] for i in held}, {i: paths[i] for i in kept}
+        held = are_held_out(paths, config.held_out)
+        validation, paths = paths.take(held), paths.take(~held)
     validation, validation_too_small = large_enough(validation, task.smallest)
     if not paths:
         raise UserError(f"{config.images}: no training image is left ({len(too_small)} are below {side} pixels)")
@@ -189,7 +194,7 @@ def open_folders(config: TrainingDataConfig, task: Task) -> tuple[Folder, Folder
 def digest(*folders: Folder) -> str:
     """What a run knows its images by: see `files.listing_digest`."""
     return listing_digest(
-        {f"{i}/{image_id}": path for i, f in enumerate(folders) for image_id, path in f.paths.items()}
+        (f"{i}/{image_id}", file) for i, f in enumerate(folders) for image_id, file in f.paths.items()
     )
 
 

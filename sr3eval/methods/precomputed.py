@@ -81,7 +81,7 @@ class Precomputed(Method):
             raise UserError(f"{self.folder}: {number(len(self.paths), 'image')}, fewer than generated.limit = {limit}")
         self.paths = {image_id: self.paths[image_id] for image_id in choose(list(self.paths), limit)}
         sizes = {image_id: _size(path) for image_id, path in self.paths.items()}
-        self._know(list(sizes), listing_digest(self.paths))
+        self._know(list(sizes), listing_digest(self.paths.items()))
         return sizes
 
     def _know(self, ids: Sequence[str], sha256: str) -> None:

@@ -1,6 +1,7 @@
 """Any folder of images, or of tar shards, searched recursively."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 from sr3eval.config import resolve_path
@@ -28,7 +29,7 @@ def find(source: Path, labels: str | None = None) -> Listing:
     return Listing(items, tuple(sorted(set(names.values()))))
 
 
-def _labels(source: Path, files: dict[str, File], labels: str | None) -> dict[str, str]:
+def _labels(source: Path, files: Mapping[str, File], labels: str | None) -> dict[str, str]:
     if labels is None:
         return {i: f.label for i, f in files.items() if isinstance(f, Member) and f.label is not None}
     if labels == FOLDERS:

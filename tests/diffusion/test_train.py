@@ -22,6 +22,7 @@ from sr3eval.diffusion.presets import PRESETS
 from sr3eval.diffusion.train import Trainer, claim
 from sr3eval.diffusion.train_config import OptimiserConfig, TrainConfig
 from sr3eval.diffusion.validation import Validation
+from sr3eval.distributed import ALONE, Job
 from sr3eval.errors import UserError
 from sr3eval.images import load, save
 from sr3eval.tasks import TASKS
@@ -202,6 +203,22 @@ def test_each_pass_shows_every_image_once(settings):
     images = stream.TrainingImages(folder, 0)
     first, second = images._order(0), images._order(1)
     assert sorted(first) == sorted(second) == list(range(6))
+
+
+def test_readers_share_the_memory_for_decoded_images(settings, monkeypatch):
+    config = from_dict(TrainConfig, settings)
+    folder, *_ = stream.open_folders(config.data, TASKS["photos_16_64"])
+    loaded: list[object] = []
+    monkeypatch.setattr(stream, "load", lambda file: (loaded.append(file), torch.zeros(3, 20, 20))[1])
+    monkeypatch.setattr(stream, "CACHE_BYTES", 6 * 3 * 20 * 20)  # for all six
+
+    def decoded_by(here: Job) -> int:
+        loaded.clear()
+        assert len(list(stream.source(folder, config, torch.device("cpu"), 0, here))) == 8
+        return len(loaded)
+
+    assert decoded_by(ALONE) == 6  # of 32 examples
+    assert decoded_by(Job(0, 2)) > 6  # of 16, with room for three
 
 
 @pytest.mark.parametrize(
