@@ -467,6 +467,7 @@ def test_mturk_frames_the_study_and_gets_the_answer(serve, visit):
         route.fulfill(body="Thank you" if submitted else frame, content_type="text/html")
 
     page.route(f"{site}/**", mturk)
+    page.set_default_timeout(30_000)  # a page in a page is slow on a busy machine
     page.goto(f"{site}/projects/1")
     [study] = page.main_frame.child_frames
     study.click("#agree")
