@@ -18,6 +18,7 @@ Picked = Literal["left", "right", "tie", "skip"]
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 LARGEST = 2.0**53  # what every JSON number of a browser stays below
 MAX_COUNT = 1_000_000
+MAX_REAL = 31 * 24 * 3600 * 1000.0  # no page is open for longer, in ms
 MAX_TEXT = 2000
 MAX_DIGITS = 20
 
@@ -202,5 +203,7 @@ def _check_text(text: str, name: str) -> None:
 def _check_counts(body: Any) -> None:
     for field in dataclasses.fields(body):
         value = getattr(body, field.name)
+        if isinstance(value, float) and value > MAX_REAL:
+            raise UserError(f'"{field.name}" must be from 0 to {MAX_REAL:.0f}')
         if isinstance(value, int) and value > MAX_COUNT:
             raise UserError(f'"{field.name}" must be from 0 to {MAX_COUNT}')

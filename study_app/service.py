@@ -28,7 +28,6 @@ from study_app.models import (
     ENDED,
     Answer,
     Condition,
-    Event,
     Identity,
     Participant,
     PlanSlot,
@@ -52,7 +51,7 @@ from study_app.statements import PLACES
 LOOK_AHEAD = 2  # trials that are told of: the present one and the next
 LINGER_MS = 60_000  # how long after the answer they may still be
 FILES_ROOM, PIXELS_ROOM = 32 << 20, 64 << 20  # bytes of each process for pictures as they are, and for decoded ones
-MAX_EVENTS = 5000  # of a session
+MAX_EVENTS = 1000  # of a session; a restless one has some hundred
 FAILED = "failed-"  # how the random code of a session begins that did not pass the catch trials
 CLOSED = {
     "draft": "This study has not begun.",
@@ -369,17 +368,22 @@ class Service:
 
     def note(self, slug: str, token: str, body: bodies.Events) -> None:
         """Store what happened in the browser; what was sent before is passed over."""
-        with self.database.write() as db:
-            session = _require(db.scalar(_session(slug, token, lock=True)))
-            known = set(db.scalars(select(Event.seq).where(Event.session_id == session.id)))
-            new = {event.seq: event for event in body.events if event.seq not in known}
-            if len(known) + len(new) > MAX_EVENTS:
+        with self.database.statements(durable=False) as db:
+            sitting = _sitting(db, slug, token)
+            self._alive(sitting)
+            sent = {event.seq: event for event in body.events}
+            at = {"session_id": sitting.id, "t_server": self.clock()}
+            count = db.scalar(statements.COUNT_EVENTS, {"id": sitting.id}) or 0
+            known = set(db.scalars(statements.KNOWN_EVENTS, {"id": sitting.id, "sent": list(sent)}))
+            new = [
+                {"seq": e.seq, "type": e.type, "t_client": e.t, "detail": e.detail, **at}
+                for e in sent.values()
+                if e.seq not in known
+            ]
+            if count + len(new) > MAX_EVENTS:
                 raise RefusedError("slow_down", "Too many events of one session.", retry_after=3600)
-            now = self.clock()
-            db.add_all(
-                Event(session_id=session.id, seq=e.seq, type=e.type, t_client=e.t, t_server=now, detail=e.detail)
-                for e in new.values()
-            )
+            if new:
+                db.execute(statements.EVENTS, new)
 
     def finish(self, slug: str, token: str, body: bodies.Finish) -> None:
         """Store the answers to the questions and give the completion code; needs every trial's answer."""

@@ -8,6 +8,7 @@ from sqlalchemy.orm import aliased
 
 from study_app.models import (
     Condition,
+    Event,
     FurtherChoice,
     Participant,
     PlanSlot,
@@ -69,6 +70,11 @@ SERVE = {
 }
 TOUCH = update(Session).where(Session.id == bindparam("session")).values(expires_at=bindparam("until"))
 TRIALS = insert(Trial)
+EVENTS = insert(Event)
+COUNT_EVENTS = select(func.count(Event.id)).where(Event.session_id == bindparam("id"))
+KNOWN_EVENTS = select(Event.seq).where(
+    Event.session_id == bindparam("id"), Event.seq.in_(bindparam("sent", expanding=True))
+)
 ANSWER = insert(Response).returning(Response.id)
 FURTHER = insert(FurtherChoice)
 

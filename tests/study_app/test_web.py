@@ -73,6 +73,8 @@ BAD_ANSWERS = [
     {"rt_ms": True},
     {"rt_ms": float("nan")},
     {"rt_ms": float("inf")},
+    {"rt_ms": 1e15},
+    {"decode_ms": 1e15},
     {"rt_ms": 1e300},
     {"rt_ms": 10**400},
     {"n_frames": 1.5},
@@ -262,6 +264,16 @@ def test_events_are_kept_once(site, bot, url):
     assert bot.post(EVENTS, {"events": events[:1]}).status_code == 204
     assert bot.post(EVENTS, {"events": [*events, events[1]]}).status_code == 204
     assert [row[2:4] for row in everything(url)["event"]] == [(1, "hidden"), (2, "blur")]
+
+
+def test_events_are_bounded_and_end_with_their_session(site, bot, clock, url):
+    noise = [{"seq": seq, "type": "x", "t": 0} for seq in range(1100)]
+    sent = [bot.post(EVENTS, {"events": noise[i : i + 100]}).status_code for i in range(0, 1100, 100)]
+    assert sent == [204] * 10 + [429]
+    assert bot.post(EVENTS, {"events": noise[:100]}).status_code == 204  # the same again
+    clock.advance(46 * 60_000)
+    assert bot.post(EVENTS, {"events": [{"seq": 9999, "type": "x", "t": 0}]}).status_code == 410
+    assert len(everything(url)["event"]) == 1000
 
 
 def test_limits(pack, clock, tmp_path):
