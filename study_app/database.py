@@ -53,7 +53,8 @@ class Database:
     def statements(self, durable: bool = True) -> Iterator[Connection]:
         """As `write`, for statements alone.
 
-        Without `durable` it does not wait for the disk: a power cut may undo it, until a durable one comes after it.
+        Without `durable`, SQLite does not wait for the disk: a power cut may undo it, until a durable one comes after
+        it. PostgreSQL always waits: what it had not written, its own crash would undo.
         """
         engine = self._writing if durable else self._hurried
         with self._turn(), engine.begin() as connection:
@@ -93,7 +94,7 @@ class Database:
     @functools.cached_property
     def _hurried(self) -> Engine:
         """Has connections of its own: whether commits wait for the disk is said to a connection."""
-        if not self.durable:
+        if not (self.durable and self.is_sqlite):
             return self._writing
         engine = self._connect(synchronous="NORMAL")
         event.listen(self.engine, "engine_disposed", lambda _: engine.dispose())
@@ -102,10 +103,7 @@ class Database:
     def _connect(self, checks: bool = True, synchronous: str = "FULL") -> Engine:
         """`checks`: of foreign keys."""
         if not self.is_sqlite:
-            engine = create_engine(self.url, pool_pre_ping=True, pool_size=CONNECTIONS)
-            if synchronous != "FULL":
-                event.listen(engine, "connect", _hurry)
-            return engine
+            return create_engine(self.url, pool_pre_ping=True, pool_size=CONNECTIONS)
         folder = Path(str(self.url.database)).parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -164,12 +162,6 @@ def _prepare(checks: bool, synchronous: str, connection: sqlite3.Connection, _: 
     connection.isolation_level = None  # transactions begin where _begin says so, not before the first write
     for pragma in (*PRAGMAS, f"foreign_keys = {checks:d}", f"synchronous = {synchronous}"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _hurry(connection: Any, _: Any) -> None:
-    """PostgreSQL's word for SQLite's synchronous = NORMAL, for all that comes on this connection."""
-    connection.execute("SET synchronous_commit TO off")
-    connection.commit()
 
 
 def _writing(engine: Engine) -> Engine:
