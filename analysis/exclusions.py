@@ -87,7 +87,8 @@ def subject_quality(responses: pd.DataFrame, rules: Rules | None = None) -> pd.D
         excluded_reason=responses["excluded_reason"].astype(object).fillna(""),
     )
     sums = marked.groupby(WHO)[["test", "catch", "passed", "flagged", "left", "right"]].sum()
-    first = marked.groupby(WHO)[["finished", "excluded_reason"]].max()
+    code, reasons = pd.factorize(marked["excluded_reason"], sort=True)  # numbers have their maximum sooner
+    first = marked.assign(excluded_reason=code).groupby(WHO)[["finished", "excluded_reason"]].max()
     trials = sums["test"].astype(float).replace(0, np.nan)
     planned = rules.planned_trials or sums["test"].groupby("study").transform("max")
     quality = pd.DataFrame(
@@ -100,7 +101,7 @@ def subject_quality(responses: pd.DataFrame, rules: Rules | None = None) -> pd.D
             "median_rt_ms": marked.groupby(WHO)["rt_ms"].median(),
             "flagged_share": sums["flagged"] / trials,
             "side_share": sums[["left", "right"]].max(axis=1) / trials,
-            "excluded_reason": first["excluded_reason"],
+            "excluded_reason": np.asarray(reasons, object)[first["excluded_reason"]],
         }
     )
     return quality.reset_index()

@@ -13,6 +13,7 @@ from sr3eval.errors import UserError
 from study_app import commands, logs, routes, settings, web
 from study_app.admin import Admin
 from study_app.clock import system_clock
+from study_app.dashboard import routes as dashboard
 from study_app.database import Database
 from study_app.health import health
 from study_app.prefix import Prefixed
@@ -69,6 +70,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     logs.leave_addresses_out()
     app.register_blueprint(routes.study)
     app.register_blueprint(health)
+    dashboard.install(app)
     app.cli.add_command(commands.study)
     if app.config["PREFIX"]:
         app.wsgi_app = Prefixed(app.wsgi_app, app.config["PREFIX"])  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ from study_app.clock import Clock, system_clock
 from study_app.database import Database
 from study_app.models import (
     Answer,
+    Audit,
     Condition,
     Event,
     Identity,
@@ -53,10 +54,14 @@ class Count:
 
 
 class Admin:
-    """The researcher's verbs. They raise UserError, and then nothing has changed."""
+    """The researcher's verbs. They raise UserError, and then nothing has changed. `actor`: who the audit log names."""
 
-    def __init__(self, database: Database, clock: Clock = system_clock) -> None:
-        self.database, self.clock = database, clock
+    def __init__(self, database: Database, clock: Clock = system_clock, actor: str = "command line") -> None:
+        self.database, self.clock, self.actor = database, clock, actor
+
+    def log(self, db: Transaction, action: str, study: str = "", detail: str = "") -> None:
+        """Add to the audit log, within the transaction of what was done."""
+        db.add(Audit(at=self.clock(), actor=self.actor, action=action, study=study, detail=detail))
 
     def create(self, slug: str, spec: Spec, models: Sequence[str], pairs: Iterable[Pair]) -> None:
         """Make a draft from pictures, in place of a draft of the same name. A frozen study is never changed."""
@@ -82,6 +87,7 @@ class Admin:
             db.flush()
             for row in rows:
                 db.execute(insert(Stimulus), [{"study_id": study.id, **row}])
+            self.log(db, "create", slug, f"sha256 {spec.sha256}")
 
     def freeze(self, slug: str) -> None:
         """Lay down who sees what: from here on the study is what it is."""
@@ -95,6 +101,7 @@ class Admin:
             for condition in study.conditions:
                 _lay_down(db, study, condition, ids)
             study.state, study.frozen_at = "frozen", self.clock()
+            self.log(db, "freeze", slug)
 
     def move(self, slug: str, verb: str) -> None:
         """`run`, `pause` or `close`: open or shut the door. Who is inside may finish."""
@@ -105,6 +112,7 @@ class Admin:
                 remedy = "; freeze it first" if study.state == "draft" else ""
                 raise UserError(f'study "{slug}" is {study.state}: cannot {verb} it{remedy}')
             study.state = target
+            self.log(db, verb, slug)
 
     def counts(self) -> list[Count]:
         """Every condition of every study."""
@@ -135,14 +143,18 @@ class Admin:
                 session.excluded_reason = session.excluded_reason or reason
             if chosen and study.state == "closed":
                 study.state = "paused"
+            self.log(db, "reopen", slug, f"{len(chosen)} places: {reason}")
             return len(chosen)
 
     def invite(self, slug: str, count: int, url: str, keys: Keys) -> list[tuple[str, str]]:
         """New people's random names, each with the link that lets one take part once."""
-        with self.database.read() as db:
+        with self.database.write() as db:
             source = spec_of(the_study(db, slug).config_toml).recruitment.source
-        if source != "invited":
-            raise UserError(f'study "{slug}" is for source = "{source}"; links are for recruitment.source = "invited"')
+            if source != "invited":
+                raise UserError(
+                    f'study "{slug}" is for source = "{source}"; links are for recruitment.source = "invited"'
+                )
+            self.log(db, "invite", slug, f"{count} links")
         made = (invitation(slug, keys) for _ in range(count))
         return [(person, f"{url}/s/{slug}?{INVITATION}={proof}") for person, proof in made]
 
@@ -153,8 +165,11 @@ class Admin:
         """
         with self.database.write() as db:
             whose = select(Participant.id).where(Participant.study_id == the_study(db, slug).id)
-            gone = db.execute(delete(Identity).where(Identity.participant_id.in_(whose)).returning(Identity.source))
-            return len(gone.all())
+            forgotten = delete(Identity).where(Identity.participant_id.in_(whose)).returning(Identity.source)
+            count = len(db.execute(forgotten).all())
+            self.log(db, "forget identities", slug, str(count))
+        self.database.purge()
+        return count
 
     def config(self, slug: str) -> str:
         """The study's settings as TOML, with their hash and models."""
@@ -163,15 +178,16 @@ class Admin:
             models = ", ".join(study.models.split("\n"))
             return f"# study {slug}, models: {models}\n# sha256 {study.config_sha256}\n{study.config_toml}"
 
-    def delete_participant(self, code: str) -> bool:
+    def delete_participant(self, code: str, slug: str | None = None) -> bool:
         """Delete what identifies a participant, named by subject or completion code, and what the study says besides.
 
         With `deletion = "delete_answers"` the responses go too and the place is free again; returns whether. What stays
-        is a row with the consent and the time of the deletion.
+        is a row with the consent and the time of the deletion. slug: the study that it must be a participant of.
         """
         with self.database.write() as db:
             named = or_(Participant.code == code, Session.completion_code == code)
-            session = db.scalar(select(Session).join(Session.participant).where(named))
+            query = select(Session).join(Session.participant).join(Participant.study).where(named)
+            session = db.scalar(query if slug is None else query.where(Study.slug == slug))
             if session is None or session.participant.deleted_at is not None:
                 raise UserError(f'no participant "{code}" (or deleted already)')
             spec = spec_of(session.participant.study.config_toml)
@@ -182,7 +198,9 @@ class Admin:
             if erases or session.state == "active":
                 session.leave("deleted" if erases else "expired")
             session.participant.deleted_at = self.clock()
-            return erases
+            self.log(db, "delete participant", session.participant.study.slug, session.participant.code)
+        self.database.purge()
+        return erases
 
 
 def the_study(db: Transaction, slug: str, lock: bool = False) -> Study:

@@ -15,6 +15,7 @@ from sr3eval.files import atomic_write
 from study_app import backup as backups
 from study_app import export as tables
 from study_app import spec as specs
+from study_app.accounts import Accounts
 
 if TYPE_CHECKING:
     from study_app.admin import Admin
@@ -197,17 +198,17 @@ def show(slug: str) -> None:
 @study.command()
 @click.argument("slug")
 @click.option("--out", type=FILE, help="responses.csv by default, of pairs of models choices.csv.")
-@click.option("--sessions", type=FILE, help="Also a table of sessions with answers to questions.")
+@click.option("--sessions", type=FILE, help="Also a table of sessions: completion codes, answers to questions.")
+@click.option("--events", type=FILE, help="Also a table of what happened in the browsers.")
+@click.option("--codebook", type=FILE, help="Also what every column means, as JSON Schema.")
 @with_appcontext
-def export(slug: str, out: Path | None, sessions: Path | None) -> None:
+def export(slug: str, out: Path | None, **others: Path | None) -> None:
     """Write one row a response, or of pairs of models one row a choice."""
-    database = current_app.extensions["study_database"]
-    name, content = tables.answers_csv(database, slug)
-    atomic_write(out or Path(name), content.encode())
-    click.echo(out or name)
-    if sessions is not None:
-        atomic_write(sessions, tables.sessions_csv(database, slug).encode())
-        click.echo(sessions)
+    answers = tables.answers_table(_admin().database, slug)
+    for name, path in {answers: out or Path(f"{answers}.csv"), **others}.items():
+        if path is not None:
+            atomic_write(path, tables.export(_admin(), slug, name).encode())
+            click.echo(path)
 
 
 @study.command()
@@ -236,6 +237,21 @@ def delete_participant(code: str) -> None:
     """Delete the data of the participant with this subject or completion code."""
     erased = _admin().delete_participant(code)
     click.echo(f"{code}: deleted" + (", with the answers" if erased else "; the answers stay, as the study says"))
+
+
+@study.command()
+@click.argument("name")
+@click.option("--remove", is_flag=True, help="Delete the account.")
+@with_appcontext
+def admin(name: str, remove: bool) -> None:
+    """Give NAME a password for the admin pages, which is asked for; a known name gets another one."""
+    accounts = Accounts(_admin())
+    if remove:
+        accounts.remove(name)
+        click.echo(f"{name}: removed")
+        return
+    accounts.set_password(name, click.prompt("Password", hide_input=True, confirmation_prompt=True))
+    click.echo(f"{name}: may log in at /admin")
 
 
 def _named(folders: Sequence[str]) -> dict[str, Path]:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_KEY = 0x53523332  # of PostgreSQL's advisory lock while the tables are made: "SR32"
 CONNECTIONS = 16  # that are kept; as many threads may be in a transaction
-PRAGMAS = ("journal_mode = WAL", "busy_timeout = 5000")
+# secure_delete: what is deleted is overwritten with zeros.
+PRAGMAS = ("journal_mode = WAL", "busy_timeout = 5000", "secure_delete = ON")
 
 
 class Database:
@@ -63,6 +64,15 @@ class Database:
     def _turn(self) -> contextlib.AbstractContextManager[None]:
         """SQLite has one writer; PostgreSQL sees to itself."""
         return self._turns.take() if self._turns else contextlib.nullcontext()
+
+    def purge(self) -> None:
+        """Leave no byte of what was deleted: SQLite's log still has the pages as they were.
+
+        PostgreSQL gives up deleted rows by itself (autovacuum), and keeps its log as its administrator says.
+        """
+        if self.is_sqlite:
+            with self._turn(), contextlib.closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @functools.cached_property
     def engine(self) -> Engine:

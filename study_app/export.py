@@ -1,21 +1,27 @@
-"""The answers as tidy tables: one row a response, or a choice between two models, and one row a session."""
+"""The answers as tidy tables: one row a response, or a choice between two models, a session, an event.
+
+`codebook` says what the columns mean.
+"""
 
 import csv
 import dataclasses
 import datetime
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
 
-from study_app.admin import the_study
+from study_app import codebook
+from study_app.admin import Admin, the_study
 from study_app.bodies import Choice
 from study_app.database import Database
 from study_app.models import (
     Answer,
     Condition,
+    Event,
     FurtherChoice,
     Participant,
     PlanSlot,
@@ -35,84 +41,29 @@ MEASURED = [
     for field in dataclasses.fields(Choice)
     if field.name not in ("client_uuid", "choice", "exposure_ms", "rt_ms", "further")
 ]
-RESPONSES = [
-    "study",
-    "task",
-    "condition",
-    "model",
-    "exposure_ms",
-    "subject",
-    "image_id",
-    "kind",
-    "trial_index",
-    "real_side",
-    "choice_side",
-    "picked_model",
-    "rt_ms",
-    "exposure_actual_ms",
-    "timing_ok",
-    "finished",
-    "excluded_reason",
-    "received_at",
-    "reexposed",
-    *MEASURED,
-    "served_at",
-    "start_received_at",
-    "against",
-    "group",
-    "noise",
-]
-# What a choice between two models is; the rest of its columns are those of RESPONSES that make sense of it.
-CHOICE = [
-    *("study", "task", "condition", "exposure_ms", "subject", "image_id", "group", "kind", "trial_index", "criterion"),
-    *("model_left", "model_right", "choice_side", "chosen", "real_side", "rt_ms"),
-]
-OF_REAL_PICTURES = ("model", "picked_model", "against")
-CHOICES = [*CHOICE, *(column for column in RESPONSES if column not in (*CHOICE, *OF_REAL_PICTURES))]
-SESSIONS = [
-    "study",
-    "condition",
-    "subject",
-    "state",
-    "started_at",
-    "finished_at",
-    "trials_answered",
-    "excluded_reason",
-    "deleted_at",
-    "consent_version",
-    "consent_sha256",
-    "config_sha256",
-    "viewport_w",
-    "viewport_h",
-    "dpr",
-    "frame_ms",
-    "touch",
-]
 
 
 def responses_csv(database: Database, slug: str) -> str:
-    """responses.csv of a study: columns of RESPONSES, rows in the order of subjects and trials."""
+    """responses.csv of a study: columns of codebook.RESPONSES, rows in the order of subjects and trials."""
     with database.read() as db:
         study = the_study(db, slug)
         spec = spec_of(study.config_toml)
-        return to_csv(RESPONSES, (_response(study.slug, spec, *row) for row in db.execute(_responses(study))))
+        return to_csv(codebook.RESPONSES, (_response(study.slug, spec, *row) for row in db.execute(_responses(study))))
 
 
 def choices_csv(database: Database, slug: str) -> str:
-    """choices.csv of a study of pairs of models: columns of CHOICES, a row for each question about each pair."""
+    """choices.csv of a study of pairs of models: columns of codebook.CHOICES, a row a question about a pair."""
     with database.read() as db:
         study = the_study(db, slug)
         spec, further = spec_of(study.config_toml), _further(db, study)
         rows = [row for found in db.execute(_responses(study)) for row in _choices(study.slug, spec, further, *found)]
-        return to_csv(CHOICES, rows)
+        return to_csv(codebook.CHOICES, rows)
 
 
-def answers_csv(database: Database, slug: str) -> tuple[str, str]:
-    """(file name, content) of the table that holds the study's answers: responses.csv, or choices.csv."""
+def answers_table(database: Database, slug: str) -> str:
+    """Which of TABLES holds the study's answers: "responses", or "choices" of pairs of models."""
     with database.read() as db:
-        of_models = spec_of(the_study(db, slug).config_toml).compare == "models"
-    name, table = ("choices.csv", choices_csv) if of_models else ("responses.csv", responses_csv)
-    return name, table(database, slug)
+        return "choices" if spec_of(the_study(db, slug).config_toml).compare == "models" else "responses"
 
 
 def sessions_csv(database: Database, slug: str) -> str:
@@ -120,11 +71,59 @@ def sessions_csv(database: Database, slug: str) -> str:
     with database.read() as db:
         study = the_study(db, slug)
         questions = [question.id for question in spec_of(study.config_toml).questions]
-        columns = SESSIONS + [f"answer_{question}" for question in questions]
+        columns = [*codebook.SESSIONS, *(f"answer_{question}" for question in questions)]
         return to_csv(columns, _sessions(db, study, questions))
 
 
-def to_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def events_csv(database: Database, slug: str) -> str:
+    """What happened in the browsers beside the trials, by session and in its order."""
+    with database.read() as db:
+        study = the_study(db, slug)
+        query = (
+            select(Condition.label, Participant.code, Event)
+            .select_from(Event)
+            .join(Session, Event.session_id == Session.id)
+            .join(Session.participant)
+            .join(Session.slot)
+            .join(PlanSlot.condition)
+            .where(Condition.study_id == study.id)
+            .order_by(Session.id, Event.seq)
+        )
+        rows = (
+            [study.slug, label, subject, event.seq, event.type, event.t_client, utc(event.t_server), event.detail]
+            for label, subject, event in db.execute(query)
+        )
+        return to_csv(codebook.EVENTS, rows)
+
+
+def codebook_json(database: Database, slug: str) -> str:
+    """What every column of the study's tables means, as JSON Schema."""
+    with database.read() as db:
+        study = the_study(db, slug)
+        spec = spec_of(study.config_toml)
+        questions = [(question.id, question.text) for question in spec.questions]
+        schema = codebook.schema(study.slug, questions, of_models=spec.compare == "models")
+        return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+TABLES: Mapping[str, Callable[[Database, str], str]] = {
+    "responses": responses_csv,
+    "choices": choices_csv,
+    "sessions": sessions_csv,
+    "events": events_csv,
+    "codebook": codebook_json,
+}
+
+
+def export(admin: Admin, slug: str, table: str) -> str:
+    """One of TABLES as text; that it was taken is in the audit log."""
+    exported = TABLES[table](admin.database, slug)
+    with admin.database.write() as db:
+        admin.log(db, "export", slug, table)
+    return exported
+
+
+def to_csv(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
     """A CSV table whose text cells no spreadsheet takes for a formula."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -203,7 +202,7 @@ def _choices(
     response: Response,
 ) -> Iterator[list[Any]]:
     row = _response(slug, spec, condition, subject, session, planned, stimulus, trial, response)
-    common = dict(zip(RESPONSES, row, strict=True))
+    common = dict(zip(codebook.RESPONSES, row, strict=True))
     shown = (stimulus.rival, stimulus.model) if planned.real_side == "left" else (stimulus.model, stimulus.rival)
     left, right = shown if stimulus.model else ("", "")
     real_side = "" if stimulus.model else planned.real_side
@@ -211,7 +210,7 @@ def _choices(
     for criterion, choice, rt_ms in [first, *((f.criterion, f.choice, f.rt_ms) for f in further.get(response.id, ()))]:
         own = {"criterion": criterion, "model_left": left, "model_right": right, "choice_side": choice, "rt_ms": rt_ms}
         own |= {"chosen": {"left": left, "right": right}.get(choice, ""), "real_side": real_side}
-        yield [(common | own)[column] for column in CHOICES]
+        yield [(common | own)[column] for column in codebook.CHOICES]
 
 
 def _sessions(db: Transaction, study: Study, questions: Sequence[str]) -> Iterator[list[Any]]:
@@ -231,7 +230,7 @@ def _sessions(db: Transaction, study: Study, questions: Sequence[str]) -> Iterat
             *(study.slug, label, participant.code, session.state, utc(session.started_at), utc(session.finished_at)),
             *(count, session.excluded_reason, utc(participant.deleted_at), participant.consent_version),
             *(participant.consent_sha256, study.config_sha256, session.viewport_w, session.viewport_h),
-            *(session.dpr, session.frame_ms, session.touch),
+            *(session.dpr, session.frame_ms, session.touch, session.completion_code or ""),
             *(answers.get(question) for question in questions),
         ]
 

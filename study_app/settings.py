@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from sr3eval.errors import UserError
 
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
-ROOTS = ("s", "static", "healthz")  # what lies at the application's own top
+ROOTS = ("s", "admin", "static", "healthz")  # what lies at the application's own top
 
 
 def read_files(config: MutableMapping[str, Any], environment: Mapping[str, str]) -> None:
@@ -55,7 +55,9 @@ def check_fallbacks(keys: Any) -> None:
 def check_prefix(prefix: str) -> None:
     """Raise UserError where the application cannot lie below this path."""
     if prefix and not (PREFIX.fullmatch(prefix) and prefix.split("/")[1] not in ROOTS):
-        raise UserError(f"STUDY_PREFIX={prefix}: write a path such as /studies (not below /s, /static or /healthz)")
+        raise UserError(
+            f"STUDY_PREFIX={prefix}: write a path such as /studies (not below /s, /admin, /static or /healthz)"
+        )
 
 
 def with_password(url: str, password: str | None) -> str | URL:

@@ -94,6 +94,7 @@ def of_the_first(rows):
     return {
         table: [[v for v, name in zip(row, columns[table], strict=True) if (table, name) not in newer] for row in found]
         for table, found in rows.items()
+        if table != "audit"
     }
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 from PIL import Image
 from sqlalchemy import select
 
@@ -17,6 +18,7 @@ from analysis.fool_rate import fool_rates
 from study_app import export
 from study_app.bots import Bot, simulate
 from study_app.models import Participant, Response, Session, Stimulus, Trial
+from study_app.service import hash_token
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
 
 RATES = {"sr3": 0.5, "esrgan (x4)": 0.2}
@@ -182,6 +184,44 @@ def test_timing_rule(app, clock):
     assert [int(row["timing_ok"]) for row in rows_of(app)] == [ok for _, ok in cases]
 
 
+def as_its_column_says(cell, column):
+    """The value of a cell, read as the codebook describes it."""
+    kinds = column["type"] if isinstance(column["type"], list) else [column["type"]]
+    if cell == "" and "null" in kinds:
+        return None
+    return {"string": str, "integer": int, "number": float}[kinds[0]](cell)
+
+
+def test_every_column_is_in_the_codebook_and_every_cell_is_what_it_says(app, clock):
+    simulate(app, "study", RATES, seed=0, clock=clock, subjects=3, drop_outs=0.5)
+    bot = Bot(app, "study", clock, random.Random(9))
+    bot.enter()
+    bot.start()
+    bot.post(
+        "/api/events",
+        {"events": [{"seq": 5, "type": "blur", "t": 1.5, "detail": "=1"}, {"seq": 4, "type": "x", "t": 1}]},
+    )
+    bot.take(lambda trial: "left")
+    database, admin = app.extensions["study_database"], app.extensions["study_admin"]
+    with database.read() as db:
+        codes = dict(db.execute(select(Participant.code, Session.completion_code).join(Session.participant)).all())
+        first = db.scalars(select(Participant.code)).first()
+    admin.delete_participant(first)
+    schema = json.loads(export.codebook_json(database, "study"))
+    Draft202012Validator.check_schema(schema)
+    for table, described in schema["properties"].items():
+        rows = list(csv.DictReader(io.StringIO(export.TABLES[table](database, "study"))))
+        columns = described["items"]["properties"]
+        assert rows and list(rows[0]) == list(columns)
+        typed = [{name: as_its_column_says(cell, columns[name]) for name, cell in row.items()} for row in rows]
+        Draft202012Validator(described).validate(typed)
+        if table == "sessions":
+            assert {row["subject"]: row["completion_code"] or None for row in rows} == codes
+            assert None in codes.values() and set(codes.values()) != {None}
+        if table == "events":
+            assert [(row["seq"], row["type"], row["detail"]) for row in rows] == [("4", "x", ""), ("5", "blur", "'=1")]
+
+
 def test_cells_are_no_formulas():
     text = export.to_csv(["a"], [["=1+1"], ["+1"], ["-x"], ["@x"], ["a=b"], [-1.5], [True], [None]])
     assert text.split("\n") == ["a", "'=1+1", "'+1", "'-x", "'@x", "a=b", "-1.5", "1", '""', ""]
@@ -219,7 +259,45 @@ def test_the_whole_way_by_command(pack, clock, tmp_path, monkeypatch):
     study("export", "demo_task1", "--sessions", "sessions.csv")
     assert Path("responses.csv").read_text() == export.responses_csv(app.extensions["study_database"], "demo_task1")
     assert len(Path("sessions.csv").read_text().splitlines()) == 3
+    study("export", "demo_task1", "--events", "events.csv", "--codebook", "codebook.json")
+    assert json.loads(Path("codebook.json").read_text())["properties"].keys() == {"responses", "sessions", "events"}
+    log = [(actor, action, what) for _, _, actor, action, what, _ in everything(app.config["DATABASE_URL"])["audit"]]
+    assert {actor for actor, *_ in log} == {"command line"} and {what for *_, what in log} == {"demo_task1"}
+    verbs = ["create", "create", "freeze", "run", "pause", "run", "close"]
+    assert [action for _, action, _ in log] == verbs + ["export"] * 5
     assert "no participant" in study("delete-participant", "nobody", code=1)
+
+
+def bytes_of(folder):
+    return b"".join(path.read_bytes() for path in folder.glob("s.sqlite*"))
+
+
+def test_what_is_deleted_leaves_no_byte(clock, pack, tmp_path):
+    """Neither in the file nor in its log: free text, events, the device and the answers of whoever asks for it."""
+    app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
+    open_study(app, pack, small_spec(target=4))
+    simulate(app, "study", RATES, 0, clock, subjects=3)
+    bot = Bot(app, "study", clock, random.Random(7))
+    bot.enter()
+    bot.start()
+    for seq in range(40):  # pages of them
+        event = {"seq": seq, "type": "seldom", "t": 1, "detail": f"event number {seq} of a rare person " * 9}
+        bot.post("/api/events", {"events": [event]})
+    while (now := bot.upcoming())["state"] == "trials":
+        trial = now["window"][0]
+        bot.answer(trial, now["exposure_ms"], "left")
+        clock.advance(90_000)
+    told = "I live in a lighthouse. " * 80
+    assert bot.post("/api/finish", {"answers": {"how": told}}).status_code == 200
+    with app.extensions["study_database"].read() as db:
+        mine = select(Response).join(Response.trial).join(Session, Trial.session_id == Session.id)
+        token = hash_token(bot.token)
+        answers = [row.client_uuid for row in db.scalars(mine.where(Session.token_sha256 == token))]
+        code = db.scalar(select(Session.completion_code).where(Session.token_sha256 == token))
+    secrets = [b"lighthouse", b"rare person", b"seldom", token.encode(), *map(str.encode, answers)]
+    assert len(answers) == 8 and all(secret in bytes_of(tmp_path) for secret in secrets)
+    app.extensions["study_admin"].delete_participant(code)
+    assert [secret for secret in secrets if secret in bytes_of(tmp_path)] == []
 
 
 @pytest.mark.parametrize("policy", ["keep_answers", "delete_answers"])
@@ -248,7 +326,7 @@ def test_a_deleted_participant_leaves_a_tombstone(clock, pack, url, policy):
 
 
 def test_a_folder_is_no_file_to_export_to(app, tmp_path):
-    for option in ("--out", "--sessions"):
+    for option in ("--out", "--sessions", "--events", "--codebook"):
         line = ["study", "export", "study", "--out", str(tmp_path / "r.csv"), option, str(tmp_path)]
         result = app.test_cli_runner().invoke(args=line)
         assert result.exit_code == 2 and "is a directory" in result.output

@@ -17,7 +17,7 @@ from sqlalchemy import select, text
 
 from analysis import tables
 from analysis.exclusions import exclude
-from analysis.preference import bradley_terry, pair_rates
+from analysis.preference import bradley_terry, pair_rates, win_rates
 from sr3eval.errors import UserError
 from study_app import export
 from study_app.bots import Bot
@@ -27,6 +27,7 @@ from study_app.pack import Pack
 from study_app.service import hash_token
 from study_app.spec import Criterion
 from tests.study_app.small_study import make_app, open_study, photograph, small_spec, write_pack
+from tests.study_app.test_dashboard import cells, log_in
 
 MODELS = ["sr3", "esrgan (x4)", "bicubic"]
 PAIRS = list(combinations(MODELS, 2))
@@ -94,10 +95,24 @@ def stronger(left, right, criterion):
 
 
 def exported(app, tmp_path):
-    name, content = export.answers_csv(app.extensions["study_database"], "study")
-    assert name == "choices.csv"
-    (tmp_path / name).write_text(content)
-    return tables.load_choices(tmp_path / name)
+    name = export.answers_table(app.extensions["study_database"], "study")
+    content = export.TABLES[name](app.extensions["study_database"], "study")
+    assert name == "choices"
+    (tmp_path / "choices.csv").write_text(content)
+    return tables.load_choices(tmp_path / "choices.csv")
+
+
+def assert_the_dashboard_says(app, rates):
+    """Win rates as the analysis has them, and pages of a study without fool rates."""
+    app.extensions["study_accounts"].set_password("ada", "correct horse battery")
+    client = app.test_client()
+    assert log_in(client).status_code == 303
+    shown = [row[1:4] for row in cells(client.get("/admin/study")) if len(row) == 10 and row[0] != "Condition"]
+    assert shown == [[r.criterion, r.model, f"{100 * r.win_rate:.1f} %"] for r in rates.itertuples()]
+    assert all(client.get(f"/admin/study/{page}").status_code == 200 for page in ("subjects", "images", "payments"))
+    assert client.get("/admin/study/export/choices").text == export.choices_csv(
+        app.extensions["study_database"], "study"
+    )
 
 
 def test_every_pair_and_side_is_even_and_the_choices_come_out(clock, pack, url, tmp_path):
@@ -133,6 +148,7 @@ def test_every_pair_and_side_is_even_and_the_choices_come_out(clock, pack, url, 
         ("sharper", "esrgan (x4)", "sr3"): 0,
     }
     assert "never lost" in bradley_terry(kept, ["criterion"])["note"].iloc[-1]
+    assert_the_dashboard_says(app, win_rates(kept, ["criterion"]))
     app.extensions["study_database"].engine.dispose()
 
 

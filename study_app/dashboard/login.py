@@ -1,0 +1,82 @@
+"""Who is logged in: a signed cookie, forms that only these pages can send, and a throttle on passwords."""
+
+import datetime
+import hmac
+import secrets
+
+from flask import Flask, current_app, g, redirect, request, session, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from study_app.accounts import Accounts
+from study_app.admin import Admin
+from study_app.limits import Limiter
+from study_app.refusal import RefusedError
+
+LIFETIME = datetime.timedelta(hours=12)  # of a login without any request
+ATTEMPTS_PER_HOUR, ATTEMPTS_AT_ONCE = 30, 8  # of an address, and of a name
+OPEN = ("dashboard.login_", "dashboard.enter")
+
+
+def install(app: Flask) -> None:
+    """The cookie's settings, the accounts and the throttle."""
+    app.config.update(
+        SESSION_COOKIE_NAME="study_admin",
+        SESSION_COOKIE_SAMESITE="Strict",
+        SESSION_COOKIE_SECURE=app.config["COOKIE_SECURE"],
+        PERMANENT_SESSION_LIFETIME=LIFETIME,
+    )
+    app.extensions["study_accounts"] = Accounts(app.extensions["study_admin"])
+    app.extensions["study_login_limit"] = Limiter(app.config["CLOCK"], ATTEMPTS_PER_HOUR, ATTEMPTS_AT_ONCE)
+
+
+def check() -> BaseResponse | None:
+    """Before every request: is this form ours, and is somebody logged in? `g.admin` then acts in the name of them."""
+    if request.method == "POST" and not _is_ours():
+        raise RefusedError("csrf", "The page is out of date, or cookies are off: load it again.")
+    name = session.get("name", "")
+    if name and hmac.compare_digest(session.get("stamp", ""), _accounts().stamp(name) or "-"):
+        g.admin = Admin(current_app.extensions["study_database"], current_app.config["CLOCK"], actor=name)
+        return None
+    return None if request.endpoint in OPEN else redirect(url_for("dashboard.login_"), 303)
+
+
+def csrf_token() -> str:
+    """What every form of these pages carries."""
+    if "csrf" not in session:
+        session["csrf"] = secrets.token_urlsafe(16)
+    return session["csrf"]
+
+
+def log_in(name: str, password: str) -> bool:
+    """Whether the password is right; then this browser is logged in. Raises RefusedError after too many attempts."""
+    for key in (f"address {request.remote_addr}", f"name {name}"):
+        wait = current_app.extensions["study_login_limit"].wait_s(key)
+        if wait:
+            raise RefusedError("slow_down", f"Too many attempts to log in; please wait {wait} s.", retry_after=wait)
+    right = _accounts().check(name, password)
+    _note(name[:64], "log in" if right else "failed login")
+    if right:
+        session.clear()
+        session.permanent = True
+        session.update(name=name, stamp=_accounts().stamp(name))
+    return right
+
+
+def log_out() -> None:
+    """Forget who was here."""
+    session.clear()
+
+
+def _note(name: str, action: str) -> None:
+    admin = Admin(current_app.extensions["study_database"], current_app.config["CLOCK"], actor=name)
+    with admin.database.write() as db:
+        admin.log(db, action)
+
+
+def _is_ours() -> bool:
+    sent = request.form.get("csrf") or request.headers.get("X-CSRF", "")
+    return hmac.compare_digest(sent.encode(), session.get("csrf", "").encode()) and "csrf" in session
+
+
+def _accounts() -> Accounts:
+    return current_app.extensions["study_accounts"]
