@@ -117,7 +117,7 @@ SESSIONS: Mapping[str, Column] = {
     "study": STUDY,
     "condition": CONDITION,
     "subject": SUBJECT,
-    "state": _one_of("where the session stands", "active", "finished", "excluded", "withdrawn", "expired", "deleted"),
+    "state": _one_of("where the session stands", "active", "finished", "excluded", "withdrew", "expired", "deleted"),
     "started_at": _moment("consent given", always=True),
     "finished_at": _moment("last answer given"),
     "trials_answered": _whole("answers, of every kind of trial"),

@@ -72,7 +72,7 @@ def _progress(label: str, target: int, counts: dict[str, int]) -> Progress:
 def _standing(state: str, has_reason: bool) -> str:
     if state == "finished":
         return "excluded" if has_reason else "counted"
-    return {"expired": "left", "withdrawn": "left"}.get(state, state)
+    return {"expired": "left", "withdrew": "left"}.get(state, state)
 
 
 def subjects(db: Transaction, study: Study) -> list[Subject]:
