@@ -16,6 +16,7 @@ from study_app.clock import system_clock
 from study_app.dashboard import routes as dashboard
 from study_app.database import Database
 from study_app.health import health
+from study_app.home import home
 from study_app.prefix import Prefixed
 from study_app.service import Service
 from study_app.signing import Keys
@@ -70,6 +71,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     logs.leave_addresses_out()
     app.register_blueprint(routes.study)
     app.register_blueprint(health)
+    app.register_blueprint(home)
     dashboard.install(app)
     app.cli.add_command(commands.study)
     if app.config["PREFIX"]:

@@ -596,8 +596,10 @@ def _check_answers(spec: Spec, body: bodies.Finish) -> None:
     for key, text in body.answers.items():
         if key not in questions:
             raise RefusedError("bad_request", "An answer is to no question of this study.")
-        if questions[key].kind == "choice" and text not in questions[key].options:
+        if questions[key].answers and text not in questions[key].answers:
             raise RefusedError("bad_request", f'"{key}" must be one of the options.')
+    if missing := [key for key, question in questions.items() if question.required and not body.answers.get(key)]:
+        raise RefusedError("bad_request", f'"{missing[0]}" needs an answer.')
 
 
 def _catches_passed(db: Transaction, session: Session) -> int:

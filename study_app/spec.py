@@ -67,18 +67,32 @@ class Consent:
         return hashlib.sha256("\x1f".join((self.version, self.text, self.contact)).encode()).hexdigest()
 
 
+POINTS = ("1", "2", "3", "4", "5")  # of a scale
+
+
 @dataclass(frozen=True)
 class Question:
-    """A question at the end, which nobody has to answer."""
+    """A question at the end, which nobody has to answer unless it is `required`.
+
+    options: of a choice, what can be chosen; of a scale of five points, what its first and its last one mean.
+    """
 
     id: str
     text: str
-    kind: Literal["text", "choice"] = "text"
+    kind: Literal["text", "choice", "scale"] = "text"
     options: tuple[str, ...] = ()
+    required: bool = False
 
     def __post_init__(self) -> None:
-        if bool(self.options) != (self.kind == "choice"):
-            raise UserError(f'question "{self.id}": a choice needs options, a text takes none')
+        if bool(self.options) != (self.kind != "text"):
+            raise UserError(f'question "{self.id}": a choice and a scale need options, a text takes none')
+        if self.kind == "scale" and len(self.options) != 2:
+            raise UserError(f'question "{self.id}": a scale has two options, what its first and its last point mean')
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What can be answered; nothing where any text can."""
+        return POINTS if self.kind == "scale" else self.options
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,12 @@ async function session() {
   location.replace(next);
 }
 
+/** Asked for in a notice between trials. */
+async function withdraw() {
+  const { next } = await request("POST", `${base}/withdraw`, {});
+  location.replace(next);
+}
+
 function end(error) {
   if (error instanceof Refusal && SESSION_OVER.includes(error.status)) {
     show("session-over");
@@ -139,5 +145,8 @@ function end(error) {
 }
 
 addEventListener("pageshow", (event) => event.persisted && location.reload());
+for (const button of document.querySelectorAll("[data-withdraw]")) {
+  button.addEventListener("click", () => withdraw().catch(end));
+}
 watch();
 session().catch(end);

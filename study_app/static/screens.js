@@ -13,7 +13,7 @@ export function show(id) {
 /** Shows a section until its button is pressed. */
 export function untilPressed(id) {
   show(id);
-  const button = find(id).querySelector("button");
+  const button = find(id).querySelector("button.main");
   return new Promise((resolve) => button.addEventListener("click", resolve, { once: true }));
 }
 

@@ -428,6 +428,38 @@ def test_back_and_forward(serve, visit):
     assert [trial["showings"] for trial, _ in server.responses()] == [1, 1]
 
 
+def test_who_stops_between_trials_is_not_counted(serve, visit):
+    server, page = serve(), visit()
+    join(page, server)
+    page.click("#instructions summary")
+    page.click("#instructions [data-withdraw]")
+    page.wait_for_url("**/done")
+    assert "You have left the study" in page.inner_text("h1")
+    assert server.query(select(Session.state, Session.excluded_reason)) == [("withdrew", "withdrew")]
+
+
+def test_the_code_is_copied_by_a_button(serve, visit):
+    scale = Question("where", "How sure?", "scale", ("not at all", "very"), required=True)
+    server, page = serve(questions=(QUESTIONS[0], scale)), visit(permissions=["clipboard-read", "clipboard-write"])
+    join(page, server)
+    while until(page):
+        give(page, "f")
+    page.locator("button.main:visible").click()
+    assert not page.evaluate("document.querySelector('#questions form').checkValidity()")  # the scale is not answered
+    page.check("input[value='4']")
+    page.locator("button.main:visible").click()
+    page.click("#copy")
+    assert page.evaluate("navigator.clipboard.readText()") == page.inner_text("#completion-code")
+
+
+@pytest.mark.parametrize("is_touched", [False, True])
+def test_a_touch_screen_is_told_of_taps(serve, visit, is_touched):
+    server, page = serve(), visit(has_touch=is_touched, is_mobile=is_touched)
+    join(page, server)
+    shown = page.inner_text("#instructions")
+    assert ("Tap the button" in shown) == is_touched and ("Press F" in shown) != is_touched
+
+
 def test_a_small_window_never_comes_to_the_consent(serve, visit):
     server, page = serve(task=1), visit(viewport={"width": 880, "height": 800})
     page.goto(server.url)

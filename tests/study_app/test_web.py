@@ -9,8 +9,9 @@ import pytest
 from study_app import web
 from study_app.bots import Bot
 from study_app.clock import ManualClock
+from study_app.recruitment import Recruitment
 from study_app.signing import Keys
-from study_app.spec import QUESTIONS
+from study_app.spec import QUESTIONS, Question
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
 
 START = "/start"
@@ -257,6 +258,35 @@ def test_answers_to_questions_must_fit_them(site, clock):
     assert bot.post(FINISH, {"answers": {"who": "me"}}).status_code == 400
     assert bot.post(FINISH, {"answers": {"what": "phone", "how": "=SUM(A1)"}}).status_code == 200
     assert len(everything(site.config["DATABASE_URL"])["answer"]) == 2
+
+
+def test_required_questions_and_scales(clock, pack, tmp_path):
+    asked = (Question("sure", "How sure?", "scale", ("not at all", "very"), required=True), Question("how", "How?"))
+    app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
+    open_study(app, pack, small_spec(questions=asked))
+    bot = Bot(app, "study", clock, random.Random(0))
+    bot.enter()
+    bot.start()
+    bot.take(lambda trial: "left", limit=6)
+    for trial in bot.upcoming()["window"]:
+        bot.answer(trial, 3000, "left")
+    assert [bot.post(FINISH, {"answers": answers}).status_code for answers in ({"how": "x"}, {"sure": "6"})] == [
+        400
+    ] * 2
+    assert bot.post(FINISH, {"answers": {"sure": "5"}}).status_code == 200
+    app.extensions["study_database"].engine.dispose()
+
+
+def test_the_first_page_names_the_studies_that_anybody_can_take(clock, pack, tmp_path):
+    app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
+    assert "None is open to everybody" in app.test_client().get("/").text
+    open_study(app, pack, small_spec(title="Faces"), "faces")
+    open_study(app, pack, small_spec(title="Closed"), "closed")
+    open_study(app, pack, small_spec(title="Guests", recruitment=Recruitment("invited")), "guests")
+    app.extensions["study_admin"].move("closed", "close")
+    page = app.test_client().get("/").text
+    assert '<a href="/s/faces">Faces</a>' in page and "Closed" not in page and "Guests" not in page
+    app.extensions["study_database"].engine.dispose()
 
 
 def test_events_are_kept_once(site, bot, url):

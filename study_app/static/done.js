@@ -1,0 +1,13 @@
+// The last page: the code to be handed in, by a button.
+
+const button = document.getElementById("copy");
+
+async function copy() {
+  await navigator.clipboard.writeText(document.getElementById("completion-code").textContent.trim());
+  button.textContent = "Copied";
+}
+
+if (button && navigator.clipboard) {
+  button.hidden = false; // elsewhere the code is selected by a click
+  button.addEventListener("click", copy);
+}
