@@ -183,7 +183,7 @@ class Cluster:
     memory: float = 4.8e12
 
     def all_reduce(self, size: float, gpus: int) -> float:
-        """Seconds of the all-reduce of so many bytes: each GPU sends and gets 2 (N - 1) / N of them."""
+        """Seconds of the all-reduce of so many bytes: each GPU sends and gets 2 (N - 1) / N of them, by trees."""
         speed = self.reached * (self.nvlink if gpus <= self.machine else min(self.nvlink, self.network))
         latency = math.ceil(size / self.bucket) * 2 * math.log2(gpus) * self.hop
         return 2 * (gpus - 1) / gpus * size / speed + latency

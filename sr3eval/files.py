@@ -1,9 +1,12 @@
 """Files that are written whole or not at all, and folders that belong to one run."""
 
+import errno
+import functools
 import hashlib
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -23,6 +26,8 @@ except ImportError:  # Windows
 TEMPORARY = ".tmp-"  # what names of unfinished files begin with; `atomic_write` adds host and process
 HOST = f"{TEMPORARY}{platform.node()}-"
 TAIL = 4096  # bytes
+LOCK = f"{TEMPORARY}lock"  # what a file is named that is locked, and lies there no longer than that
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 PATIENCE = 10.0  # seconds until a folder that is held is refused: workers of a killed process may outlive it by some
 
 
@@ -196,7 +201,8 @@ def held(folder: Path) -> Iterator[None]:
     """Keep other processes of this toolkit out of a folder while working in it; a kill lets go of it at once.
 
     The folder is made for that, and removed again if nothing was written. Where the system or the file system has no
-    locks, nobody is kept out: files are written whole there, too, but two processes may do the same work twice.
+    locks, nobody is kept out, which is said: files are written whole there, too, but two processes may do the same work
+    twice.
 
     Raises:
         UserError: another process holds it, and still does after `PATIENCE` seconds; it cannot be made.
@@ -207,31 +213,82 @@ def held(folder: Path) -> Iterator[None]:
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise UserError(f"{folder}: cannot be used ({error.strerror})") from None
     try:
-        _lock(descriptor, folder, time.monotonic() + PATIENCE)
-        yield
+        with _locked(folder / LOCK, folder):
+            yield
     finally:
-        os.close(descriptor)
         if made:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
 
 
-def _lock(descriptor: int, folder: Path, end: float) -> None:
+@contextmanager
+def held_file(path: Path) -> Iterator[None]:
+    """`held` for a file that is to be written."""
+    if fcntl is None:
+        yield
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    with _locked(path.with_name(f"{LOCK}-{path.name}"), path):
+        yield
+
+
+@contextmanager
+def _locked(lock: Path, what: Path) -> Iterator[None]:
+    """Hold a lock on a file that is made for it. UserError names `what` it stands for.
+
+    NFS locks no folders, and no file that is open for reading alone.
+    """
+    descriptor = _lock(lock, what, time.monotonic() + PATIENCE)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink(missing_ok=True)  # while it is locked: who waits for it will see that it has gone
+        os.close(descriptor)
+
+
+def _lock(lock: Path, what: Path, end: float) -> int:
+    """The descriptor of the file, locked."""
     while True:
         try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(f"{what}: cannot be used ({error.strerror})") from None
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is(lock, descriptor):
+                return descriptor
         except BlockingIOError:
             if time.monotonic() >= end:
-                raise UserError(f"{folder}: another process is working in it; wait until it ends, or stop it") from None
+                os.close(descriptor)
+                raise UserError(f"{what}: another process is working in it; wait until it ends, or stop it") from None
             time.sleep(0.1)
-        except OSError:  # a file system without locks
-            return
-        else:
-            return
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                _say_unlocked(what)
+                return descriptor
+            os.close(descriptor)
+            raise UserError(f"{what}: cannot be used ({error.strerror})") from None
+        os.close(descriptor)
+
+
+def _is(lock: Path, descriptor: int) -> bool:
+    """Whether a file still is the opened one."""
+    try:
+        return os.path.samestat(lock.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@functools.cache
+def _say_unlocked(what: Path) -> None:
+    print(f"{what}: its file system has no locks; let no other process work in it", file=sys.stderr)
 
 
 def claim_folder(folder: Path, config_name: str, config: str) -> None:

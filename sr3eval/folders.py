@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -80,7 +81,9 @@ def _image_id(relative: Path, folder: Path) -> str:
     try:
         str(relative).encode()
     except UnicodeEncodeError:
-        raise UserError(f"{folder}: the name {str(relative)!r} is not valid UTF-8; rename it") from None
+        encoding = sys.getfilesystemencoding()
+        remedy = "rename it" if encoding == "utf-8" else f"or this locale's encoding, {encoding}, is: set PYTHONUTF8=1"
+        raise UserError(f"{folder}: the name {str(relative)!r} is not valid UTF-8; {remedy}") from None
     return relative.with_suffix("").as_posix()
 
 

@@ -1,6 +1,9 @@
 """Folders, choices and splits."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,6 +85,22 @@ def test_choice_is_spread_over_the_groups_and_stable():
     counts = [sum(i.startswith(group) for i in chosen) for group in "abcd"]
     assert sorted(counts) == [2, 2, 3, 3]
     assert set(data.choose(ids, 6)) < set(chosen)
+
+
+def test_an_ascii_locale_is_told_to_set_utf8_mode(tmp_path):
+    (tmp_path / "日本 ü").mkdir()
+    (tmp_path / "日本 ü" / "0.png").touch()
+    code = (
+        "import sys; from pathlib import Path; from sr3eval.folders import find_images; find_images(Path(sys.argv[1]))"
+    )
+    ascii_only = {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONPATH": str(Path(data.__file__).parents[1]),
+    }
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, env=ascii_only)
+    assert "UserError" in done.stderr and "set PYTHONUTF8=1" in done.stderr
 
 
 @given(st.sets(st.text(min_size=1), min_size=1, max_size=60), st.text(min_size=1))

@@ -96,13 +96,34 @@ def test_a_folder_in_which_nothing_was_written_is_not_left(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
-def test_without_locks_the_work_is_done(tmp_path, monkeypatch):
+def test_without_locks_the_work_is_done(tmp_path, monkeypatch, capsys):
     def flock(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("sr3eval.files.fcntl.flock", flock)
     with files.held(tmp_path), files.held(tmp_path):
         pass
+    assert capsys.readouterr().err.count("has no locks; let no other process work in it") == 1
+
+
+def test_an_error_is_not_taken_for_a_file_system_without_locks(tmp_path, monkeypatch):
+    """NFS gives EBADF for a lock on what is not open for writing."""
+
+    def flock(descriptor, _how):
+        assert os.write(descriptor, b"") == 0  # EBADF unless it is open for writing
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("sr3eval.files.fcntl.flock", flock)
+    with pytest.raises(UserError, match=r"cannot be used \(Bad file descriptor\)"), files.held(tmp_path):
+        pass
+
+
+def test_a_file_that_is_being_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
+    held, refused = files.held_file(tmp_path / "a.npz"), pytest.raises(UserError, match=r"a\.npz: another process is")
+    with held, files.held_file(tmp_path / "b.npz"), refused, files.held_file(tmp_path / "a.npz"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path):
@@ -118,4 +139,4 @@ def test_two_runs_in_one_folder_at_once_are_refused(holder, monkeypatch):
     config["data"] = {"images": "sr3eval:assets/photos_16_64", "limit": 1}
     with pytest.raises(UserError, match="another process is working in it"):
         run(config, folder)
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == [files.LOCK]  # of who holds it

@@ -1,6 +1,8 @@
 """How the processes of a job share a run's work, so that its files are the same bytes whatever their number."""
 
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -11,6 +13,7 @@ from sr3eval.distributed import job
 from sr3eval.errors import UserError
 
 EVERY = 1.0  # seconds until processes tell one another how far they are
+MOST_READERS = 8  # threads that load batches: each holds one
 R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
@@ -63,21 +66,30 @@ def _some(items: Sequence[S], work: Callable[[S], int]) -> tuple[int, int]:
 def rounds(items: Sequence[S], load: Callable[[S], T], work: Callable[[T], R]) -> Iterator[R]:
     """work(load(item)) of every item, in order, in every process, each of which does every count-th.
 
-    The next one is loaded in a thread meanwhile. No process is a round ahead: memory holds one result of each.
+    The next ones are loaded in threads meanwhile. No process is a round ahead: memory holds one result of each.
     """
-    own, count, rank = prefetched(load, job().own(items)), job().count, job().rank
+    own, count, rank = prefetched(load, job().own(items), readers()), job().count, job().rank
     for start in range(0, len(items), count):
         has_one = start + rank < len(items)
         found = together(lambda has_one=has_one: work(next(own)) if has_one else None)  # type: ignore[misc]
         yield from found[: len(items) - start]  # type: ignore[misc]
 
 
-def prefetched(function: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
-    """function(item) for every item, in order; the next one is computed in a thread meanwhile."""
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        pending = [pool.submit(function, item) for item in items[:1]]
-        for item in items[1:]:
-            pending.append(pool.submit(function, item))
-            yield pending.pop(0).result()
-        for last in pending:
-            yield last.result()
+def readers() -> int:
+    """Threads that a process loads with: this machine's cores are shared by the job's processes on it."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", job().count))
+    return min(MOST_READERS, max(1, (os.cpu_count() or 1) // local))
+
+
+def prefetched(function: Callable[[S], T], items: Sequence[S], threads: int) -> Iterator[T]:
+    """function(item) for every item, in order; the next ones are computed in so many threads meanwhile."""
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        pending = deque(pool.submit(function, item) for item in items[:threads])
+        try:
+            for item in items[threads:]:
+                pending.append(pool.submit(function, item))
+                yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -17,6 +17,7 @@ from sr3eval.errors import UserError, number
 from sr3eval.features.moments import Moments
 from sr3eval.features.networks import Network, Resize, efficientnet_lite0, inception
 from sr3eval.features.statistics import Source, load_sums, save_statistics, save_sums
+from sr3eval.files import held_file
 from sr3eval.folders import find_images
 
 NetworkName = Literal["inception", "efficientnet_lite0"]
@@ -33,8 +34,13 @@ def statistics(images: Path, task_name: str, network: Network, out: Path, batch_
 
     The state is saved to OUT.partial now and then: the same call goes on, and gives the same bytes. The processes of a
     job share the images, and the leading one adds up, in the images' order, what all see in them. Raises UserError
-    where `out` exists, and for a state of other images or of another network.
+    where `out` exists, cannot be written or is being written, and for a state of other images or of another network.
     """
+    with job().lead_in(held_file(out)):
+        _write(images, task_name, network, out, batch_size, tell)
+
+
+def _write(images: Path, task_name: str, network: Network, out: Path, batch_size: int, tell: Tell) -> None:
     folder, source, done = job().lead(lambda: _begin(images, task_name, network, out))
     partial = out.with_name(f"{out.name}.partial")
     moments = load_sums(partial, source) if done and job().leads else Moments()
@@ -53,7 +59,7 @@ def statistics(images: Path, task_name: str, network: Network, out: Path, batch_
             save_sums(partial, moments, source)
     if job().leads:
         save_statistics(out, moments, source)
-        partial.unlink()
+        partial.unlink(missing_ok=True)
 
 
 def _begin(images: Path, task_name: str, network: Network, out: Path) -> tuple[Folder, Source, int]:

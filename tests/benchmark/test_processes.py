@@ -215,6 +215,18 @@ def test_results_come_in_order_and_an_error_of_one_is_everyones(in_three):
     assert in_three(refuse) == ["refused by 1"] * 3
 
 
+def test_several_threads_load_and_results_stay_in_order():
+    both = threading.Barrier(2, timeout=20)
+
+    def load(item):
+        both.wait()  # until another thread is here
+        time.sleep(0.02 * (item % 2 == 0))
+        return item
+
+    assert list(processes.prefetched(load, range(6), 2)) == list(range(6))
+    assert list(processes.prefetched(str, [], 2)) == [] and processes.readers() >= 1
+
+
 def test_two_processes_write_the_bytes_of_one(world, alone, tmp_path):
     done = benchmark(2, config(world), tmp_path / "run")
     assert done.returncode == 0, done.stderr

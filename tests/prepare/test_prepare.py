@@ -24,6 +24,7 @@ from sr3eval import tasks
 from sr3eval.cli import main
 from sr3eval.data import Folder, split
 from sr3eval.errors import UserError
+from sr3eval.files import held
 from sr3eval.folders import find_images
 from sr3eval.images import load
 from sr3eval.prepare import processes, run, writer
@@ -169,7 +170,8 @@ def test_a_killed_command_leaves_no_process_and_resumes(source, tmp_path):
     assert len(workers) >= 2 and psutil.wait_procs(workers, timeout=20)[1] == []
     assert not (out / "000000.json").exists() and any(path.name.startswith(".tmp-") for path in out.iterdir())
     (tmp_path / "1.png").replace(source / "a" / "1.png")
-    made(source, out)
+    with held(out):  # as the command does: it takes the killed one's lock, and leaves none
+        made(source, out)
     made(source, tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
 
@@ -269,9 +271,13 @@ def test_the_command(source, tmp_path):
     (tmp_path / "out" / "000000.tar").write_bytes(damaged[:600] + b"x" + damaged[601:])
     result = invoke("folder", source, "--out", tmp_path / "out", "--size", 16, "--workers", 1, "--verify")
     assert result.exit_code == 1 and "000000.tar: is damaged, 1 of 1 shards are; delete them" in result.output
+    alone = invoke("verify", tmp_path / "out")
+    assert alone.exit_code == 1 and "000000.tar: is damaged, 1 of 1 shards are; delete them" in alone.output
     (tmp_path / "out" / "000000.tar").unlink()
     assert invoke("folder", source, "--out", tmp_path / "out", "--size", 16, "--verify").exit_code == 0
     assert (tmp_path / "out" / "000000.tar").read_bytes() == damaged
+    assert "all shards are as they were written" in invoke("verify", tmp_path / "out").output
+    assert "Missing option '--out'" in invoke("folder", source).output
     assert invoke("folder", source, "--out", tmp_path / "o", "--size", 8, "--task", "faces_16_128").exit_code == 2
     assert invoke("folder", tmp_path / "absent", "--out", tmp_path / "o").output.endswith(
         "absent: no such file or folder\n"
