@@ -43,7 +43,8 @@ def test_realsr_2024_is_what_pyiqa_s_named_calls_give(tmp_path):
         if name in peers:
             metric = metrics.load(name, **options)
             metric.update(metrics.Batch(["a"], sr, hr))
-            assert metric.compute().value == pytest.approx(peers[name], abs=1e-4), name
+            # Luma is rounded to 8 bit, and float32 sums of some processors round a tie the other way.
+            assert metric.compute().value == pytest.approx(peers[name], abs=1e-3 if name == "niqe" else 1e-4), name
     assert dict(PROTOCOLS["ntire-2025-perceptual"].apply())["niqe"] == {"luma": "yiq"}
     assert dict(ntire_2025_score.PARTS)["niqe"] == {"luma": "yiq"}
 

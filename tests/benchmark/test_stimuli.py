@@ -35,7 +35,7 @@ def test_the_scored_pictures_are_packed_byte_for_byte(run, tmp_path):
     result = subprocess.run([*line, "--practice", "2", "--catch", "3"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     manifest = json.loads((tmp_path / "pack" / "manifest.json").read_text())
-    assert list(manifest) == ["format", "task", "seed", "methods", "items"]
+    assert list(manifest) == ["format", "task", "seed", "methods", "items", "noise"]
     assert manifest["methods"] == {"bicubic": "bicubic", "my-model": "My Model"}
     assert [item["kind"] for item in manifest["items"]] == ["practice"] * 2 + ["catch"] * 3 + ["test"] * 7
     for item in manifest["items"]:

@@ -55,7 +55,7 @@ def test_a_backup_while_people_answer_is_one_moment_of_the_study(urls, clock, pa
     restored = everything(urls[1])
     assert before <= len(restored["response"]) <= after + 1
     lived = {name: set(rows) for name, rows in everything(urls[0]).items()}
-    for name in ("study", "condition", "stimulus", "plan_slot", "plan_trial", "participant", "response"):
+    for name in ("study", "condition", "stimulus", "plan_trial", "participant", "response"):
         assert set(restored[name]) <= lived[name]
     assert len(restored["stimulus"]) == len(lived["stimulus"])
     tokens = {row[3]: row[0] for row in restored["trial"]}
