@@ -13,7 +13,7 @@ trials), choice_side (left, right, tie or skip), and real_side of catch trials (
 
 import difflib
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,7 @@ TRIAL = ("study", "task", "condition", "subject", "kind", "trial_index")
 SHOWN = ("study", "task", "condition", "model", "subject", "image_id")
 RESPONSE = ("study", "subject", "image_id")  # who judged what
 PICKS = (*SIDES, "tie", "skip")
+CHOICE_VALUES = {key: VALUES[key] for key in ("task", "kind", "timing_ok", "finished")} | {"choice_side": PICKS}
 CHOICE_TEXT = ("study", "condition", "subject", "image_id", "excluded_reason", "criterion", "model_left", "model_right")
 CHOICE_COLUMNS = (
     *("study", "task", "condition", "exposure_ms", "subject", "image_id", "kind", "trial_index", "criterion"),
@@ -72,7 +73,7 @@ def load(
     Raises DataError, naming file and line, for a missing column, a value outside its range, a response given twice, a
     model not in `models`, an image not in `groups`, and files without responses.
     """
-    files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    files = _files(paths)
     if not files:
         raise DataError("no file of responses is named")
     frames = []
@@ -105,21 +106,7 @@ def with_groups(responses: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 def validate(frame: pd.DataFrame, name: str = "responses") -> pd.DataFrame:
     """A frame with responses.csv's columns, as text or as values, with their types; `name` is what errors call it."""
-    require(frame, COLUMNS, name)
-    if frame.empty:
-        raise DataError(f"{name}: holds no responses")
-    typed = frame.reset_index(drop=True)
-    for column in (column for column in (*TEXT, "group") if column in typed):
-        typed[column] = _names(typed[column], name)
-    for column in TRUTHS:
-        typed[column] = typed[column].map(_as_number)
-    for column in WHOLE:
-        typed[column] = _whole(typed[column], name)
-    for column, allowed in VALUES.items():
-        _refuse(~typed[column].astype(str).isin(allowed), typed[column], name, f"must be {' or '.join(allowed)}")
-    for column in MEASURED:
-        typed[column] = _measured(typed[column], name)
-    typed["received_at"] = _moments(typed["received_at"], name)
+    typed = _typed(frame, COLUMNS, TEXT, VALUES, name, "responses")
     _check_meaning(typed, name)
     _check_unique(typed, name)
     return typed
@@ -131,32 +118,21 @@ def load_choices(paths: Paths) -> pd.DataFrame:
     Raises DataError, naming file and line, for a missing column, a value outside its range, a choice given twice, and
     files without choices. As for spreadsheets and groups of images, see `load`.
     """
-    files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    files = _files(paths)
     if not files:
         raise DataError("no file of choices is named")
-    choices = pd.concat([validate_choices(_read(path, CHOICE_COLUMNS), str(path)) for path in files], ignore_index=True)
-    return _unique_choices(choices, "the files together" if len(files) > 1 else str(files[0]))
+    frames = []
+    for path in files:  # no comprehension, as in `load`
+        frames.append(validate_choices(_read(path, CHOICE_COLUMNS), str(path)))
+    return _unique_choices(
+        pd.concat(frames, ignore_index=True), "the files together" if len(files) > 1 else str(files[0])
+    )
 
 
 def validate_choices(frame: pd.DataFrame, name: str = "choices") -> pd.DataFrame:
     """A frame with the columns of choices.csv, as text or as values, with their types."""
-    require(frame, CHOICE_COLUMNS, name)
-    if frame.empty:
-        raise DataError(f"{name}: holds no choices")
-    typed = frame.reset_index(drop=True)
-    for column in (column for column in (*CHOICE_TEXT, "group") if column in typed):
-        typed[column] = _names(typed[column], name)
+    typed = _typed(frame, CHOICE_COLUMNS, CHOICE_TEXT, CHOICE_VALUES, name, "choices")
     typed["real_side"] = typed["real_side"].fillna("")
-    for column in ("timing_ok", "finished"):
-        typed[column] = typed[column].map(_as_number)
-    for column in ("task", "exposure_ms", "trial_index", "timing_ok", "finished"):
-        typed[column] = _whole(typed[column], name)
-    for column, allowed in {key: VALUES[key] for key in ("task", "kind", "timing_ok", "finished")}.items():
-        _refuse(~typed[column].astype(str).isin(allowed), typed[column], name, f"must be {' or '.join(allowed)}")
-    _refuse(~typed["choice_side"].isin(PICKS), typed["choice_side"], name, f"must be {' or '.join(PICKS)}")
-    for column in MEASURED:
-        typed[column] = _measured(typed[column], name)
-    typed["received_at"] = _moments(typed["received_at"], name)
     for column in ("study", "subject", "image_id"):
         _refuse(typed[column] == "", typed[column], name, "must not be empty")
     compared, catch = typed["kind"] != "catch", typed["kind"] == "catch"
@@ -174,6 +150,33 @@ def _unique_choices(choices: pd.DataFrame, name: str) -> pd.DataFrame:
         where = ", ".join(f"{column} {twice.iloc[0][column]}" for column in TRIAL[1:])
         raise DataError(f"{name}: {len(twice)} choices are there twice, first {where} (row {twice.index[0] + 2})")
     return choices
+
+
+def _typed(
+    frame: pd.DataFrame,
+    columns: Sequence[str],
+    text: Sequence[str],
+    values: Mapping[str, Sequence[str]],
+    name: str,
+    what: str,
+) -> pd.DataFrame:
+    """A frame that has `columns`, with their types: `text` stripped, the others as numbers, none but `values`."""
+    require(frame, columns, name)
+    if frame.empty:
+        raise DataError(f"{name}: holds no {what}")
+    typed = frame.reset_index(drop=True)
+    for column in (column for column in (*text, "group") if column in typed):
+        typed[column] = _names(typed[column], name)
+    for column in (column for column in TRUTHS if column in columns):
+        typed[column] = typed[column].map(_as_number)
+    for column in (column for column in WHOLE if column in columns):
+        typed[column] = _whole(typed[column], name)
+    for column, allowed in values.items():
+        _refuse(~typed[column].astype(str).isin(allowed), typed[column], name, f"must be {' or '.join(allowed)}")
+    for column in MEASURED:
+        typed[column] = _measured(typed[column], name)
+    typed["received_at"] = _moments(typed["received_at"], name)
+    return typed
 
 
 def load_scores(paths: Paths) -> pd.DataFrame:
@@ -238,6 +241,10 @@ def check_names(names: Iterable[str], known: Collection[str], what: str) -> None
         raise DataError(f'unknown {what} "{name}"; {hint}')
 
 
+def _files(paths: Paths) -> list[Path]:
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+
+
 def _read(path: Path, columns: Collection[str]) -> pd.DataFrame:
     """The cells of a CSV file as text; separated by semicolons or tabs only where that gives it all of the columns."""
     header = _parsed(path, ",", rows=0).columns
@@ -269,7 +276,7 @@ def _parsed(path: Path, separator: str, rows: int | None = None) -> pd.DataFrame
 
 
 def _load_table(paths: Paths, columns: Sequence[str]) -> pd.DataFrame:
-    files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    files = _files(paths)
     frames = []
     for path in files:
         frame = _read(path, columns)
@@ -302,7 +309,7 @@ def _names(values: pd.Series, name: str) -> pd.Series:
     spaced = sorted(set(stripped[stripped != given]))
     if spaced:
         some = ", ".join(f'"{one}"' for one in spaced[:LISTED]) + ", …" * (len(spaced) > LISTED)
-        warnings.warn(f"{name}: spaces around {values.name} {some} removed", UserWarning, stacklevel=4)
+        warnings.warn(f"{name}: spaces around {values.name} {some} removed", UserWarning, stacklevel=5)
     return stripped
 
 

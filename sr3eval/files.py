@@ -207,7 +207,7 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it, and still does after `PATIENCE` seconds; it cannot be made.
     """
-    if fcntl is None or (folder.exists() and not folder.is_dir()):
+    if folder.exists() and not folder.is_dir():
         yield
         return
     made = not folder.exists()
@@ -227,9 +227,6 @@ def held(folder: Path) -> Iterator[None]:
 @contextmanager
 def held_file(path: Path) -> Iterator[None]:
     """`held` for a file that is to be written."""
-    if fcntl is None:
-        yield
-        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -244,6 +241,9 @@ def _locked(lock: Path, what: Path) -> Iterator[None]:
 
     NFS locks no folders, and no file that is open for reading alone.
     """
+    if fcntl is None:
+        yield
+        return
     descriptor = _lock(lock, what, time.monotonic() + PATIENCE)
     try:
         yield

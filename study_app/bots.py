@@ -46,7 +46,12 @@ class Timer(Protocol):
 
 
 class Subject:
-    """What a browser with a person before it does. A reply that cannot be gone on with is an AssertionError."""
+    """What a browser with a person before it does. A reply that cannot be gone on with is an AssertionError.
+
+    `reach`: how many trials it takes before it asks again what comes next; None: all that it was told of.
+    """
+
+    reach: int | None = None
 
     def __init__(self, client: Client, base: str, clock: Timer, rng: random.Random) -> None:
         self.client, self.base, self.clock, self.rng = client, base, clock, rng
@@ -120,7 +125,7 @@ class Subject:
     def take(self, choose: Callable[[Mapping[str, Any]], str], limit: int | None = None) -> bool:
         """Answer every trial, or leave after `limit` of them; returns whether the session is finished."""
         while (now := self.upcoming())["state"] == "trials":
-            for trial in now["window"]:
+            for trial in now["window"][: self.reach]:
                 if trial["index"] == limit:
                     return False
                 reply = self.answer(trial, now["exposure_ms"], choose(trial))
@@ -160,6 +165,8 @@ class HttpBot(Subject):
     `acknowledged` holds the side of every answer, by trial token, that the server said it has stored.
     """
 
+    reach = 1
+
     def __init__(self, browser: Browser, slug: str, rng: random.Random, prefix: str = "", pace_s: float = 0.0) -> None:
         super().__init__(browser, f"{prefix}/s/{slug}", Waiting(), rng)
         self.browser, self.pace_s = browser, pace_s
@@ -173,16 +180,6 @@ class HttpBot(Subject):
             self.acknowledged[trial["token"]] = side
         self.clock.advance(1000 * max(0.0, end - time.monotonic()))
         return reply
-
-    def take(self, choose: Callable[[Mapping[str, Any]], str], limit: int | None = None) -> bool:
-        """Answer every trial, or leave after `limit` of them; returns whether the session is finished."""
-        while (now := self.upcoming())["state"] == "trials":
-            trial = now["window"][0]
-            if trial["index"] == limit:
-                return False
-            reply = self.answer(trial, now["exposure_ms"], choose(trial))
-            assert reply.status_code == 200, reply.text
-        return self.post("/api/finish", {"answers": {}}).status_code == 200
 
 
 def simulate(
@@ -209,7 +206,7 @@ def simulate(
         if reply.status_code == 200:
             reply = bot.start()
         if reply.status_code == 503:
-            if not _abandoned(app.extensions["study_database"], slug):
+            if not _abandoned(app.extensions["study_database"]):
                 break
             clock.advance(8 * 24 * 3_600_000)  # beyond every idle_minutes
             continue
@@ -244,7 +241,7 @@ def _truth(database: Database, token: str) -> dict[str, Truth]:
         return {token: (side, kind, model) for token, side, kind, model in rows}
 
 
-def _abandoned(database: Database, slug: str) -> bool:
+def _abandoned(database: Database) -> bool:
     with database.read() as db:
         return db.scalar(select(Session.id).where(Session.state == "active").limit(1)) is not None
 

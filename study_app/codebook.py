@@ -144,14 +144,14 @@ EVENTS: Mapping[str, Column] = {
 }
 
 
-def schema(study: str, questions: Sequence[tuple[str, str]], of_models: bool) -> dict[str, Any]:
+def schema(study: str, questions: Sequence[tuple[str, str]], answers: str) -> dict[str, Any]:
     """The codebook of a study as JSON Schema.
 
-    questions: (id, text) of those at the end; sessions have the answers. of_models: it compares pairs of models.
+    questions: (id, text) of those at the end; sessions have the answers. answers: "responses" or "choices".
     """
-    answers = {f"answer_{id_}": _maybe(_text(f"answer to: {text}")) for id_, text in questions}
-    first = {"choices": CHOICES} if of_models else {"responses": RESPONSES}
-    tables = first | {"sessions": {**SESSIONS, **answers}, "events": EVENTS}
+    told = {f"answer_{id_}": _maybe(_text(f"answer to: {text}")) for id_, text in questions}
+    first = {"responses": RESPONSES, "choices": CHOICES}[answers]
+    tables = {answers: first, "sessions": {**SESSIONS, **told}, "events": EVENTS}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"Tables of the study {study}",

@@ -24,13 +24,13 @@ from study_app.models import (
     Event,
     FurtherChoice,
     Participant,
-    PlanSlot,
     PlanTrial,
     Response,
     Session,
     Stimulus,
     Study,
     Trial,
+    of_study,
 )
 from study_app.service import spec_of
 from study_app.spec import Spec
@@ -63,7 +63,7 @@ def choices_csv(database: Database, slug: str) -> str:
 def answers_table(database: Database, slug: str) -> str:
     """Which of TABLES holds the study's answers: "responses", or "choices" of pairs of models."""
     with database.read() as db:
-        return "choices" if spec_of(the_study(db, slug).config_toml).compare == "models" else "responses"
+        return spec_of(the_study(db, slug).config_toml).answers_table
 
 
 def sessions_csv(database: Database, slug: str) -> str:
@@ -84,14 +84,11 @@ def events_csv(database: Database, slug: str) -> str:
             .select_from(Event)
             .join(Session, Event.session_id == Session.id)
             .join(Session.participant)
-            .join(Session.slot)
-            .join(PlanSlot.condition)
-            .where(Condition.study_id == study.id)
             .order_by(Session.id, Event.seq)
         )
         rows = (
             [study.slug, label, subject, event.seq, event.type, event.t_client, utc(event.t_server), event.detail]
-            for label, subject, event in db.execute(query)
+            for label, subject, event in db.execute(of_study(query, study))
         )
         return to_csv(codebook.EVENTS, rows)
 
@@ -102,7 +99,7 @@ def codebook_json(database: Database, slug: str) -> str:
         study = the_study(db, slug)
         spec = spec_of(study.config_toml)
         questions = [(question.id, question.text) for question in spec.questions]
-        schema = codebook.schema(study.slug, questions, of_models=spec.compare == "models")
+        schema = codebook.schema(study.slug, questions, spec.answers_table)
         return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -141,7 +138,7 @@ def _cell(value: Any) -> Any:
 
 
 def _responses(study: Study) -> Any:
-    return (
+    query = (
         select(Condition, Participant.code, Session, PlanTrial, Stimulus, Trial, Response)
         .select_from(Response)
         .join(Response.trial)
@@ -149,11 +146,9 @@ def _responses(study: Study) -> Any:
         .join(PlanTrial.stimulus)
         .join(Session, Trial.session_id == Session.id)
         .join(Session.participant)
-        .join(Session.slot)
-        .join(PlanSlot.condition)
-        .where(Condition.study_id == study.id)
         .order_by(Session.id, PlanTrial.idx)
     )
+    return of_study(query, study)
 
 
 def _response(
@@ -219,12 +214,9 @@ def _sessions(db: Transaction, study: Study, questions: Sequence[str]) -> Iterat
         select(Condition.label, Participant, Session, answered.correlate(Session).scalar_subquery())
         .select_from(Session)
         .join(Session.participant)
-        .join(Session.slot)
-        .join(PlanSlot.condition)
-        .where(Condition.study_id == study.id)
         .order_by(Session.id)
     )
-    for label, participant, session, count in db.execute(query):
+    for label, participant, session, count in db.execute(of_study(query, study)):
         answers = dict(db.execute(select(Answer.question_id, Answer.text).where(Answer.session_id == session.id)).all())
         yield [
             *(study.slug, label, participant.code, session.state, utc(session.started_at), utc(session.finished_at)),

@@ -232,6 +232,12 @@ class Session(Base):
         return is_alive(self.state, self.expires_at, now)
 
 
+def of_study(query: Any, study: Study) -> Any:
+    """A query of sessions, with their slots and conditions, of one study."""
+    joined = query.join(Session.slot).join(PlanSlot.condition)
+    return joined.where(Condition.study_id == study.id)
+
+
 class Trial(Base):
     """A planned trial in one session: issued, its pictures served, started (again after a reload), then answered."""
 

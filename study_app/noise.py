@@ -11,6 +11,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from study_app.pack import chunk
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -39,8 +41,4 @@ def _stored(pixels: np.ndarray) -> bytes:
     rows[:, 1:] = pixels.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bit, RGB
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), level=0)), (b"IEND", b""))
-    return SIGNATURE + b"".join(map(_chunk, *zip(*chunks, strict=True)))
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    return SIGNATURE + b"".join(chunk(name, data) for name, data in chunks)

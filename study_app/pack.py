@@ -203,9 +203,13 @@ def encode(image: Image.Image) -> bytes:
 
 def padded(png: bytes, length: int) -> bytes:
     """The same picture in a file of `length` bytes, by an ancillary chunk before its end (PNG §5.3, §5.4)."""
-    body = PADDING + bytes(length - len(png) - 12)
     end = len(png) - 12  # IEND: length, name, checksum
-    return png[:end] + struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) + png[end:]
+    return png[:end] + chunk(PADDING, bytes(length - len(png) - 12)) + png[end:]
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    """A PNG chunk: its length, name, data and checksum."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def same_length(pngs: Iterable[bytes]) -> list[bytes]:

@@ -150,9 +150,7 @@ class Spec:
     mask_ms: int = 0  # 0: blank after the pictures
     breaks: int = 1  # spread evenly over the test trials
     zoom: int = 1  # CSS pixels a picture's pixel is wide
-    noise: int = (
-        1  # levels of 255 by which a pair's pixels are changed at most, in each session by others; 0: not at all
-    )
+    noise: int = 1  # levels of 255 by which a pair's pixels change at most, in each session by others; 0: not at all
     lr_resize: Literal["nearest", "bicubic"] = "nearest"  # how the low-resolution picture comes to full size
     min_viewport: tuple[int, ...] = (900, 600)
     idle_minutes: int = 45  # until an abandoned place is given to somebody else
@@ -209,6 +207,11 @@ class Spec:
     def has_right_answers(self) -> bool:
         """Whether one picture of every pair is the real one."""
         return self.compare == "real" and not self.against
+
+    @property
+    def answers_table(self) -> str:
+        """What the export calls the table of answers."""
+        return "choices" if self.compare == "models" else "responses"
 
     @property
     def side_by_side(self) -> int:

@@ -1,16 +1,16 @@
 """Win rates of a study of pairs of models that runs, by the very rules and intervals of `analysis`."""
 
 import io
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from analysis.exclusions import NOBODY, exclude
+from analysis.exclusions import exclude
 from analysis.preference import win_rates
 from analysis.tables import validate_choices
 from study_app.dashboard.progress import Subject
+from study_app.dashboard.rates import failed_rules
 from study_app.database import Database
 from study_app.export import choices_csv
 
@@ -28,12 +28,8 @@ def flags(database: Database, slug: str, subjects: Sequence[Subject]) -> dict[in
     choices = _choices(database, slug)
     if choices.empty:
         return {}
-    log, sessions = exclude(choices)[1], {one.code: one.session for one in subjects}
-    found: dict[int, list[str]] = defaultdict(list)
-    for code, rule in zip(log["subject"], log["rule"], strict=True):
-        if rule != "incomplete" and code != NOBODY:
-            found[sessions[code]].append(rule)
-    return found
+    sessions = {one.code: one.session for one in subjects}
+    return {sessions[code]: rules for code, rules in failed_rules(exclude(choices)[1]).items()}
 
 
 def _choices(database: Database, slug: str) -> pd.DataFrame:

@@ -9,7 +9,18 @@ from typing import Any
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session as Transaction
 
-from study_app.models import Audit, Condition, Identity, Participant, PlanSlot, Response, Session, Study, Trial
+from study_app.models import (
+    Audit,
+    Condition,
+    Identity,
+    Participant,
+    PlanSlot,
+    Response,
+    Session,
+    Study,
+    Trial,
+    of_study,
+)
 from study_app.service import spec_of
 
 
@@ -51,13 +62,10 @@ def by_condition(db: Transaction, study: Study, now: int) -> list[Progress]:
     query = (
         select(PlanSlot.condition_id, Session.state, Session.excluded_reason, func.count(), left)
         .select_from(Session)
-        .join(Session.slot)
-        .join(PlanSlot.condition)
-        .where(Condition.study_id == study.id)
         .group_by(PlanSlot.condition_id, Session.state, Session.excluded_reason)
     )
     counts: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for condition, state, reason, count, overdue in db.execute(query):
+    for condition, state, reason, count, overdue in db.execute(of_study(query, study)):
         gone = overdue if state == "active" else 0
         counts[condition]["left"] += gone
         counts[condition][_standing(state, bool(reason))] += count - gone
@@ -92,14 +100,11 @@ def subjects(db: Transaction, study: Study) -> list[Subject]:
         )
         .select_from(Session)
         .join(Session.participant)
-        .join(Session.slot)
-        .join(PlanSlot.condition)
         .outerjoin(Identity, Identity.participant_id == Participant.id)
         .outerjoin(answers, answers.c.session_id == Session.id)
-        .where(Condition.study_id == study.id)
         .order_by(Session.id.desc())
     )
-    return [Subject(*row) for row in db.execute(query)]
+    return [Subject(*row) for row in db.execute(of_study(query, study))]
 
 
 def median_minutes(of: Sequence[Subject]) -> float | None:

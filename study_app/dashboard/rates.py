@@ -1,6 +1,5 @@
 """Fool rates of a study that runs, by the very rules and intervals of `analysis`."""
 
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from sqlalchemy.orm import Session as Transaction
 
 from analysis.exclusions import NOBODY, exclude
 from analysis.fool_rate import fool_rates
-from study_app.models import Condition, PlanSlot, PlanTrial, Response, Session, Stimulus, Study, Trial
+from study_app.models import Condition, PlanTrial, Response, Session, Stimulus, Study, Trial, of_study
 
 RATES = ["condition", "model", "n", "k", "subjects", "images", "fool_rate", "ci_low", "ci_high", "note"]
 
@@ -31,12 +30,13 @@ def counted(db: Transaction, study: Study) -> pd.DataFrame:
 
 def flags(db: Transaction, study: Study) -> dict[int, list[str]]:
     """By session, the rules that it fails so far; of one that is not finished, "incomplete" is not said."""
-    log = _excluded(db, study)[1]
-    failed = log[~log["rule"].isin(["incomplete"]) & (log["subject"] != NOBODY)]
-    found: dict[int, list[str]] = defaultdict(list)
-    for subject, rule in zip(failed["subject"], failed["rule"], strict=True):
-        found[subject].append(rule)
-    return found
+    return failed_rules(_excluded(db, study)[1])
+
+
+def failed_rules(log: pd.DataFrame) -> dict[Any, list[str]]:
+    """The rules that each subject fails, by a log of exclusions; who is not finished yet may still be."""
+    failed = log[(log["rule"] != "incomplete") & (log["subject"] != NOBODY)]
+    return failed.groupby("subject", sort=False)["rule"].agg(list).to_dict()
 
 
 def _excluded(db: Transaction, study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -70,15 +70,12 @@ def _answers(db: Transaction, study: Study) -> pd.DataFrame:
     query = (
         select(Trial.session_id, func.count(), func.aggregate_strings(pair, ","))
         .select_from(Session)
-        .join(Session.slot)
-        .join(PlanSlot.condition)
         .join(Trial, Trial.session_id == Session.id)
         .join(Response, Response.trial_id == Trial.id)
         .join(PlanTrial, PlanTrial.id == Trial.plan_trial_id)
-        .where(Condition.study_id == study.id)
         .group_by(Trial.session_id)
     )
-    rows = db.execute(query).all()
+    rows = db.execute(of_study(query, study)).all()
     values = np.fromstring(",".join(text for *_, text in rows), sep=",").reshape(-1, 2)
     codes = values[:, 0].astype(np.int64)
     subject = np.repeat([session for session, *_ in rows], [count for _, count, _ in rows])
@@ -91,13 +88,9 @@ def _bit(condition: Any) -> Any:
 
 
 def _sessions(db: Transaction, study: Study) -> pd.DataFrame:
-    query = (
-        select(Session.id, Condition.label, Session.finished_at, Session.excluded_reason)
-        .join(Session.slot)
-        .join(PlanSlot.condition)
-        .where(Condition.study_id == study.id)
-    )
-    rows = [(id_, label, int(finished is not None), reason) for id_, label, finished, reason in db.execute(query)]
+    columns = (Session.id, Condition.label, Session.finished_at, Session.excluded_reason)
+    found = db.execute(of_study(select(*columns).select_from(Session), study))
+    rows = [(id_, label, int(finished is not None), reason) for id_, label, finished, reason in found]
     sessions = pd.DataFrame(rows, columns=["id", "condition", "finished", "excluded_reason"]).set_index("id")
     return sessions.astype({"condition": "category", "excluded_reason": "category"})
 

@@ -96,13 +96,13 @@ def log() -> str:
 def study(slug: str) -> str:
     """How far the study is, and what the answers say so far."""
     with _study(slug) as (db, found):
+        of_models = _of_models(found)
         return _page(
             "study",
             found,
             progress=progress.by_condition(db, found, current_app.config["CLOCK"]()),
-            live=[] if _of_models(found) else rates.live(db, found),
-            preferred=preferences.live(g.admin.database, slug) if _of_models(found) else [],
-            answers=export.answers_table(g.admin.database, slug),
+            live=[] if of_models else rates.live(db, found),
+            preferred=preferences.live(g.admin.database, slug) if of_models else [],
             moves=[verb for verb, (sources, _) in MOVES.items() if found.state in sources],
         )
 
@@ -130,9 +130,7 @@ def payments_csv(slug: str) -> Response:
     """The same as a table."""
     with _study(slug) as (db, found):
         table = payments.payments_csv(progress.subjects(db, found))
-    with g.admin.database.write() as db:
-        g.admin.log(db, "export", slug, "payments")
-    return _file(f"{slug}_payments.csv", table)
+    return _logged(slug, "payments", table)
 
 
 @dashboard.get("/<slug>/approvals.csv")
@@ -140,9 +138,7 @@ def approvals(slug: str) -> Response:
     """The ids that Prolific's bulk approval takes."""
     with _study(slug) as (db, found):
         ids = payments.approvals(progress.subjects(db, found))
-    with g.admin.database.write() as db:
-        g.admin.log(db, "export", slug, "approvals")
-    return _file(f"{slug}_approvals.csv", ids)
+    return _logged(slug, "approvals", ids)
 
 
 @dashboard.get("/<slug>/images")
@@ -237,6 +233,13 @@ def _of_models(study: Study) -> bool:
 def _back(slug: str, message: str, page: str = "study") -> BaseResponse:
     flash(message)
     return redirect(url_for(f".{page}", slug=slug), 303)
+
+
+def _logged(slug: str, name: str, text: str) -> Response:
+    """A CSV file; that it was taken is in the audit log."""
+    with g.admin.database.write() as db:
+        g.admin.log(db, "export", slug, name)
+    return _file(f"{slug}_{name}.csv", text)
 
 
 def _file(name: str, text: str) -> Response:
