@@ -48,9 +48,9 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
     console.say(training_summary(settings, out))
     ended = f"trained to step {settings.optimiser.steps}"
     with (
+        terminations() as terminated,  # first and last: torchrun sends a SIGTERM to those that another's end stops
         here.lead_in(held(out)),
         console.progress(f"train {settings.model}", settings.optimiser.steps) as bar,
-        terminations() as terminated,
         closing(console.interruptible(run(settings, out), here.any)) as events,
     ):
         for event in events:

@@ -31,6 +31,7 @@ BLOCK = 96  # pixels, side of the blocks whose features are compared
 def niqe(y: Tensor) -> Tensor:
     """NIQE, scalar, of a luminance plane [H, W] in levels of 255: lower is more natural.
 
+    Features are computed in the plane's type: float32 as BasicSR does, float64 as pyiqa does.
     Equals BasicSR's `calculate_niqe` of a grey image to 1e-3; of few blocks, where the grid of shapes shows, to 1e-2.
     NaN where fewer than two blocks have texture. Raises UserError for an image of fewer than two blocks.
     """
@@ -40,7 +41,7 @@ def niqe(y: Tensor) -> Tensor:
             f"niqe: a {y.shape[1]}x{y.shape[0]} image has fewer than two blocks of {BLOCK}x{BLOCK} pixels, "
             "which it fits a distribution to"
         )
-    y = y[: rows * BLOCK, : columns * BLOCK].float()[None, None]
+    y = y[: rows * BLOCK, : columns * BLOCK][None, None]
     half = matlab.imresize(y, 0.5)
     features = torch.cat([_features(y, BLOCK), _features(half, BLOCK // 2)], dim=1)
     whole = features[~features.isnan().any(dim=1)]
@@ -70,9 +71,9 @@ def _ycbcr(images: Tensor) -> Tensor:
 
 
 def _yiq(images: Tensor) -> Tensor:
-    """The same, in pyiqa's luma."""
+    """The same, in pyiqa's luma and types."""
     red, green, blue = images.unbind(dim=1)
-    return (0.299 * red + 0.587 * green + 0.114 * blue).mul(255).round().unsqueeze(1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue).mul(255).round().unsqueeze(1).double()
 
 
 Luma = Literal["ycbcr", "yiq"]

@@ -148,9 +148,7 @@ def test_a_killed_process_ends_the_job_which_resumes_bit_for_bit_by_itself_too(l
     os.kill(workers_of(job)[1], signal.SIGKILL)
     code, output = job.finish()
     assert code != 0 and time.monotonic() - began < 60
-    # On a busy machine torchrun ends the other one before it has noticed.
-    assert output.count(ENDED) == 1 or "Sending process" in output, output
-    assert f'File "{ROOT / "sr3eval"}' not in output
+    assert output.count(ENDED) == 1 and f'File "{ROOT / "sr3eval"}' not in output, output
 
     saved = (out / "state.safetensors").stat().st_mtime_ns
     job = train(out, launcher=(*TORCHRUN, "--max-restarts=1", "--nproc-per-node=2", "-m"))

@@ -496,7 +496,7 @@ def test_mturk_frames_the_study_and_gets_the_answer(serve, visit):
     def mturk(route):
         if route.request.method == "POST":
             submitted.append((route.request.url, parse_qs(route.request.post_data)))
-        route.fulfill(body="Thank you" if submitted else frame, content_type="text/html")
+        route.fulfill(body="Received" if submitted else frame, content_type="text/html")
 
     page.route(f"{site}/**", mturk)
     page.set_default_timeout(30_000)  # a page in a page is slow on a busy machine
@@ -506,7 +506,7 @@ def test_mturk_frames_the_study_and_gets_the_answer(serve, visit):
     find(study, "#instructions")
     code = finish(study, "click left")
     study.click("text=Submit to MTurk")
-    study.wait_for_selector("text=Thank you")
+    study.wait_for_selector("text=Received")
     address, form = submitted[0]
     assert (address, form["assignmentId"]) == (f"{site}/mturk/externalSubmit", ["A1"])
     assert (form["outcome"], form["code"]) == (["complete"], ["DONE1"]) and code == "DONE1"
