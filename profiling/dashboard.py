@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from study_app import create_app
 from study_app.models import Participant, PlanSlot, PlanTrial, Response, Session, Stimulus, Trial
 from study_app.pack import Pair, encode, same_length
-from study_app.service import new_token
+from study_app.signing import new_token
 from study_app.spec import Spec
 
 IMAGES, PER_SUBJECT, CATCH = 100, 50, 8

@@ -28,7 +28,7 @@ from study_app.models import (
 )
 from study_app.pack import Pair
 from study_app.recruitment import INVITATION, invitation
-from study_app.service import spec_of
+from study_app.sessions import spec_of
 from study_app.signing import Keys
 from study_app.spec import SLUG, Matchup, Spec
 

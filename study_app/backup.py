@@ -14,6 +14,7 @@ from sqlalchemy import URL, MetaData, create_engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from sr3eval.errors import UserError
+from sr3eval.files import TEMPORARY
 from study_app.database import checked
 
 FOREIGN = "no backup of a study's database"
@@ -89,7 +90,7 @@ def _new_file(out: Path) -> Iterator[Path]:
     """A file beside `out` that becomes it once it is whole and on the disk; never in place of another."""
     if out.exists():
         raise UserError(f"{out} already exists")
-    temporary = out.with_name(f".tmp-{os.getpid()}-{out.name}")
+    temporary = out.with_name(f"{TEMPORARY}{os.getpid()}-{out.name}")
     try:
         yield temporary
         with temporary.open("rb") as file:

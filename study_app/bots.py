@@ -20,7 +20,7 @@ from study_app.browser import Browser
 from study_app.clock import ManualClock
 from study_app.database import Database
 from study_app.models import PlanTrial, Session, Stimulus, Trial
-from study_app.service import hash_token
+from study_app.signing import hash_token
 from study_app.web import COOKIE
 
 FRAME_MS = 1000 / 60

@@ -32,7 +32,7 @@ from study_app.models import (
     Trial,
     of_study,
 )
-from study_app.service import spec_of
+from study_app.sessions import spec_of
 from study_app.spec import Spec
 
 # What the browser measured, as far as it has no name of its own in the table.

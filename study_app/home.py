@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from study_app import web
 from study_app.models import Study
-from study_app.service import spec_of
+from study_app.sessions import spec_of
 
 home = Blueprint("home", __name__)
 

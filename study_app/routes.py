@@ -7,8 +7,9 @@ from flask import Blueprint, Response, current_app, g, jsonify, redirect, render
 from werkzeug.wrappers import Response as BaseResponse
 
 from study_app import bodies, recruitment, web
+from study_app.enrolment import CLOSED, Overview
 from study_app.refusal import RefusedError
-from study_app.service import CLOSED, Overview, Service
+from study_app.service import Service
 from study_app.spec import AROUND, GAP, MARGIN
 
 THINKING_S = 3  # that an answer takes, for the estimate of how long a session is

@@ -11,6 +11,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from sr3eval.errors import UserError
+from sr3eval.files import TEMPORARY
 
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 ROOTS = ("s", "admin", "static", "healthz")  # what lies at the application's own top
@@ -83,7 +84,7 @@ def secret_key(config: Mapping[str, Any], folder: Path) -> str:
 def kept_secret(path: Path) -> str:
     """The secret in a file that only its owner reads, made by whichever process comes first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     temporary.touch(mode=0o600)
     temporary.write_text(secrets.token_hex(32))
     try:

@@ -5,6 +5,7 @@ All of it follows from SECRET_KEY. After a change of it, older ones in SECRET_KE
 
 import hashlib
 import hmac
+import secrets
 from collections.abc import Sequence
 
 from itsdangerous import BadSignature, Signer
@@ -38,3 +39,13 @@ class Keys:
 
     def _signer(self, purpose: str) -> Signer:
         return Signer(self._secrets[::-1], salt=f"study/{purpose}")  # the last key signs
+
+
+def hash_token(token: str) -> str:
+    """What the database knows of a cookie."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def new_token() -> str:
+    """128 random bits as 22 characters for URLs and cookies."""
+    return secrets.token_urlsafe(16)

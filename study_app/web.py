@@ -16,8 +16,7 @@ from sr3eval.errors import UserError
 from study_app.limits import Limiter
 from study_app.recruitment import MTURK_FRAMES, MTURK_SITES, OPEN, Exit, Identity, Outcome, identify
 from study_app.refusal import REFUSALS, RefusedError
-from study_app.service import new_token
-from study_app.signing import Keys
+from study_app.signing import Keys, new_token
 from study_app.spec import SLUG
 
 COOKIE = "study"

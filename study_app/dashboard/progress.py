@@ -21,7 +21,7 @@ from study_app.models import (
     Trial,
     of_study,
 )
-from study_app.service import spec_of
+from study_app.sessions import spec_of
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from study_app.admin import MOVES, the_study
 from study_app.dashboard import images, login, payments, preferences, progress, rates
 from study_app.models import Study
 from study_app.refusal import RefusedError
-from study_app.service import spec_of
+from study_app.sessions import spec_of
 
 dashboard = Blueprint("dashboard", __name__, url_prefix="/admin")
 dashboard.before_request(login.check)

@@ -24,7 +24,7 @@ from study_app.bots import Bot
 from study_app.database import migrations
 from study_app.models import PlanTrial, Session, Stimulus, Trial
 from study_app.pack import Pack
-from study_app.service import hash_token
+from study_app.signing import hash_token
 from study_app.spec import Criterion
 from tests.study_app.small_study import make_app, open_study, photograph, small_spec, write_pack
 from tests.study_app.test_dashboard import cells, log_in

@@ -22,9 +22,10 @@ from study_app.models import PlanSlot, PlanTrial, Response, Session, Stimulus, T
 from study_app.pack import Pack, Pair
 from study_app.recruitment import Identity
 from study_app.refusal import RefusedError
-from study_app.service import LINGER_MS, LOOK_AHEAD, Service, new_token
-from study_app.signing import Keys
+from study_app.service import Service
+from study_app.signing import Keys, new_token
 from study_app.spec import PRELOAD_MS
+from study_app.trials import LINGER_MS, LOOK_AHEAD
 from tests.study_app.small_study import small_spec, write_pack
 
 SPEC = small_spec(images=4, per_subject=2, target=2, practice=1, catch=1, catch_pass=1, questions=())

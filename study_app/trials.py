@@ -1,0 +1,250 @@
+"""The trials: told of, pictures fetched, started, answered, strictly in the plan's order.
+
+What every trial asks of the database is in `statements`: no ORM here.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row
+from sqlalchemy.exc import IntegrityError
+
+from study_app import bodies, statements
+from study_app.clock import Clock
+from study_app.database import Database
+from study_app.models import ENDED
+from study_app.noise import decode, noisy
+from study_app.pictures import Kept
+from study_app.refusal import RefusedError
+from study_app.sessions import Desk, idle_ms, progress, spec_of
+from study_app.signing import Keys, hash_token
+from study_app.spec import EARLY_MS, LATENCY_MS, PRELOAD_MS, Spec
+from study_app.statements import PLACES
+
+LOOK_AHEAD = 2  # trials that are told of: the present one and the next
+LINGER_MS = 60_000  # how long after the answer they may still be
+FILES_ROOM, PIXELS_ROOM = 32 << 20, 64 << 20  # bytes of each process for pictures as they are, and for decoded ones
+MAX_EVENTS = 1000  # of a session; a restless one has some hundred
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """What every trial needs to know of its session."""
+
+    id: int
+    state: str
+    expires_at: int
+    slot_id: int
+    exposure_ms: int
+    spec: Spec
+
+
+class Trials(Desk):
+    """From the first trial to the last answer."""
+
+    def __init__(self, database: Database, clock: Clock, keys: Keys) -> None:
+        super().__init__(database, clock, keys)
+        self._files = Kept[bytes](FILES_ROOM, len)
+        self._pixels = Kept[np.ndarray](PIXELS_ROOM, lambda pixels: pixels.nbytes)
+
+    def upcoming(self, slug: str, token: str) -> dict[str, Any]:
+        """Where the session stands, with the next trials (at most LOOK_AHEAD), whose pictures may be fetched now."""
+        with self.database.statements(durable=False) as db:
+            sitting = _sitting(db, slug, token)
+            done, total = progress(db, sitting.id)
+            window: Sequence[Row[Any]] = ()
+            if sitting.state not in ENDED:
+                self._alive(sitting.state, sitting.expires_at)
+                places = {"id": sitting.id, "slot": sitting.slot_id, "first": done, "end": done + LOOK_AHEAD}
+                window = db.execute(statements.WINDOW, places).all()
+                self._issue(db, sitting, window)
+            spec = sitting.spec
+            return {
+                "state": "done" if sitting.state in ENDED else "trials" if done < total else "questions",
+                "done": done,
+                "total": total,
+                "exposure_ms": sitting.exposure_ms,
+                "mask_ms": spec.mask_ms,
+                "fixation_ms": spec.fixation_ms,
+                "questions": [criterion.question for criterion in spec.asked],
+                "criteria": [criterion.id for criterion in spec.asked],
+                "zoom": spec.zoom,
+                "window": [_describe(trial, spec, total) for trial in window],
+            }
+
+    def _issue(self, db: Connection, sitting: Sitting, window: Sequence[Row[Any]]) -> None:
+        new = [{"trial": trial.id, "now": self.clock()} for trial in window if trial.issued_at is None]
+        if new:
+            db.execute(statements.ISSUE, new)
+            self._touch(db, sitting)
+
+    def picture(self, slug: str, token: str, picture_token: str) -> bytes:
+        """The PNG file behind a picture token of this session, while its trial is near. Notes when it was served."""
+        now = self.clock()
+        named = {"slug": slug, "session": hash_token(token), "picture": picture_token, "now": now}
+        with self.database.statements(durable=False) as db:
+            found = db.execute(statements.NEAR, named).one_or_none()
+            if found is None or (found.answered_at is not None and now >= found.answered_at + LINGER_MS):
+                raise RefusedError("not_found", "There is no such picture.")
+            _check_nearness(found, now)
+            place = next(place for place in PLACES if getattr(found, f"{place}_token") == picture_token)
+            if getattr(found, f"{place}_served_at") is None:
+                db.execute(statements.SERVE[place], {"trial": found.id, "now": now})
+        name = "middle" if place == "middle" else "real" if place == found.real_side else "other"
+        key = (found.study_id, found.frozen_at, found.stimulus_id, name)
+        levels = spec_of(found.config_toml).noise
+        if name == "middle" or not levels:
+            return self._files.get(key, lambda: self._file(found.stimulus_id, name))
+        pixels = self._pixels.get(key, lambda: decode(self._file(found.stimulus_id, name)))
+        return noisy(pixels, levels, self.keys.hash("noise", picture_token))
+
+    def _file(self, stimulus: int, name: str) -> bytes:
+        with self.database.read() as db:
+            png = db.scalar(statements.FILE[name], {"stimulus": stimulus})
+        if png is None:
+            raise RefusedError("not_found", "There is no such picture.")
+        return png
+
+    def start(self, slug: str, token: str, trial_token: str, body: bodies.Showing) -> int:
+        """Note that the pictures are shown from now on; returns for how many ms. Idempotent for one attempt."""
+        with self.database.statements(durable=False) as db:
+            sitting, trial = _trial(db, slug, token, trial_token)
+            if trial.body_sha256 is not None:
+                raise RefusedError("answered")
+            self._next(db, sitting, trial)
+            if not _was_served(trial, sitting.spec):
+                raise RefusedError("not_fetched")
+            if trial.attempt != body.attempt:
+                db.execute(statements.SHOW, {"trial": trial.id, "uuid": body.attempt, "now": self.clock()})
+                if trial.showings == 0:  # showing it again and again holds no place
+                    self._touch(db, sitting)
+            return sitting.exposure_ms
+
+    def respond(self, slug: str, token: str, trial_token: str, body: bodies.Choice) -> bool | None:
+        """Store the answer, once. Returns whether it was right in practice, else None.
+
+        The same body again gives the same again; another one is refused.
+        """
+        try:
+            with self.database.statements() as db:
+                sitting, trial = _trial(db, slug, token, trial_token)
+                if trial.body_sha256 is None:
+                    self._accept(db, sitting, trial, body)
+                elif trial.body_sha256 != body.sha256:
+                    raise IntegrityError("another body", None, ValueError())
+                told = trial.kind == "practice" and sitting.spec.has_right_answers
+                return body.choice == trial.real_side if told else None
+        except IntegrityError:
+            log.warning("conflicting answer to a trial of study %s", slug)
+            raise RefusedError("conflict") from None
+
+    def _accept(self, db: Connection, sitting: Sitting, trial: Row[Any], body: bodies.Choice) -> None:
+        now = self.clock()
+        self._next(db, sitting, trial)
+        if trial.started_at is None:
+            raise RefusedError("not_started")
+        _check_choices(sitting.spec, body)
+        wait = trial.started_at + sitting.exposure_ms - EARLY_MS - now
+        if wait > 0:
+            raise RefusedError("too_early", retry_after_ms=wait)
+        elapsed = now - trial.started_at
+        if body.claimed_ms > elapsed + EARLY_MS:
+            raise RefusedError("impossible_time")
+        clocks_agree = elapsed - body.claimed_ms <= sitting.spec.fixation_ms + LATENCY_MS
+        known = {"trial_id": trial.id, "body_sha256": body.sha256, "received_at": now}
+        timing_ok = clocks_agree and body.timing_ok(sitting.exposure_ms)
+        response = db.scalar(statements.ANSWER, {**body.measured, **known, "timing_ok": timing_ok})
+        if body.further:
+            db.execute(statements.FURTHER, [{**asdict(answer), "response_id": response} for answer in body.further])
+        self._touch(db, sitting)
+
+    def note(self, slug: str, token: str, body: bodies.Events) -> None:
+        """Store what happened in the browser; what was sent before is passed over."""
+        with self.database.statements(durable=False) as db:
+            sitting = _sitting(db, slug, token)
+            self._alive(sitting.state, sitting.expires_at)
+            sent = {event.seq: event for event in body.events}
+            at = {"session_id": sitting.id, "t_server": self.clock()}
+            count = db.scalar(statements.COUNT_EVENTS, {"id": sitting.id}) or 0
+            known = set(db.scalars(statements.KNOWN_EVENTS, {"id": sitting.id, "sent": list(sent)}))
+            new = [
+                {"seq": e.seq, "type": e.type, "t_client": e.t, "detail": e.detail, **at}
+                for e in sent.values()
+                if e.seq not in known
+            ]
+            if count + len(new) > MAX_EVENTS:
+                raise RefusedError("slow_down", "Too many events of one session.", retry_after=3600)
+            if new:
+                db.execute(statements.EVENTS, new)
+
+    def _next(self, db: Connection, sitting: Sitting, trial: Row[Any]) -> None:
+        self._alive(sitting.state, sitting.expires_at)
+        if trial.idx != progress(db, sitting.id)[0]:
+            raise RefusedError("out_of_order")
+
+    def _touch(self, db: Connection, sitting: Sitting) -> None:
+        until = self.clock() + idle_ms(sitting.spec)
+        db.execute(statements.TOUCH, {"session": sitting.id, "until": until})
+
+
+def _sitting(db: Connection, slug: str, token: str) -> Sitting:
+    row = db.execute(statements.SITTING, {"slug": slug, "session": hash_token(token)}).one_or_none()
+    if row is None:
+        raise RefusedError("no_session")
+    return Sitting(row.id, row.state, row.expires_at, row.slot_id, row.exposure_ms, spec_of(row.config_toml))
+
+
+def _trial(db: Connection, slug: str, token: str, trial_token: str) -> tuple[Sitting, Row[Any]]:
+    sitting = _sitting(db, slug, token)
+    trial = db.execute(statements.TRIAL, {"id": sitting.id, "token": trial_token}).one_or_none()
+    if trial is None:
+        raise RefusedError("not_found", "There is no such trial.")
+    return sitting, trial
+
+
+def _describe(trial: Row[Any], spec: Spec, total: int) -> dict[str, Any]:
+    """What the browser is told of a trial: nothing that depends on which picture is which."""
+    pictures = {"left": trial.left_token, "right": trial.right_token}
+    if spec.task == 1:
+        pictures["middle"] = trial.middle_token
+    return {
+        "token": trial.token,
+        "index": trial.idx,
+        "phase": "practice" if trial.idx < spec.practice else "test",
+        "break_before": trial.idx in _breaks(spec, total),
+        "width": trial.width,
+        "height": trial.height,
+        "pictures": pictures,
+        "reexposed": trial.showings > 0,
+    }
+
+
+def _breaks(spec: Spec, total: int) -> set[int]:
+    tests = total - spec.practice
+    return {spec.practice + round(tests * i / (spec.breaks + 1)) for i in range(1, spec.breaks + 1)}
+
+
+def _check_nearness(found: Row[Any], now: int) -> None:
+    """Not until the trial before, if any, nears its end: what comes later cannot be studied meanwhile."""
+    if found.idx == 0 or found.answer_before is not None:
+        return
+    opens = (found.started_before or now) + found.exposure_ms - PRELOAD_MS
+    if found.started_before is None or now < opens:
+        raise RefusedError("not_yet", retry_after_ms=max(opens - now, 1000))
+
+
+def _was_served(trial: Row[Any], spec: Spec) -> bool:
+    return all(getattr(trial, f"{place}_served_at") is not None for place in PLACES[: spec.side_by_side])
+
+
+def _check_choices(spec: Spec, body: bodies.Choice) -> None:
+    """Every criterion has its answer, and each is one that there is a button for."""
+    criteria = [answer.criterion for answer in body.further]
+    if criteria != [criterion.id for criterion in spec.asked[1:]]:
+        raise RefusedError("bad_request", "A question about the pair has no answer, or another's.")
+    if not {body.choice, *(answer.choice for answer in body.further)} <= spec.choices.keys():
+        raise RefusedError("bad_request", "This study has no such answer.")
