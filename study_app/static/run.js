@@ -13,6 +13,11 @@ import { base, study } from "./study.js";
 import { runTrial } from "./trial.js";
 
 const SESSION_OVER = [401, 410];
+const OTHER_SIDE = { left: "right", right: "left" };
+const VERDICTS = {
+  true: { left: "Correct: it was the left picture.", right: "Correct: it was the right picture." },
+  false: { left: "Not this time: it was the left picture.", right: "Not this time: it was the right picture." },
+};
 const stage = new Stage(document.getElementById("trial"), study.zoom);
 const pictures = new Pictures();
 let introduced = null; // the trial whose notice was read last
@@ -50,8 +55,11 @@ function showProgress({ done, total }, { phase, index }) {
   say("progress", phase === "practice" ? practice : `${index + 1 - study.nPractice} of ${total - study.nPractice}`);
 }
 
-async function giveFeedback(correct) {
-  say("verdict", correct ? "Correct." : "Not this time: it was the other picture.");
+/** The pair again, and which of the two it was; only once the server has the answer. */
+async function giveFeedback(choice, correct) {
+  const side = correct ? choice : OTHER_SIDE[choice];
+  say("verdict", VERDICTS[correct][side]);
+  stage.mark(side);
   stage.state = "feedback";
   const button = stage.root.querySelector(".feedback button");
   button.focus({ preventScroll: true });
@@ -71,7 +79,7 @@ async function oneTrial(state, previous) {
   const started = () => pictures.prefetch(state.window); // not sooner: the server would not give the next ones
   const body = await runTrial(stage, trial.token, await pictures.of(trial), state, started);
   const { correct } = await send(trial.token, body);
-  if (correct !== null) await giveFeedback(correct);
+  if (correct !== null) await giveFeedback(body.choice, correct);
   return trial;
 }
 

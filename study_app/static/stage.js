@@ -50,6 +50,11 @@ export class Stage {
     if (name === "response") this.root.querySelector(".choices").focus({ preventScroll: true });
   }
 
+  /** Points out the picture on that side while there is feedback. */
+  mark(side) {
+    for (const slot of this.root.querySelectorAll(".slot")) slot.toggleAttribute("data-marked", slot.dataset.slot === side);
+  }
+
   set question(text) {
     this.root.querySelector("#question").textContent = text;
   }

@@ -284,18 +284,37 @@ def test_a_tie_and_two_questions_a_pair(serve, visit):
     assert "refused" not in server.events()
 
 
-def test_practice_tells_whether_it_was_right_and_the_study_does_not(serve, visit):
-    server, page = serve(), visit()
+MARKED = (
+    "() => [...document.querySelectorAll('.slot')].filter(e => e.querySelector('.mark')?.checkVisibility("
+    "{ visibilityProperty: true })).map(e => e.dataset.slot)"
+)
+
+
+@pytest.mark.parametrize("task", [1, 2])
+def test_practice_shows_which_it_was_and_the_study_does_not(serve, visit, task):
+    """Not before the server has the answer; then for as long as one likes, and in practice alone."""
+    server, page = serve(task=task, practice=2), visit()
     join(page, server)
-    answer(page, "f")
-    state(page, "feedback")
-    verdict = page.inner_text(".feedback [role=status]")
-    [(real_side,)] = server.query(select(PlanTrial.real_side).join(Trial).where(PlanTrial.idx == 0))
-    assert verdict.startswith("Correct") == (real_side == "left")
-    assert page.locator(".feedback button").evaluate("button => button === document.activeElement")
+    held = []
+    page.route("**/response", lambda route: held.append(route), times=1)
+    with page.expect_request("**/response"):
+        answer(page, "f")
+    assert page.evaluate(MARKED) == [] and page.get_attribute("#trial", "data-state") == "saving"
+    held[0].continue_()
+    for way in ("f", "j"):
+        if way == "j":
+            answer(page, way)
+        state(page, "feedback")
+        index = len(server.responses()) - 1
+        [(side,)] = server.query(select(PlanTrial.real_side).join(Trial).where(PlanTrial.idx == index))
+        verdict = page.inner_text(".feedback [role=status]")
+        assert verdict.startswith("Correct") == (side == {"f": "left", "j": "right"}[way])
+        assert verdict.endswith(f"it was the {side} picture.") and page.evaluate(MARKED) == [side]
+        assert page.locator(".picture:visible").count() == server.spec.side_by_side
+        assert page.locator(".feedback button").evaluate("button => button === document.activeElement")
     answer(page, "f")
     state(page, "fixation")
-    assert not page.locator(".feedback:visible").count()
+    assert page.evaluate(MARKED) == [] and not page.locator(".feedback:visible").count()
 
 
 def test_keys_during_the_exposure_are_counted_and_not_taken(serve, visit):
