@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: benchmark study whole-study test help
+.PHONY: benchmark study whole-study texts test help
 help:
 	@echo "make benchmark   score Bicubic, Regression, SR3 and ESRGAN on the embedded photographs: runs/quickstart/report.html"
 	@echo "make study       serve a demonstration study of those pictures: http://localhost:$(PORT)/s/demo_task1"
 	@echo "make whole-study benchmark, study, 102 simulated people, analysis, report: what notebook 05 does"
+	@echo "make texts       bring study_app/locale up to date with the texts that subjects read"
 	@echo "make test        lint, types and tests"
 
 QUICKSTART := $(BIN)/python benchmark.py run configs/quickstart.toml --out runs/quickstart
@@ -42,6 +43,15 @@ $(DEMO)/ready: | $(DEMO)/pack .venv/installed-study
 whole-study: .venv/installed-all
 	$(BIN)/jupyter execute analysis/notebooks/05_whole_study.ipynb
 	@ls -d runs/whole_study_* | tail -1
+
+# Texts that subjects read, as templates and Python now have them, into the catalogs; new ones are to be translated there.
+texts: .venv/installed-study
+	@pot=$$(mktemp) && \
+	$(BIN)/pybabel --quiet extract --mapping-file pyproject.toml --no-location --sort-output --output $$pot . && \
+	for catalog in study_app/locale/*.po; do \
+		$(BIN)/pybabel --quiet update --input-file $$pot --output-file $$catalog --locale $$(basename $$catalog .po) --width 120 \
+			--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date || exit; \
+	done; rm -f $$pot
 
 # One thread: threads that share cores with other work wait for each other in loops, a hundred times as long at worst.
 test: export OMP_NUM_THREADS := 1

@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
 
 from study_app import bodies
+from study_app.languages import N_
 from study_app.models import ENDED, Answer, Identity, PlanTrial, Response, Session, Stimulus, Trial
 from study_app.recruitment import Exit, Outcome
 from study_app.refusal import RefusedError
@@ -50,7 +51,12 @@ class Endings(Desk):
             self._alive(session.state, session.expires_at)
             done, total = progress(db, session.id)
             if done < total:
-                raise RefusedError("trials_missing", f"{total - done} of {total} trials have no answer yet.")
+                raise RefusedError(
+                    "trials_missing",
+                    N_("%(missing)d of %(total)d trials have no answer yet."),
+                    missing=total - done,
+                    total=total,
+                )
             spec = spec_of(session.participant.study.config_toml)
             _check_answers(spec, body)
             db.add_all(Answer(session_id=session.id, question_id=key, text=text) for key, text in body.answers.items())

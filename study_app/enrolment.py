@@ -7,6 +7,7 @@ from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from study_app import bodies, statements
+from study_app.languages import N_
 from study_app.models import ENDED, Condition, Identity, Participant, PlanSlot, PlanTrial, Session, Stimulus, Study
 from study_app.recruitment import Identity as Person
 from study_app.refusal import RefusedError
@@ -15,10 +16,10 @@ from study_app.signing import hash_token, new_token
 from study_app.spec import Spec
 
 CLOSED = {
-    "draft": "This study has not begun.",
-    "frozen": "This study has not begun.",
-    "paused": "This study is paused. Please come back later.",
-    "closed": "This study is over. Thank you for your interest.",
+    "draft": N_("This study has not begun."),
+    "frozen": N_("This study has not begun."),
+    "paused": N_("This study is paused. Please come back later."),
+    "closed": N_("This study is over. Thank you for your interest."),
 }
 
 # `elsewhere`: begun in another browser; `taken_part`: ended there; `somebody_else`: has begun in this one.
@@ -188,7 +189,12 @@ def _admit(db: Transaction, study: Study, spec: Spec, body: bodies.Start) -> Non
         raise RefusedError("not_running", CLOSED[study.state])
     needed = spec.needed_window(*_size(db, study), body.dpr)
     if body.viewport_w < needed[0] or body.viewport_h < needed[1]:
-        raise RefusedError("too_small", f"The pictures need a window of at least {needed[0]}x{needed[1]} pixels.")
+        raise RefusedError(
+            "too_small",
+            N_("The pictures need a window of at least %(width)d × %(height)d pixels."),
+            width=needed[0],
+            height=needed[1],
+        )
     if body.consent_sha256 != spec.consent.sha256:
         raise RefusedError("consent_changed")
 

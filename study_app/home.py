@@ -16,5 +16,5 @@ def studies() -> str:
     with current_app.extensions["study_database"].read() as db:
         running = db.scalars(select(Study).where(Study.state == "running").order_by(Study.id)).all()
         specs = [(study.slug, spec_of(study.config_toml)) for study in running]
-    found = [(web.base(slug), spec.title) for slug, spec in specs if spec.recruitment.source == "open"]
-    return render_template("home.html", title="Studies of pictures", studies=found)
+    found = [(web.base(slug), spec.title, spec.language) for slug, spec in specs if spec.recruitment.source == "open"]
+    return render_template("home.html", title=web.gettext("Studies of pictures"), studies=found)

@@ -56,8 +56,8 @@ def declined(slug: str) -> str:
     return render_template(
         "message.html",
         title=spec.title,
-        heading="You do not take part",
-        message="Nothing was stored about you. Thank you for your time.",
+        heading=web.gettext("You do not take part"),
+        message=web.gettext("Nothing was stored about you. Thank you for your time."),
         leaving=spec.recruitment.exit("no_consent"),
     )
 
@@ -160,9 +160,9 @@ def finish(slug: str) -> Response:
 
 
 def _overview(slug: str) -> Overview:
-    """What the study is; how its subjects come decides on this reply's headers, too."""
+    """What the study is; its language and how its subjects come decide on this reply, too."""
     overview = _service().overview(slug)
-    g.recruitment = overview.spec.recruitment
+    g.language, g.recruitment = overview.spec.language, overview.spec.recruitment
     return overview
 
 

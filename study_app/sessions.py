@@ -13,6 +13,7 @@ from sr3eval.config import from_dict
 from study_app import statements
 from study_app.clock import Clock
 from study_app.database import Database
+from study_app.languages import N_
 from study_app.models import ENDED, Participant, PlanSlot, Session, Study, is_alive
 from study_app.recruitment import LETTERS
 from study_app.refusal import RefusedError
@@ -53,7 +54,7 @@ def find_study(db: Transaction, slug: str, lock: bool = False) -> Study:
     query = select(Study).where(Study.slug == slug)
     study = db.scalar(query.with_for_update(key_share=True) if lock else query)
     if study is None:
-        raise RefusedError("not_found", "There is no such study.")
+        raise RefusedError("not_found", N_("There is no such study."))
     return study
 
 

@@ -7,18 +7,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sr3eval.config import from_dict, read_toml, to_toml
 from sr3eval.errors import UserError, nearest
+from study_app import languages
 from study_app.recruitment import OPEN, Recruitment
+from study_app.texts import ANSWERS, CONSENT, DEBRIEF, DEBRIEF_OF_MODELS, QUESTIONS, consent
 
 STUDIES = Path(__file__).parent / "studies"
-# The two questions of the paper, §4.5.3; to the letter.
-QUESTIONS = {
-    1: "Which of the two images is a better high quality version of the low resolution image in the middle?",
-    2: "Which image would you guess is from a camera?",
-}
 # CSS pixels: between pictures that are shown side by side, left and right of them together, and above and below them
 # together, for the question and the buttons.
 GAP, MARGIN, AROUND = 32, 48, 200
@@ -27,31 +24,6 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 EARLY_MS = 250  # by the server's clock an answer may come this much before the exposure's end, or claim this much more
 LATENCY_MS = 2000  # what start and answer may take on their way, for the two clocks to agree
 PRELOAD_MS = 5000  # how long before a trial can begin its pictures may be fetched
-
-CONSENT = """\
-You are invited to take part in a study of how people see pictures. You will look at pairs of pictures, each for a few \
-seconds, and after each pair press one of two buttons.
-
-We store which button you pressed and when, how long the pictures were on your screen, whether the study's window was \
-in front meanwhile, the size of that window and the kind of your screen, and what you answer to questions at the end. \
-We ask for no name and store no address of your computer. The answers may be published, under a random code.
-
-Taking part is voluntary. You can stop at any time by closing the page, and have what was stored about you deleted: \
-tell us the code that is shown to you.
-
-By pressing the button you confirm that you are at least 18 years old and agree to take part."""
-NO_NAME = "We ask for no name and store no address of your computer."
-KNOWN = (
-    f"{NO_NAME} The link that brought you here has a code of yours. It is kept apart from your answers, only to pay \
-you and to see to it that everybody takes part once."
-)
-TWO_BUTTONS, BUTTONS = "press one of two buttons", "answer by pressing a button"
-DEBRIEF = """\
-Thank you. In each pair one picture was taken by a camera and the other was computed from a small version of it. Your \
-answers tell how convincing the computed pictures are."""
-DEBRIEF_OF_MODELS = """\
-Thank you. In each pair both pictures were computed from a small version of one photograph, by different programs. \
-Your answers tell which of them people prefer."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +100,7 @@ class Spec:
     title: str
     task: Literal[1, 2]
     question: str = ""  # in place of the paper's of the task
-    answers: tuple[str, ...] = ("Left", "Right")  # what the buttons say
+    answers: tuple[str, ...] = ANSWERS  # what the buttons say
     instructions: str = ""  # paragraphs in place of the standard ones
     compare: Literal["real", "models"] = "real"
     pairs: tuple[tuple[str, str], ...] = ()
@@ -158,6 +130,7 @@ class Spec:
     replace_failed: bool = True  # whether who fails the catch trials is left out and the place given to somebody else
     deletion: Literal["keep_answers", "delete_answers"] = "delete_answers"  # what `delete-participant` does
     seed: int = 0
+    language: str = languages.SOURCE  # of all that is not this file's own text
     recruitment: Recruitment = OPEN
     consent: Consent = Consent()
     debrief: str = DEBRIEF
@@ -167,10 +140,7 @@ class Spec:
         check_numbers(self)
         check_texts(self)
         check_comparison(self)
-        if self.consent.text == CONSENT:
-            object.__setattr__(self, "consent", replace(self.consent, text=self._consent()))
-        if not self.has_right_answers and self.debrief == DEBRIEF:
-            object.__setattr__(self, "debrief", DEBRIEF_OF_MODELS)
+        self._translate()
         if self.per_subject > self.images:
             raise UserError(f"per_subject = {self.per_subject}: there are only images = {self.images}")
         if self.target * self.per_subject % self.images:
@@ -187,15 +157,26 @@ class Spec:
         if len({question.id for question in self.questions}) < len(self.questions):
             raise UserError("two questions have the same id")
 
-    def _consent(self) -> str:
-        """The standard text, of this study."""
-        known = CONSENT.replace(NO_NAME, KNOWN) if self.recruitment.knows_people else CONSENT
-        return known.replace(TWO_BUTTONS, BUTTONS) if len(self.choices) * len(self.asked) > 2 else known
+    def _translate(self) -> None:
+        """Put what this study says in its language in place of every standard text."""
+        translate = languages.catalog(self.language).gettext
+        texts: dict[str, Any] = {}
+        if self.answers == ANSWERS:
+            texts["answers"] = tuple(map(translate, ANSWERS))
+        if self.consent.text == CONSENT:
+            two_buttons = len(self.choices) * len(self.asked) == 2
+            text = consent(self.language, self.recruitment.knows_people, two_buttons)
+            texts["consent"] = replace(self.consent, text=text)
+        if self.debrief == DEBRIEF:
+            texts["debrief"] = translate(DEBRIEF if self.has_right_answers else DEBRIEF_OF_MODELS)
+        for key, text in texts.items():
+            object.__setattr__(self, key, text)
 
     @property
     def asked(self) -> tuple[Criterion, ...]:
         """What is asked of every pair, in this order; a single question has no id."""
-        return self.criteria or (Criterion("", self.question or QUESTIONS[self.task]),)
+        question = self.question or languages.catalog(self.language).gettext(QUESTIONS[self.task])
+        return self.criteria or (Criterion("", question),)
 
     @property
     def choices(self) -> dict[str, str]:
@@ -299,7 +280,9 @@ def check_numbers(spec: Spec) -> None:
 
 
 def check_texts(spec: Spec) -> None:
-    """Raise UserError for a text that its place on the page does not hold."""
+    """Raise UserError for a text that its place on the page does not hold, or a language without a catalog."""
+    if spec.language not in languages.AVAILABLE:
+        raise UserError(f'language = "{spec.language}": {nearest(spec.language, languages.AVAILABLE)}')
     for criterion in spec.asked:
         if not criterion.question.strip() or len(criterion.question) > LONGEST_QUESTION:
             raise UserError(f"question: must be 1 to {LONGEST_QUESTION} characters")

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from study_app import bodies, statements
 from study_app.clock import Clock
 from study_app.database import Database
+from study_app.languages import N_
 from study_app.models import ENDED
 from study_app.noise import decode, noisy
 from study_app.pictures import Kept
@@ -89,7 +90,7 @@ class Trials(Desk):
         with self.database.statements(durable=False) as db:
             found = db.execute(statements.NEAR, named).one_or_none()
             if found is None or (found.answered_at is not None and now >= found.answered_at + LINGER_MS):
-                raise RefusedError("not_found", "There is no such picture.")
+                raise RefusedError("not_found", N_("There is no such picture."))
             _check_nearness(found, now)
             place = next(place for place in PLACES if getattr(found, f"{place}_token") == picture_token)
             if getattr(found, f"{place}_served_at") is None:
@@ -106,7 +107,7 @@ class Trials(Desk):
         with self.database.read() as db:
             png = db.scalar(statements.FILE[name], {"stimulus": stimulus})
         if png is None:
-            raise RefusedError("not_found", "There is no such picture.")
+            raise RefusedError("not_found", N_("There is no such picture."))
         return png
 
     def start(self, slug: str, token: str, trial_token: str, body: bodies.Showing) -> int:
@@ -202,7 +203,7 @@ def _trial(db: Connection, slug: str, token: str, trial_token: str) -> tuple[Sit
     sitting = _sitting(db, slug, token)
     trial = db.execute(statements.TRIAL, {"id": sitting.id, "token": trial_token}).one_or_none()
     if trial is None:
-        raise RefusedError("not_found", "There is no such trial.")
+        raise RefusedError("not_found", N_("There is no such trial."))
     return sitting, trial
 
 

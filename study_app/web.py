@@ -6,6 +6,7 @@ import hmac
 import re
 from typing import Any
 
+from babel.numbers import format_decimal
 from flask import Flask, Response, current_app, g, jsonify, render_template, request
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -13,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from sr3eval.errors import UserError
+from study_app.languages import AVAILABLE, N_, SOURCE, catalog
 from study_app.limits import Limiter
 from study_app.recruitment import MTURK_FRAMES, MTURK_SITES, OPEN, Exit, Identity, Outcome, identify
 from study_app.refusal import REFUSALS, RefusedError
@@ -46,6 +48,7 @@ def install(app: Flask) -> None:
     app.extensions["study_request_limit"] = Limiter(clock, per_second and per_second * 3600, 3 * (per_second or 0))
     app.extensions["study_start_limit"] = Limiter(clock, per_hour, per_hour or 0)
     app.extensions["study_campus_limit"] = Limiter(clock, per_hour and CAMPUS * per_hour, CAMPUS * (per_hour or 0))
+    _speak(app)
     app.before_request(_check)
     app.after_request(_finish)
     app.register_error_handler(RefusedError, _refused)
@@ -53,6 +56,29 @@ def install(app: Flask) -> None:
     for error in (OperationalError, PoolTimeout):
         app.register_error_handler(error, _busy)
     app.register_error_handler(UserError, _misconfigured)
+
+
+def _speak(app: Flask) -> None:
+    """Let templates say things in the language of the request."""
+    app.jinja_env.policies["ext.i18n.trimmed"] = True
+    app.jinja_env.add_extension("jinja2.ext.i18n")
+    app.jinja_env.install_gettext_callables(  # type: ignore[attr-defined]
+        gettext, lambda one, many, n: catalog(language()).ngettext(one, many, n), newstyle=True
+    )
+    app.jinja_env.globals.update(language=language)
+    app.jinja_env.filters["number"] = lambda number: format_decimal(number, locale=language())
+
+
+def language() -> str:
+    """Of the study that a request is about; before that is known, what the browser asks for. /admin is in English."""
+    if request.blueprint == "dashboard":
+        return SOURCE
+    return g.get("language") or request.accept_languages.best_match(AVAILABLE) or SOURCE
+
+
+def gettext(text: str) -> str:
+    """The text in the language of the request."""
+    return catalog(language()).gettext(text)
 
 
 def base(slug: str) -> str:
@@ -125,7 +151,7 @@ def _is_from_here() -> bool:
 def _limit(name: str, key: str) -> None:
     wait = current_app.extensions[name].wait_s(key)
     if wait:
-        raise RefusedError("slow_down", f"Too many requests; please wait {wait} s.", retry_after=wait)
+        raise RefusedError("slow_down", N_("Too many requests; please wait %(retry_after)d s."), retry_after=wait)
 
 
 def policy(is_framed: bool) -> str:
@@ -165,14 +191,13 @@ def _set_cookie(response: Response, is_framed: bool) -> None:
 def _refused(refused: RefusedError) -> BaseResponse:
     extra = {**refused.extra}
     retry_after = extra.pop("retry_after", 60 if refused.code == "full" else None)
-    return _error(refused.code, refused.message, retry_after, **extra)
+    return _error(refused.code, refused.message(gettext), retry_after, **extra)
 
 
 def _http_error(error: HTTPException) -> BaseResponse:
     if error.code is None or error.code < 400:
         return error.get_response()
-    message = (error.description or error.name).split("\n")[0]
-    return _error(STATUS_NAMES.get(error.code, "error"), message, status=error.code)
+    return _error(STATUS_NAMES.get(error.code, "error"), status=error.code)
 
 
 def _busy(error: Exception) -> BaseResponse:
@@ -191,9 +216,9 @@ def _error(
 ) -> BaseResponse:
     """A page for who asks for one, as browsers do for a person; JSON for everybody else."""
     refusal = REFUSALS.get(name, REFUSALS["bad_request"])
-    message = message or refusal.text
+    message = message or gettext(refusal.text)
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
-        page = render_template("message.html", **_page(name, refusal.heading, message))
+        page = render_template("message.html", **_page(name, gettext(refusal.heading), message))
         response = current_app.make_response(page)
     else:
         response = jsonify(error=name, message=message, **extra)

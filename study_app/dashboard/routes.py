@@ -205,7 +205,7 @@ def _impossible(error: UserError) -> BaseResponse:
 
 @dashboard.errorhandler(RefusedError)
 def _refused(refusal: RefusedError) -> tuple[str, int]:
-    page = render_template("dashboard/login.html", refusal=refusal.message)
+    page = render_template("dashboard/login.html", refusal=refusal.message())
     return page, refusal.refusal.status
 
 

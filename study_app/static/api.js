@@ -41,7 +41,11 @@ export function pause(ms) {
 }
 
 function options(method, body) {
-  const headers = { Accept: "application/json", "X-CSRF": document.querySelector('meta[name="csrf"]').content };
+  const headers = {
+    Accept: "application/json",
+    "Accept-Language": document.documentElement.lang,
+    "X-CSRF": document.querySelector('meta[name="csrf"]').content,
+  };
   if (body === undefined) return { method, headers, cache: "no-store" };
   return { method, headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body) };
 }

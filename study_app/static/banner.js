@@ -2,8 +2,7 @@
 
 import { connection } from "./api.js";
 import { say } from "./screens.js";
+import { text } from "./texts.js";
 
-const LOST = "No connection at the moment. Your answers are kept, and the study goes on by itself when it is back.";
-
-connection.addEventListener("lost", () => say("connection", LOST));
+connection.addEventListener("lost", () => say("connection", text("connectionLost")));
 connection.addEventListener("back", () => say("connection", ""));

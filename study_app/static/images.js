@@ -1,6 +1,7 @@
 // Pictures are fetched and decoded ahead of their trials, a few at a time, and kept as bitmaps until they are shown.
 
 import { backoff, pause, Refusal, sleep } from "./api.js";
+import { text } from "./texts.js";
 
 const LANES = 4;
 const TRIES = 6;
@@ -21,7 +22,7 @@ async function inLane(work) {
 
 async function fetchOnce(path) {
   const reply = await fetch(path, { cache: "no-store" });
-  const message = `A picture could not be loaded (status ${reply.status}).`;
+  const message = text("pictureMissing", { status: reply.status });
   if (!reply.ok) {
     const { error, retry_after_ms: wait } = await reply.json().catch(() => ({}));
     throw new Refusal(reply.status, { error, message }, wait);

@@ -10,13 +10,14 @@ import { send, sendKept } from "./outbox.js";
 import { say, show, untilPressed } from "./screens.js";
 import { Stage } from "./stage.js";
 import { base, study } from "./study.js";
+import { text } from "./texts.js";
 import { runTrial } from "./trial.js";
 
 const SESSION_OVER = [401, 410];
 const OTHER_SIDE = { left: "right", right: "left" };
 const VERDICTS = {
-  true: { left: "Correct: it was the left picture.", right: "Correct: it was the right picture." },
-  false: { left: "Not this time: it was the left picture.", right: "Not this time: it was the right picture." },
+  true: { left: "correctLeft", right: "correctRight" },
+  false: { left: "incorrectLeft", right: "incorrectRight" },
 };
 const stage = new Stage(document.getElementById("trial"), study.zoom);
 const pictures = new Pictures();
@@ -51,14 +52,16 @@ async function untilVisible() {
 /** The bar counts all trials, the text those of practice and of the study by themselves. */
 function showProgress({ done, total }, { phase, index }) {
   Object.assign(stage.root.querySelector("progress"), { value: done, max: total });
-  const practice = `Practice ${index + 1} of ${study.nPractice}`;
-  say("progress", phase === "practice" ? practice : `${index + 1 - study.nPractice} of ${total - study.nPractice}`);
+  const number = index + 1;
+  const practice = text("practiceProgress", { number, total: study.nPractice });
+  const test = text("progress", { number: number - study.nPractice, total: total - study.nPractice });
+  say("progress", phase === "practice" ? practice : test);
 }
 
 /** The pair again, and which of the two it was; only once the server has the answer. */
 async function giveFeedback(choice, correct) {
   const side = correct ? choice : OTHER_SIDE[choice];
-  say("verdict", VERDICTS[correct][side]);
+  say("verdict", text(VERDICTS[correct][side]));
   stage.mark(side);
   stage.state = "feedback";
   const button = stage.root.querySelector(".feedback button");

@@ -1,0 +1,53 @@
+"""What a study says where its TOML does not: questions, buttons, consent, last page. spec.py translates it."""
+
+from study_app.languages import N_, SOURCE, catalog
+
+# The two questions of the paper, §4.5.3; to the letter.
+QUESTIONS = {
+    1: N_("Which of the two images is a better high quality version of the low resolution image in the middle?"),
+    2: N_("Which image would you guess is from a camera?"),
+}
+ANSWERS = (N_("Left"), N_("Right"))
+DEBRIEF = N_(
+    "Thank you. In each pair one picture was taken by a camera and the other was computed from a small version of it. "
+    "Your answers tell how convincing the computed pictures are."
+)
+DEBRIEF_OF_MODELS = N_(
+    "Thank you. In each pair both pictures were computed from a small version of one photograph, by different "
+    "programs. Your answers tell which of them people prefer."
+)
+WHAT = N_(
+    "You are invited to take part in a study of how people see pictures. You will look at pairs of pictures, each for "
+    "a few seconds, and after each pair press one of two buttons."
+)
+WHAT_BY_BUTTONS = N_(
+    "You are invited to take part in a study of how people see pictures. You will look at pairs of pictures, each for "
+    "a few seconds, and after each pair answer by pressing a button."
+)
+STORED = N_(
+    "We store which button you pressed and when, how long the pictures were on your screen, whether the study's window "
+    "was in front meanwhile, the size of that window and the kind of your screen, and what you answer to questions at "
+    "the end."
+)
+NO_NAME = N_("We ask for no name and store no address of your computer.")
+KNOWN = N_(
+    "The link that brought you here has a code of yours. It is kept apart from your answers, only to pay you and to "
+    "see to it that everybody takes part once."
+)
+PUBLISHED = N_("The answers may be published, under a random code.")
+VOLUNTARY = N_(
+    "Taking part is voluntary. You can stop at any time by closing the page, and have what was stored about you "
+    "deleted: tell us the code that is shown to you."
+)
+AGREEMENT = N_("By pressing the button you confirm that you are at least 18 years old and agree to take part.")
+
+
+def consent(language: str = SOURCE, knows_people: bool = False, two_buttons: bool = True) -> str:
+    """The standard consent: of studies that know people by a code or not, with one question of two answers or more."""
+    stored = (STORED, NO_NAME, *([KNOWN] if knows_people else []), PUBLISHED)
+    paragraphs = ((WHAT if two_buttons else WHAT_BY_BUTTONS,), stored, (VOLUNTARY,), (AGREEMENT,))
+    translate = catalog(language).gettext
+    return "\n\n".join(" ".join(map(translate, sentences)) for sentences in paragraphs)
+
+
+CONSENT = consent()
