@@ -1,11 +1,15 @@
 """Fixtures: a pack, a clock, an empty database of each kind."""
 
+import contextlib
+import threading
 import uuid
+from dataclasses import replace
 
 import pytest
 from study_servers import Cluster
 
 from study_app.clock import ManualClock
+from tests.study_app.browsing import SPEC, Server
 from tests.study_app.small_study import write_pack
 
 
@@ -47,3 +51,40 @@ def url(request, tmp_path):
 def shared_url(request, tmp_path_factory):
     """One for all tests of a module that leave it as it was."""
     return new_database(request, tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """serve(**changes): the study, with settings changed."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**changes):
+            running = Server(tmp_path, replace(SPEC, **changes))
+            thread = threading.Thread(target=running.server.serve_forever, args=(0.02,))
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(running.server.shutdown)
+            return running
+
+        yield start
+
+
+@pytest.fixture
+def visit(chromium):
+    """visit(**options): a page in a browser profile of its own. No script may fail and nothing may break the policy."""
+    complaints = []
+    with contextlib.ExitStack() as stack:
+
+        def watch(page):
+            page.set_default_timeout(10_000)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("console", lambda m: complaints.append(m.text) if "Content Security Policy" in m.text else None)
+
+        def new(**options):
+            context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+            stack.callback(context.close)
+            context.on("page", watch)
+            return context.new_page()
+
+        yield new
+    assert not complaints

@@ -4,40 +4,20 @@ import contextlib
 import io
 import itertools
 import re
-import threading
 from dataclasses import replace
 from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import TimeoutError
 from sqlalchemy import select
-from werkzeug.serving import make_server
 
-from study_app import create_app
-from study_app.models import Answer, Event, FurtherChoice, PlanTrial, Response, Session, Stimulus, Trial
-from study_app.noise import decode, noisy
-from study_app.pack import Pair, encode, same_length
+from study_app.models import Answer, FurtherChoice, PlanTrial, Response, Session, Trial
 from study_app.recruitment import Codes, Recruitment
-from study_app.spec import AROUND, GAP, MARGIN, Criterion, Matchup, Question, Spec
+from study_app.spec import AROUND, GAP, MARGIN, Criterion, Question
+from tests.study_app.browsing import EXPOSURE, QUESTIONS, SPEC, agree, answer, find, finish, give, join, state, until
 
-EXPOSURE = 200  # ms
 FRAME = 1000 / 60
-QUESTIONS = (Question("how", "What did you look for?"), Question("where", "Where?", "choice", ("here", "there")))
-SPEC = Spec(
-    "Pictures",
-    2,
-    images=2,
-    per_subject=2,
-    practice=1,
-    catch=2,
-    catch_pass=0,
-    exposures_ms=(EXPOSURE,),
-    fixation_ms=100,
-    zoom=4,
-    questions=QUESTIONS,
-)
 TRIALS = 5
 # By what a person does, what is stored.
 WAYS = {
@@ -47,176 +27,6 @@ WAYS = {
     "click right": ("right", "mouse"),
     "focus right": ("right", "key"),
 }
-
-
-def picture(rng):
-    return Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-
-
-def pairs(spec):
-    rng = np.random.default_rng(0)
-    for kind, count in (("practice", spec.practice), ("test", spec.images), ("catch", spec.catch)):
-        for number in range(count):
-            files = same_length(encode(picture(rng)) for _ in range(spec.side_by_side))
-            middle = files[2] if spec.task == 1 else None
-            shown = Matchup("") if kind == "catch" else spec.matchups(["m", "n"][: spec.side_by_side])[0]
-            yield Pair(f"{kind}{number}", kind, number, shown.model, 64, 64, *files[:2], middle, rival=shown.rival)
-
-
-class Server:
-    """A running study in a database of its own."""
-
-    def __init__(self, folder, spec):
-        url = f"sqlite:///{folder / 'study.sqlite'}"
-        self.app = create_app({"DATABASE_URL": url, "SECRET_KEY": "x" * 32, "DURABLE": False})
-        admin = self.app.extensions["study_admin"]
-        admin.create("study", spec, ["m"] if spec.compare == "real" else ["m", "n"], pairs(spec))
-        admin.freeze("study")
-        admin.move("study", "run")
-        self.spec = spec
-        self.server = make_server("127.0.0.1", 0, self.app, threaded=True)
-        self.url = f"http://127.0.0.1:{self.server.port}/s/study"
-
-    def query(self, *statement):
-        with self.app.extensions["study_database"].read() as db:
-            return [tuple(row) for row in db.execute(*statement)]
-
-    def responses(self):
-        """Answered trials in their order: (trial, response), as dictionaries."""
-        query = select(Trial, Response).join(Trial.response).join(Trial.planned).order_by(PlanTrial.idx)
-        with self.app.extensions["study_database"].read() as db:
-            return [
-                tuple({c.key: getattr(row, c.key) for c in row.__table__.columns} for row in rows)
-                for rows in db.execute(query)
-            ]
-
-    def events(self):
-        return [type_ for (type_,) in self.query(select(Event.type).order_by(Event.seq))]
-
-    def files(self):
-        """By picture token, the PNG file that the server has for it."""
-        query = select(Trial, PlanTrial.real_side, Stimulus).join(Trial.planned).join(PlanTrial.stimulus)
-        with self.app.extensions["study_database"].read() as db:
-            found = {}
-            for trial, side, stimulus in db.execute(query):
-                real, other = stimulus.real_png, stimulus.other_png
-                left, right = (real, other) if side == "left" else (other, real)
-                found[trial.middle_token] = stimulus.middle_png
-                for token, png in ((trial.left_token, left), (trial.right_token, right)):
-                    key = self.app.extensions["study_keys"].hash("noise", token)
-                    found[token] = noisy(decode(png), self.spec.noise, key)
-            return found
-
-
-@pytest.fixture
-def serve(tmp_path):
-    """serve(**changes): the study, with settings changed."""
-    with contextlib.ExitStack() as stack:
-
-        def start(**changes):
-            running = Server(tmp_path, replace(SPEC, **changes))
-            thread = threading.Thread(target=running.server.serve_forever, args=(0.02,))
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(running.server.shutdown)
-            return running
-
-        yield start
-
-
-@pytest.fixture
-def visit(chromium):
-    """visit(**options): a page in a browser profile of its own. No script may fail and nothing may break the policy."""
-    complaints = []
-    with contextlib.ExitStack() as stack:
-
-        def watch(page):
-            page.set_default_timeout(10_000)
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("console", lambda m: complaints.append(m.text) if "Content Security Policy" in m.text else None)
-
-        def new(**options):
-            context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-            stack.callback(context.close)
-            context.on("page", watch)
-            return context.new_page()
-
-        yield new
-    assert not complaints
-
-
-FOUND = """(selector) => [...document.querySelectorAll(selector)].find(
-  (element) => element.checkVisibility({ visibilityProperty: true }))"""
-
-
-def find(page, selector):
-    """The first visible element, looked for in every frame; Playwright's own waiting looks twice a second."""
-    return page.wait_for_function(FOUND, arg=selector).as_element()
-
-
-def until(page, state="response"):
-    """Through notices and feedback up to that state of a trial; False when the trials are over."""
-    while True:
-        found = find(page, f"#trial[data-state={state}], button.main, #completion-code")
-        tag, section = found.evaluate("element => [element.tagName, element.closest('section').id]")
-        if tag == "SECTION":
-            return True
-        if tag == "P" or section == "questions":
-            return False
-        with contextlib.suppress(TimeoutError):  # it may be gone by now
-            found.click(timeout=500)
-
-
-def agree(page, server):
-    page.goto(server.url)
-    page.click("#agree")
-    find(page, "#instructions")
-
-
-JOIN = """async ({ base, consentSha256 }) => {
-  const headers = { "X-CSRF": document.querySelector("meta[name=csrf]").content, "Content-Type": "application/json" };
-  const viewport = { viewport_w: innerWidth, viewport_h: innerHeight, dpr: devicePixelRatio };
-  const body = JSON.stringify({ consent_sha256: consentSha256, ...viewport, frame_ms: 16.7, touch: false });
-  return (await fetch(`${base}/start`, { method: "POST", headers, body })).status;
-}"""
-
-
-def join(page, server):
-    """`agree` without the second that the frame rate takes."""
-    page.goto(server.url)
-    assert page.evaluate(JOIN, {"base": "/s/study", "consentSha256": server.spec.consent.sha256}) == 201
-    page.goto(f"{server.url}/run")
-    find(page, "#instructions")
-
-
-def state(page, name):
-    find(page, f"#trial[data-state={name}]")
-
-
-def give(page, way):
-    if way.startswith("click"):
-        page.click(f"[data-choice={way.split()[1]}]")
-    elif way.startswith("focus"):
-        page.focus(f"[data-choice={way.split()[1]}]")
-        page.keyboard.press("Enter")
-    else:
-        page.keyboard.press(way)
-
-
-def answer(page, way="f"):
-    assert until(page)
-    give(page, way)
-    page.wait_for_selector("#trial[data-state=response]", state="detached")
-
-
-def finish(page, way="f"):
-    """Answers what is left, then the questions; returns the completion code."""
-    while until(page):
-        give(page, way)
-    page.fill("textarea[name=how]", "=sharpness")
-    page.check("input[value=there]")
-    page.locator("button.main:visible").click()
-    return page.inner_text("#completion-code")
 
 
 def assert_complete(server, code):
