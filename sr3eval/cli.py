@@ -3,9 +3,7 @@
 import functools
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,31 +45,25 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
     settings = from_dict(TrainConfig, read_toml(config, overrides))
     console.say(training_summary(settings, out))
     ended = f"trained to step {settings.optimiser.steps}"
-    with (
-        terminations() as terminated,  # first and last: torchrun sends a SIGTERM to those that another's end stops
-        here.lead_in(held(out)),
-        console.progress(f"train {settings.model}", settings.optimiser.steps) as bar,
-        closing(console.interruptible(run(settings, out), here.any)) as events,
-    ):
-        for event in events:
-            bar.update(event.step - bar.n)
-            if event.logged:
-                bar.set_postfix({k: f"{v:.4g}" for k, v in event.logged.items() if k in ("loss", "psnr")})
-            if here.any(terminated()) and event.step < event.steps:
-                ended = f"stopped at step {event.step}; the same command resumes"
-                break
-    console.say(f"{out}: {ended}")
-
-
-@contextmanager
-def terminations() -> Iterator[Callable[[], bool]]:
-    """Give what says whether a SIGTERM has come, as schedulers send it before they kill."""
-    received = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
     try:
-        yield received.is_set
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        with (
+            # First and last: torchrun sends a SIGTERM to those that another's end stops.
+            console.interrupts(signal.SIGINT, signal.SIGTERM, agreed=here.largest) as stop,
+            here.lead_in(held(out)),
+            console.progress(f"train {settings.model}", settings.optimiser.steps) as bar,
+            closing(run(settings, out)) as events,
+        ):
+            for event in events:
+                bar.update(event.step - bar.n)
+                if event.logged:
+                    bar.set_postfix({k: f"{v:.4g}" for k, v in event.logged.items() if k in ("loss", "psnr")})
+                if event.step < event.steps:
+                    stop()
+    except KeyboardInterrupt as stopped:
+        if stopped.args != (signal.SIGTERM,):  # as schedulers send it before they kill
+            raise
+        ended = f"stopped at step {event.step}; the same command resumes"
+    console.say(f"{out}: {ended}")
 
 
 @main.command()

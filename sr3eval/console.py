@@ -5,18 +5,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType, TracebackType
-from typing import IO, Any, ClassVar, TypeVar
+from typing import IO, Any, ClassVar
 
 import click
 from tqdm import tqdm
 
 from sr3eval import distributed
 from sr3eval.errors import UserError, out_of_memory
-
-T = TypeVar("T")
 
 # The extra that installs an optional package which sr3eval or baselines import.
 EXTRAS = {
@@ -179,25 +177,25 @@ def progress(description: str, total: int | None = None) -> "tqdm[Any] | Lines":
 
 
 @contextmanager
-def interrupts(*numbers: signal.Signals, agreed: Callable[[bool], bool] = bool) -> Iterator[Callable[[], None]]:
+def interrupts(*numbers: signal.Signals, agreed: Callable[[int], int] = int) -> Iterator[Callable[[], None]]:
     """Give what is to be called after each step: one of these signals lets the step in hand finish, and interrupts
-    there, as KeyboardInterrupt(number). A second one interrupts at once.
+    there, as KeyboardInterrupt(number). A second Ctrl-C interrupts at once.
 
-    agreed: makes of whether this process is to stop whether all of a job are.
+    agreed: makes of the signal that this process got, or 0, the one that all of a job take.
     """
     received = 0
 
     def note(number: int, _frame: FrameType | None) -> None:
         nonlocal received
-        if received:
+        if received and number == signal.SIGINT:
             raise KeyboardInterrupt(number)
-        received = number
+        received = received or number
         if number == signal.SIGINT and distributed.leads() and sys.stderr.isatty():
             click.echo("\nStopping after the step in hand; press again to stop at once.", err=True)
 
     def stop() -> None:
-        if agreed(bool(received)):
-            raise KeyboardInterrupt(received or signal.SIGINT)
+        if number := agreed(received):
+            raise KeyboardInterrupt(number)
 
     before = {number: signal.signal(number, note) for number in numbers}
     try:
@@ -205,15 +203,6 @@ def interrupts(*numbers: signal.Signals, agreed: Callable[[bool], bool] = bool) 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def interruptible(events: Generator[T, None, None], agreed: Callable[[bool], bool] = bool) -> Generator[T, None, None]:
-    """Pass events on; a Ctrl-C ends them as `interrupts` says, with the generator closed cleanly."""
-    with interrupts(signal.SIGINT, agreed=agreed) as stop, closing(events):
-        for event in events:
-            yield event
-            stop()
-        stop()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ LONGEST = timedelta(days=7)  # that a process waits for others; the launcher end
 class Job:
     """Process number `rank`, from 0, of `count`.
 
-    Every process calls `wait`, `any`, `gather`, `map`, `lead` and `lead_in` in the same order.
+    Every process calls `wait`, `largest`, `gather`, `map`, `lead` and `lead_in` in the same order.
 
     group: of torch.distributed, on the CPU, for what is not tensors. store: what they share without waiting for one
     another.
@@ -49,15 +49,15 @@ class Job:
         """Until all processes are here."""
         self.gather(None)
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+    def largest(self, number: int) -> int:
+        """The largest of the numbers of all processes."""
         if self.count == 1:
-            return flag
+            return number
         import torch.distributed
 
-        found = torch.tensor(int(flag))
+        found = torch.tensor(number)
         torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX, group=self.group)
-        return bool(found)
+        return int(found)
 
     def gather(self, value: T) -> list[T]:
         """The values of all processes, in order of rank, in every process."""

@@ -22,7 +22,7 @@ from sr3eval.errors import UserError
 here = job()
 seen = {"own": list(here.own(range(5))), "gathered": here.gather(here.rank * 10)}
 seen["part"], seen["mapped"] = list(here.part(range(6))), here.map(lambda n: n * n, range(5))
-seen["any"] = [here.any(here.rank == 1), here.any(False)]
+seen["largest"] = [here.largest(2 * here.rank), here.largest(0)]
 seen["led"] = here.lead(lambda: f"from {here.rank}")
 def refuse():
     raise UserError(f"refused by {here.rank}")
@@ -55,7 +55,7 @@ def test_processes_share_work_results_and_errors(tmp_path):
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first.pop("own") == [0, 2, 4] and second.pop("own") == [1, 3]
     assert first.pop("part") == [0, 1, 2] and second.pop("part") == [3, 4, 5]
-    agreed = {"gathered": [0, 10], "mapped": [0, 1, 4, 9, 16], "any": [True, False], "held": ["held by 0"]}
+    agreed = {"gathered": [0, 10], "mapped": [0, 1, 4, 9, 16], "largest": [2, 0], "held": ["held by 0"]}
     agreed |= {"led": "from 0", "error": "refused by 0", "tally": 3, "speaks": [False, True]}
     assert first == second == agreed
 
@@ -63,7 +63,7 @@ def test_processes_share_work_results_and_errors(tmp_path):
 def test_one_process_is_a_job():
     assert job() == Job() and job().leads
     assert job().gather("x") == ["x"] and list(job().own([1, 2])) == [1, 2] and job().lead(lambda: 3) == 3
-    assert job().part([1, 2]) == [1, 2] and job().map(str, [1, 2]) == ["1", "2"] and job().any(True) and speaks()
+    assert job().part([1, 2]) == [1, 2] and job().map(str, [1, 2]) == ["1", "2"] and job().largest(3) == 3 and speaks()
     add = job().tally("images")
     assert [add(2), add(3)] == [2, 5]
 
