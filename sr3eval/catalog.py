@@ -184,6 +184,10 @@ def _sorted(where: Path, ids: Strings, files: _Files) -> Catalog:
     order = sorted(range(len(known)), key=known.__getitem__)
     for before, after in pairwise(order):
         if known[before] == known[after]:
-            names = f"{files[before].name}, {files[after].name}"
-            raise UserError(f'{where}: two images share the id "{known[before]}" ({names})')
+            raise same_id(where, known[before], files[before], files[after])
     return Catalog(ids, files).take(np.array(order, np.int64))
+
+
+def same_id(where: Path, image_id: str, one: File, other: File) -> UserError:
+    """What is raised for two files of one id."""
+    return UserError(f'{where}: two images share the id "{image_id}" ({one.name}, {other.name})')

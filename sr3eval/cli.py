@@ -154,9 +154,9 @@ def search_schedule(config: Path, out: Path | None, overrides: tuple[str, ...]) 
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["ffhq", "celeba_hq", "imagenet", "folder", "verify"]))
+@click.argument("kind", type=click.Choice(["ffhq", "celeba_hq", "imagenet", "folder"]))
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the shards.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the shards.")
 @click.option("--size", type=click.IntRange(1), help="Side of the squares, in pixels; without it images stay whole.")
 @click.option("--task", help="Task whose squares are made, in place of --size.")
 @click.option("--split", type=click.Choice(["all", "training", "validation"]), default="all", show_default=True)
@@ -166,25 +166,16 @@ def search_schedule(config: Path, out: Path | None, overrides: tuple[str, ...]) 
 @click.option("--workers", type=click.IntRange(1), help="Processes; by default one a core.")
 @click.option("--incomplete", is_flag=True, help="Accept another number of images than published.")
 @click.option("--verify", is_flag=True, help="Compare archives and finished shards with their checksums.")
-def prepare(out: Path | None, task: str | None, workers: int | None, verify: bool, **options: Any) -> None:
+def prepare(out: Path, task: str | None, workers: int | None, verify: bool, **options: Any) -> None:
     """Make tar shards of the data set SOURCE, for training, statistics and benchmark: the largest central square of
     every image, shrunk by area. Run it again to resume after an interruption.
 
     KIND is the layout as published: ffhq (images1024x1024), celeba_hq (a folder, LMDB, .npz or .npy files), imagenet
-    (ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar, or folders of synsets), or any folder. `verify FOLDER` compares
-    finished shards with their checksums.
+    (ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar, or folders of synsets), or any folder.
     """
     from sr3eval.prepare.run import Settings, summary
     from sr3eval.prepare.run import prepare as run
-    from sr3eval.prepare.verify import verify_shards
 
-    if options["kind"] == "verify":
-        with console.stages() as tell:
-            verify_shards(options["source"], tell)
-        click.echo(f"{options['source']}: all shards are as they were written")
-        return
-    if out is None:
-        raise click.UsageError("Missing option '--out'.")
     if task is not None:
         options["size"] = squares(task, options["size"])
     with held(out), console.stages() as tell:
@@ -197,6 +188,17 @@ def prepare(out: Path | None, task: str | None, workers: int | None, verify: boo
             functools.partial(click.echo, err=True),
         )
     click.echo(f"{out}: {summary(index)}")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def verify_shards(folder: Path) -> None:
+    """Compare the shards in FOLDER, which `prepare` has finished, with their checksums."""
+    from sr3eval.prepare.verify import verify_shards
+
+    with console.stages() as tell:
+        verify_shards(folder, tell)
+    click.echo(f"{folder}: all shards are as they were written")
 
 
 def squares(task: str, size: int | None) -> int:

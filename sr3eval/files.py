@@ -3,10 +3,10 @@
 import errno
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -288,7 +288,7 @@ def _is(lock: Path, descriptor: int) -> bool:
 
 @functools.cache
 def _say_unlocked(what: Path) -> None:
-    print(f"{what}: its file system has no locks; let no other process work in it", file=sys.stderr)
+    logging.getLogger(__name__).warning("%s: its file system has no locks; let no other process work in it", what)
 
 
 def claim_folder(folder: Path, config_name: str, config: str) -> None:

@@ -63,7 +63,7 @@ def by_id(where: Path, files: Iterable[tuple[str, P]]) -> dict[str, P]:
     found: dict[str, P] = {}
     for image_id, file in files:
         if image_id in found:
-            raise UserError(f'{where}: two images share the id "{image_id}" ({found[image_id].name}, {file.name})')
+            raise catalog.same_id(where, image_id, found[image_id], file)
         found[image_id] = file
     return dict(sorted(found.items()))
 

@@ -20,6 +20,7 @@ from sr3eval.config import resolve_path
 from sr3eval.errors import UserError
 from sr3eval.files import File
 from sr3eval.folders import by_id, find_images
+from sr3eval.prepare import Tell
 from sr3eval.prepare.listing import Item, Listing
 from sr3eval.shards import Member, key_of, tar_files, tar_members
 
@@ -31,16 +32,18 @@ MD5 = {
 SYNSET = re.compile(r"n\d{8}")
 IN_SYNSET = re.compile(r"n\d{8}/")
 VALIDATION = re.compile(r"ILSVRC2012_val_\d{8}")
+MEGABYTE = 10**6
 DEVKIT = "ILSVRC2012_devkit_t12/data"
 
 
-def find(source: Path, labels: str | None = None) -> Listing:
+def find(source: Path, labels: str | None = None, tell: Tell = lambda *_: None) -> Listing:
     """The images of a tar file as published, of a folder of synsets or of their tar files, or of validation images.
 
-    Ids are "n01440764/n01440764_18", as in folders. labels: what tells the synsets of validation images. Raises
-    UserError for labels where the layout has them, for missing ones, and for a source of another layout.
+    Ids are "n01440764/n01440764_18", as in folders. labels: what tells the synsets of validation images. tell:
+    is told how much of a tar file has been listed, whose million headers may take minutes. Raises UserError for labels
+    where the layout has them, for missing ones, and for a source of another layout.
     """
-    files = by_id(source, _files(source))
+    files = by_id(source, _files(source, tell))
     if not files:
         raise UserError(f"{source}: no images in it")
     unlabelled = [name for name in files if not IN_SYNSET.match(name)]
@@ -55,10 +58,10 @@ def find(source: Path, labels: str | None = None) -> Listing:
     return Listing(items, classes, PUBLISHED["validation" if held else "training"], archives=archives)
 
 
-def _files(source: Path) -> Iterator[tuple[str, File]]:
+def _files(source: Path, tell: Tell) -> Iterator[tuple[str, File]]:
     """(id, file) of the images of a source."""
     if source.is_file():
-        yield from _in_tar(source)
+        yield from _in_tar(source, tell)
     elif any(SYNSET.fullmatch(path.stem) for path in tar_files(source)):
         for path in tar_files(source):
             yield from _of_synset(path.stem, path)
@@ -66,8 +69,9 @@ def _files(source: Path) -> Iterator[tuple[str, File]]:
         yield from find_images(source).items()
 
 
-def _in_tar(path: Path) -> Iterator[tuple[str, File]]:
+def _in_tar(path: Path, tell: Tell) -> Iterator[tuple[str, File]]:
     for member in tar_members(path):
+        tell("list, MB", member.offset / MEGABYTE, path.stat().st_size // MEGABYTE)
         name, suffix = key_of(member.path)
         if suffix == ".tar":
             yield from _of_synset(name, path, member.offset)

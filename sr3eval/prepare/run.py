@@ -23,7 +23,6 @@ from sr3eval.shards import BEGUN, FORMAT, INDEX
 from sr3eval.tasks import Task
 
 Kind = Literal["ffhq", "celeba_hq", "imagenet", "folder"]
-SOURCES = {"ffhq": ffhq.find, "celeba_hq": celeba_hq.find, "imagenet": imagenet.find, "folder": folder.find}
 TRIED = 16  # images that are encoded to tell what all will take
 SPARE = 1.1  # how much more than that must be free
 
@@ -85,7 +84,7 @@ def prepare(
     """
     if not settings.source.exists():
         raise UserError(f"{settings.source}: no such file or folder")
-    listing = SOURCES[settings.kind](settings.source, settings.labels)
+    listing = _listed(settings, tell)
     items = chosen(listing, settings.split, settings.validation)
     if not settings.incomplete:
         _check_count(listing, items, settings)
@@ -104,6 +103,18 @@ def prepare(
     if verify:
         verify_shards(out, tell)
     return index
+
+
+def _listed(settings: Settings, tell: Tell) -> Listing:
+    match settings.kind:
+        case "ffhq":
+            return ffhq.find(settings.source, settings.labels)
+        case "celeba_hq":
+            return celeba_hq.find(settings.source, settings.labels)
+        case "imagenet":
+            return imagenet.find(settings.source, settings.labels, tell)
+        case "folder":
+            return folder.find(settings.source, settings.labels)
 
 
 def _write(missing: Sequence[Shard], total: int, workers: int, tell: Tell) -> None:

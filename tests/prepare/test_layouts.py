@@ -50,9 +50,9 @@ def tar(files):
     return buffer.getvalue()
 
 
-def made(kind, source, out, **options):
+def made(kind, source, out, tell=lambda *_: None, **options):
     """{image id: uint8 pixels} of the shards that are made."""
-    prepare(Settings(kind, source, 8, incomplete=True, **options), out, workers=1)
+    prepare(Settings(kind, source, 8, incomplete=True, **options), out, workers=1, tell=tell)
     return {image_id: to_uint8(load(file)) for image_id, file in find_images(out).items()}
 
 
@@ -220,8 +220,8 @@ def synset_tars():
     }
 
 
-def check_training(source, out):
-    assert equal(made("imagenet", source, out), {name: half(seed) for name, seed in TRAINING.items()})
+def check_training(source, out, tell=lambda *_: None):
+    assert equal(made("imagenet", source, out, tell), {name: half(seed) for name, seed in TRAINING.items()})
     assert labels_of(find_images(out)) == {name: name.partition("/")[0] for name in TRAINING}
     with tarfile.open(out / "000000.tar") as archive:
         names = archive.getnames()
@@ -231,7 +231,9 @@ def check_training(source, out):
 
 def test_imagenet_training_tar_of_tars(tmp_path):
     put(tmp_path / "ILSVRC2012_img_train.tar", tar(synset_tars()))
-    check_training(tmp_path / "ILSVRC2012_img_train.tar", tmp_path / "out")
+    stages = []
+    check_training(tmp_path / "ILSVRC2012_img_train.tar", tmp_path / "out", lambda stage, *_: stages.append(stage))
+    assert stages[: len(SYNSETS)] == ["list, MB"] * len(SYNSETS) and set(stages) == {"list, MB", "prepare"}
 
 
 def test_imagenet_training_tars_and_folders(tmp_path):

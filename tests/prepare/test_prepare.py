@@ -27,7 +27,7 @@ from sr3eval.errors import UserError
 from sr3eval.files import held
 from sr3eval.folders import find_images
 from sr3eval.images import load
-from sr3eval.prepare import processes, run, writer
+from sr3eval.prepare import folder, processes, run, writer
 from sr3eval.prepare.run import Settings, prepare
 from sr3eval.shards import key_of
 from tests.test_shards import write_tar
@@ -223,7 +223,7 @@ def test_the_disk_is_stated_first_and_refused_if_too_small(source, tmp_path, mon
     prepare(Settings("folder", source, 16, per_shard=4), tmp_path / "out", 1, say=said.append)
     assert len(said) == 1 and re.match(r"11 images to prepare: about \d[\d.]* kB of disk, ", said[0])
     used = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.tar"))
-    items = run.SOURCES["folder"](source).items
+    items = folder.find(source).items
     assert used / 3 < len(items) * run._mean_bytes(items, Settings("folder", source, 16).task) < used * 3
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 100))
     with pytest.raises(UserError, match=r"about \d[\d.]* kB of disk are needed and 100 B are free; make room"):
@@ -257,8 +257,8 @@ def test_keys_are_as_different_as_ids_and_have_no_suffix(names):
     assert all(key_of(f"{key}.png") == (key, ".png") for key in keys)
 
 
-def invoke(*arguments):
-    return CliRunner().invoke(main, ["prepare", *map(str, arguments)])
+def invoke(*arguments, command="prepare"):
+    return CliRunner().invoke(main, [command, *map(str, arguments)])
 
 
 def test_the_command(source, tmp_path):
@@ -271,12 +271,12 @@ def test_the_command(source, tmp_path):
     (tmp_path / "out" / "000000.tar").write_bytes(damaged[:600] + b"x" + damaged[601:])
     result = invoke("folder", source, "--out", tmp_path / "out", "--size", 16, "--workers", 1, "--verify")
     assert result.exit_code == 1 and "000000.tar: is damaged, 1 of 1 shards are; delete them" in result.output
-    alone = invoke("verify", tmp_path / "out")
+    alone = invoke(tmp_path / "out", command="verify-shards")
     assert alone.exit_code == 1 and "000000.tar: is damaged, 1 of 1 shards are; delete them" in alone.output
     (tmp_path / "out" / "000000.tar").unlink()
     assert invoke("folder", source, "--out", tmp_path / "out", "--size", 16, "--verify").exit_code == 0
     assert (tmp_path / "out" / "000000.tar").read_bytes() == damaged
-    assert "all shards are as they were written" in invoke("verify", tmp_path / "out").output
+    assert "all shards are as they were written" in invoke(tmp_path / "out", command="verify-shards").output
     assert "Missing option '--out'" in invoke("folder", source).output
     assert invoke("folder", source, "--out", tmp_path / "o", "--size", 8, "--task", "faces_16_128").exit_code == 2
     assert invoke("folder", tmp_path / "absent", "--out", tmp_path / "o").output.endswith(
