@@ -18,12 +18,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 from sr3eval import cli, commands, files
+from sr3eval.config import from_dict
 from sr3eval.console import REMEDIES
+from sr3eval.diffusion.train import train
+from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError, out_of_memory
 from sr3eval.files import atomic_write, held
 from sr3eval.images import header_size, load, save
 
-SR3 = "sr3eval:assets/sr3_photos_16_64.safetensors"
 GENERATOR = "sr3eval:assets/generator_photos_16.safetensors"
 UNET = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "image_size": 16, "attention": [], "middle_attention": False}
 OPTIMISER = {"steps": 4, "batch_size": 6, "learning_rate": 1e-3, "warmup_steps": 2}
@@ -31,28 +33,45 @@ NAMES = ("train", "sample", "cascade", "search", "run")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
-def photos(tmp_path):
-    folder, generator = tmp_path / "photos", torch.Generator().manual_seed(0)
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """Of a small SR3."""
+    place = tmp_path_factory.mktemp("checkpoint")
+    settings = training_of(photographs(place / "photos"))
+    for _ in train(from_dict(TrainConfig, settings), place / "run", torch.device("cpu")):
+        pass
+    return place / "run" / "model.safetensors"
+
+
+def training_of(photos):
+    data = {"images": str(photos), "validation": str(photos), "crop": 16, "validation_images": 2}
+    log = {"every": 1, "validate_every": 2, "save_every": 1, "sampling_steps": 1}
+    return {"task": "photos_16_64", "model": "sr3", "data": data, "optimiser": OPTIMISER, "unet": UNET, "log": log}
+
+
+def photographs(folder):
+    generator = torch.Generator().manual_seed(0)
     for index in range(6):
         coarse = torch.rand(1, 3, 6, 6, generator=generator)
         save(folder / f"{index}.png", torch.nn.functional.interpolate(coarse, (64, 72), mode="bilinear")[0])
     return folder
 
 
+@pytest.fixture
+def photos(tmp_path):
+    return photographs(tmp_path / "photos")
+
+
 class Commands:
     """A small job of each command, on the same photographs, into the same folder."""
 
-    def __init__(self, photos, place):
+    def __init__(self, photos, checkpoint, place):
         self.photos, self.place, self.out = photos, place, place / "out"
         # A checkpoint of its own, since a search writes beside it.
         self.checkpoint = place / "sr3.safetensors"
-        shutil.copy(files.Path(cli.__file__).parent / SR3.removeprefix("sr3eval:"), self.checkpoint)
-        data = {"images": str(photos), "validation": str(photos), "crop": 16, "validation_images": 2}
-        stages = {"every": 1, "validate_every": 2, "save_every": 1, "sampling_steps": 1}
-        common = {"optimiser": OPTIMISER, "unet": UNET, "log": stages}
+        shutil.copy(checkpoint, self.checkpoint)
         self.configs = {
-            "train": {"task": "photos_16_64", "model": "sr3", "data": data, **common},
+            "train": training_of(photos),
             "cascade": {"generator": {"checkpoint": GENERATOR, "steps": 2}, "images": 4, "batch_size": 2},
             "search": {
                 "checkpoint": str(self.checkpoint),
@@ -98,8 +117,8 @@ class Commands:
 
 
 @pytest.fixture
-def job(photos, tmp_path):
-    return Commands(photos, tmp_path)
+def job(photos, checkpoint, tmp_path):
+    return Commands(photos, checkpoint, tmp_path)
 
 
 def one_line(result, *parts):
