@@ -21,7 +21,7 @@ from sr3eval.distributed import Job
 from sr3eval.errors import UserError
 from sr3eval.images import save
 from tests.diffusion.small_training import run, same
-from tests.processes import TORCHRUN
+from tests.processes import ACCELERATE, TORCHRUN
 
 ROOT = Path(__file__).parents[2]
 TWO = (*TORCHRUN, "--nproc-per-node=2", "-m")
@@ -110,7 +110,7 @@ def test_four_processes_train_as_one_does(settings, train, tmp_path):
 
 
 def test_shards_resume_what_one_process_began_and_one_resumes_theirs(settings, train, tmp_path):
-    """FSDP: weights, moments and EMA are sharded and gathered again; the classes of a generator are shared, too."""
+    """FSDP, as accelerate asks for it: weights, moments and EMA are sharded and gathered again; the classes of a generator are shared, too."""
     for label in ("a", "b"):
         shutil.copytree(settings["data"]["images"], tmp_path / "classes" / label)
     settings["model"] = "ddpm"
@@ -121,8 +121,8 @@ def test_shards_resume_what_one_process_began_and_one_resumes_theirs(settings, t
     del settings["task"]
     run(settings, tmp_path / "one")
     run(settings, tmp_path / "shards", stop_after=2)
-    code, output = train(tmp_path / "shards", ranks=2, sharding="fsdp").finish()
-    assert code == 0, output
+    code, output = train(tmp_path / "shards", launcher=(*ACCELERATE, "--use_fsdp", "--num_processes=2", "-m")).finish()
+    assert code == 0 and 'sharding = "fsdp"' in (tmp_path / "shards" / "config.toml").read_text(), output
     settings["optimiser"]["steps"] = 9
     for name in ("one", "shards"):
         run(settings, tmp_path / name)
