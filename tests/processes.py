@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch.distributed import TCPStore
 
+ROOT = Path(__file__).parents[1]
 TORCHRUN = ("torch.distributed.run", "--standalone")
 ACCELERATE = ("accelerate.commands.launch", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
 WARM = multiprocessing.get_context("forkserver")
@@ -93,7 +94,8 @@ class Jobs:
 
     def start(self, *command: object, ranks: int | None = None, **environment: str) -> Started:
         """Start `python -m command`, or `python command` of a script; with ranks, in so many processes of one job."""
-        own = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} | environment
+        common = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # of this checkout
+        own = os.environ | common | environment
         output = self.folder / f"output_{len(self.started)}.txt"
         environments = [own] if ranks is None else [own | rank for rank in self._ranks(ranks)]
         self.started.append(Started([str(part) for part in command], environments, output))

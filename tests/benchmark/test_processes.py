@@ -1,8 +1,5 @@
 """Runs of several processes, as `torchrun` starts them: the bytes of one, whatever their number, and after kills."""
 
-import os
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +17,9 @@ from sr3eval.features.moments import Moments
 from sr3eval.images import load, save
 from sr3eval.metrics import Batch, Convention, SetMetric, counting, leave_one_out, shard_of
 from sr3eval.metrics._sets import Counted
+from tests.processes import ACCELERATE, TORCHRUN
 
 ROOT = Path(__file__).parents[2]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-PLAIN = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", *PLAIN]
 
 # A method that draws from its seeds and can be told to die, a metric of sets, and one whose state is a sum of floats.
 OWN = """
@@ -131,16 +126,16 @@ def files(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes().replace(str(folder).encode(), b"RUN") for p in found}
 
 
-def launch(*line, **environment):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment
-    return subprocess.run(list(map(str, line)), capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120)
+@pytest.fixture
+def benchmark(jobs):
+    """Runs benchmark.py in so many processes, or as a launcher starts them: exit code and output."""
 
+    def run_all(settings, out, ranks=None, launcher=(), **environment):
+        path = out.with_suffix(".toml")
+        path.write_text(tomli_w.dumps(settings))
+        return jobs.run(*launcher, ROOT / "benchmark.py", "run", path, "--out", out, ranks=ranks, **environment)
 
-def benchmark(count, settings, out, **environment):
-    path = out.with_suffix(".toml")
-    path.write_text(tomli_w.dumps(settings))
-    script = [ROOT / "benchmark.py", "run", path, "--out", out]
-    return launch(*TORCHRUN, f"--nproc-per-node={count}", *script, **environment)
+    return run_all
 
 
 class Threads(Job):
@@ -227,29 +222,29 @@ def test_several_threads_load_and_results_stay_in_order():
     assert list(processes.prefetched(str, [], 2)) == [] and processes.readers() >= 1
 
 
-def test_two_processes_write_the_bytes_of_one(world, alone, tmp_path):
-    done = benchmark(2, config(world), tmp_path / "run")
-    assert done.returncode == 0, done.stderr
+def test_two_processes_write_the_bytes_of_one(world, alone, benchmark, tmp_path):
+    code, output = benchmark(config(world), tmp_path / "run", ranks=2)
+    assert code == 0, output
     assert files(tmp_path / "run") == alone
-    assert done.stdout.count("report.html") == 1
+    assert output.count("report.html") == 1
 
 
-def test_a_killed_rank_ends_the_job_which_four_processes_resume(world, alone, tmp_path):
+def test_a_killed_rank_ends_the_job_which_four_processes_resume(world, alone, benchmark, tmp_path):
     begun = time.monotonic()
-    killed = benchmark(2, config(world), tmp_path / "run", KILL="1 3")
-    assert killed.returncode != 0 and time.monotonic() - begun < 60
-    assert "SIGKILL" in killed.stderr or "-9" in killed.stderr
+    code, output = benchmark(config(world), tmp_path / "run", launcher=(*TORCHRUN, "--nproc-per-node=2"), KILL="1 3")
+    assert code != 0 and time.monotonic() - begun < 60
+    assert "SIGKILL" in output or "-9" in output
     made = len(list((tmp_path / "run" / "images" / "noisy").rglob("*.png")))
     assert 0 < made < 20 and not (tmp_path / "run" / "results.csv").exists()
-    done = benchmark(4, config(world), tmp_path / "run")
-    assert done.returncode == 0, done.stderr
+    code, output = benchmark(config(world), tmp_path / "run", ranks=4)
+    assert code == 0, output
     assert files(tmp_path / "run") == alone
 
 
-def test_an_error_of_one_rank_is_one_line_and_leaves_a_run_that_resumes(world, alone, tmp_path):
-    failed = benchmark(2, config(world), tmp_path / "run", BAD_RANK="1")
-    assert failed.returncode == 1
-    assert [line for line in failed.stderr.splitlines() if line.startswith("Error:")] == [
+def test_an_error_of_one_rank_is_one_line_and_leaves_a_run_that_resumes(world, alone, benchmark, tmp_path):
+    code, output = benchmark(config(world), tmp_path / "run", ranks=2, BAD_RANK="1")
+    assert code == 1
+    assert [line for line in output.splitlines() if line.startswith("Error:")] == [
         'Error: method "noisy", batch of squares/02: gave NaN or infinite pixels'
     ]
     run(config(world), tmp_path / "run")
@@ -291,17 +286,18 @@ run(tomllib.loads(Path(out, "generated.toml").read_text()), out / "generated")
 """
 
 
-def test_statistics_and_runs_of_generated_images_are_shared_too(world, alone, tmp_path):
+def test_statistics_and_runs_of_generated_images_are_shared_too(world, alone, jobs, tmp_path):
     """By another launcher: accelerate's."""
     spread = {"name": "spread", "python": f"{world / 'mine.py'}:spread"}
     folders = {"squares": world / "squares", "copies": world / "copies" / "wide"}
     methods = [{"name": name, "kind": "precomputed", "folder": str(folder)} for name, folder in folders.items()]
     generated = {"metrics": [spread], "generated": {}, "method": methods}
     (tmp_path / "script.py").write_text(SCRIPT)
-    for out, launcher in ((tmp_path / "one", [sys.executable]), (tmp_path / "two", ACCELERATE)):
+    launcher = (*ACCELERATE, "--multi_gpu", "--num_processes=2")
+    for out, launched in ((tmp_path / "one", ()), (tmp_path / "two", launcher)):
         out.mkdir()
         (out / "generated.toml").write_text(tomli_w.dumps(generated))
-        done = launch(*launcher, tmp_path / "script.py", world, out)
-        assert done.returncode == 0, done.stderr
+        code, output = jobs.run(*launched, tmp_path / "script.py", world, out)
+        assert code == 0, output
     assert files(tmp_path / "one") == files(tmp_path / "two")
     assert {"squares.npz", "generated/results.csv", "generated/sheets/copies.png"} <= set(files(tmp_path / "two"))
