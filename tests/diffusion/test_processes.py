@@ -110,7 +110,7 @@ def test_four_processes_train_as_one_does(settings, train, tmp_path):
 
 
 def test_shards_resume_what_one_process_began_and_one_resumes_theirs(settings, train, tmp_path):
-    """FSDP, as accelerate asks for it: weights, moments and EMA are sharded and gathered again; the classes of a generator are shared, too."""
+    """FSDP, as accelerate asks for it: weights, moments and EMA are sharded and gathered again, and classes shared."""
     for label in ("a", "b"):
         shutil.copytree(settings["data"]["images"], tmp_path / "classes" / label)
     settings["model"] = "ddpm"
