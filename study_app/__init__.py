@@ -18,6 +18,7 @@ from study_app.database import Database
 from study_app.health import health
 from study_app.home import home
 from study_app.prefix import Prefixed
+from study_app.preview import Preview
 from study_app.service import Service
 from study_app.signing import Keys
 
@@ -64,12 +65,14 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     keys = Keys(app.config["SECRET_KEY"], app.config["SECRET_KEY_FALLBACKS"] or ())
     app.extensions["study_keys"] = keys
     app.extensions["study_service"] = Service(database, app.config["CLOCK"], keys)
+    app.extensions["study_preview"] = Preview(database, app.config["CLOCK"], keys)
     app.extensions["study_admin"] = Admin(database, app.config["CLOCK"])
     if hops := app.config["TRUSTED_PROXIES"]:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     web.install(app)
     logs.leave_addresses_out()
     app.register_blueprint(routes.study)
+    app.register_blueprint(routes.study, name=web.PREVIEW, url_prefix="/admin/<slug>/preview")
     app.register_blueprint(health)
     app.register_blueprint(home)
     dashboard.install(app)

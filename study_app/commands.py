@@ -92,7 +92,8 @@ def create(pack: Path, name: str, slug: str | None, models: str | None, override
     settings.check_models(list(chosen))
     slug = slug or Path(name).stem
     _admin().create(slug, settings, list(chosen), source.pairs(settings, chosen))
-    click.echo(f"{slug}: draft with {', '.join(chosen)}; next: flask --app study_app study freeze {slug}")
+    click.echo(f"{slug}: draft with {', '.join(chosen)}, to be looked at: /admin/{slug}/preview")
+    click.echo(f"next: flask --app study_app study freeze {slug}")
 
 
 @study.command()

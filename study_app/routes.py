@@ -17,16 +17,19 @@ study = Blueprint("study", __name__, url_prefix="/s/<slug>")
 
 
 def _service() -> Service:
-    return current_app.extensions["study_service"]
+    return current_app.extensions["study_preview" if web.in_preview() else "study_service"]
 
 
 @study.get("")
 def entry(slug: str) -> str | BaseResponse:
     """The device check and the consent; who has begun goes on, who has finished sees the last page."""
+    if web.in_preview():
+        current_app.extensions["study_preview"].open(slug)
+        web.fresh_token()  # each look begins anew
     overview = _overview(slug)
-    spec, is_preview = overview.spec, recruitment.is_preview(overview.spec.recruitment, request.args)
-    person = None if is_preview or _has_begun(slug) else web.person(slug)
-    standing = "new" if is_preview else _service().standing(slug, g.token, person)
+    spec, only_looks = overview.spec, recruitment.is_preview(overview.spec.recruitment, request.args)
+    person = None if only_looks or _has_begun(slug) else web.person(slug)
+    standing = "new" if only_looks else _service().standing(slug, g.token, person)
     if standing == "somebody_else" or (standing in ("ended", "expired") and spec.repeats):
         web.fresh_token()
         standing = _service().standing(slug, g.token, person)
@@ -39,7 +42,7 @@ def entry(slug: str) -> str | BaseResponse:
     return render_template(
         "entry.html",
         **_texts(overview, max(spec.exposures_ms)),
-        is_preview=is_preview,
+        only_looks=only_looks,
         minutes=_minutes(overview),
         viewport=spec.min_viewport,
         consent_text=spec.consent.text,

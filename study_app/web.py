@@ -22,6 +22,7 @@ from study_app.signing import Keys, new_token
 from study_app.spec import SLUG
 
 COOKIE = "study"
+PREVIEW = "preview"  # what the addresses under /s/<slug> are called a second time, for researchers (preview.py)
 COOKIE_AGE_S = 30 * 24 * 3600
 CAMPUS = 10  # times as many starts an hour may come from one address where every person takes part once
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
@@ -51,6 +52,7 @@ def install(app: Flask) -> None:
     _speak(app)
     app.before_request(_check)
     app.after_request(_finish)
+    app.context_processor(lambda: {"in_preview": in_preview()})
     app.register_error_handler(RefusedError, _refused)
     app.register_error_handler(HTTPException, _http_error)
     for error in (OperationalError, PoolTimeout):
@@ -83,7 +85,12 @@ def gettext(text: str) -> str:
 
 def base(slug: str) -> str:
     """Where the study's pages and its API lie: under the prefix, if any, that a proxy serves the application at."""
-    return f"{request.script_root}/s/{slug}"
+    return f"{request.script_root}/admin/{slug}/preview" if in_preview() else f"{request.script_root}/s/{slug}"
+
+
+def in_preview() -> bool:
+    """Whether a researcher looks at the study as subjects see it."""
+    return request.blueprint == PREVIEW
 
 
 def csrf_token() -> str:
@@ -93,11 +100,13 @@ def csrf_token() -> str:
 
 def person(slug: str) -> Identity | None:
     """Who the address of this request names, in a study that asks; `g.recruitment` says whether it does."""
-    return identify(slug, g.recruitment, request.args, _keys())
+    return None if in_preview() else identify(slug, g.recruitment, request.args, _keys())
 
 
 def limit_starts(person: Identity | None) -> None:
     """Refuse too many starts: of one address in an open study, else of one person, and of a whole campus."""
+    if in_preview():
+        return None
     if person is None:
         return _limit("study_start_limit", _address())
     _limit("study_start_limit", person.hashes(_keys())[0])
@@ -161,7 +170,7 @@ def policy(is_framed: bool) -> str:
 
 
 def _finish(response: Response) -> Response:
-    is_framed = g.get("recruitment", OPEN).is_framed
+    is_framed = g.get("recruitment", OPEN).is_framed and not in_preview()
     response.headers.update(HEADERS)
     response.headers["Content-Security-Policy"] = policy(is_framed)
     if request.endpoint != "static":
@@ -169,7 +178,7 @@ def _finish(response: Response) -> Response:
     if current_app.config["COOKIE_SECURE"]:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
     # Only the entry page gives cookies; elsewhere a missing one is an error.
-    if g.get("is_fresh") and request.endpoint == "study.entry" and response.status_code == 200:
+    if g.get("is_fresh") and request.endpoint in ("study.entry", f"{PREVIEW}.entry") and response.status_code == 200:
         _set_cookie(response, is_framed)
     return response
 

@@ -11,6 +11,7 @@ from study_app.accounts import Accounts
 from study_app.admin import Admin
 from study_app.limits import Limiter
 from study_app.refusal import RefusedError
+from study_app.web import PREVIEW
 
 LIFETIME = datetime.timedelta(hours=12)  # of a login without any request
 ATTEMPTS_PER_HOUR, ATTEMPTS_AT_ONCE = 30, 8  # of an address, and of a name
@@ -33,11 +34,25 @@ def check() -> BaseResponse | None:
     """Before every request: is this form ours, and is somebody logged in? `g.admin` then acts in the name of them."""
     if request.method == "POST" and not _is_ours():
         raise RefusedError("csrf", "The page is out of date, or cookies are off: load it again.")
+    return None if is_logged_in() or request.endpoint in OPEN else redirect(url_for("dashboard.login_"), 303)
+
+
+def is_logged_in() -> bool:
+    """Whether somebody is, in whose name `g.admin` then acts."""
     name = session.get("name", "")
-    if name and hmac.compare_digest(session.get("stamp", ""), _accounts().stamp(name) or "-"):
-        g.admin = Admin(current_app.extensions["study_database"], current_app.config["CLOCK"], actor=name)
+    if not name or not hmac.compare_digest(session.get("stamp", ""), _accounts().stamp(name) or "-"):
+        return False
+    g.admin = Admin(current_app.extensions["study_database"], current_app.config["CLOCK"], actor=name)
+    return True
+
+
+def check_preview() -> BaseResponse | None:
+    """Before every request of a preview, whose forms its own pages prove: is a researcher logged in?"""
+    if request.blueprint != PREVIEW or is_logged_in():
         return None
-    return None if request.endpoint in OPEN else redirect(url_for("dashboard.login_"), 303)
+    if request.endpoint == f"{PREVIEW}.entry":
+        return redirect(url_for("dashboard.login_"), 303)
+    raise RefusedError("no_session")
 
 
 def csrf_token() -> str:

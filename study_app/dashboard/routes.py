@@ -40,6 +40,7 @@ FILES = {
 def install(app: Flask) -> None:
     """Put these pages into an app."""
     login.install(app)
+    app.before_request(login.check_preview)
     app.register_blueprint(dashboard)
 
 

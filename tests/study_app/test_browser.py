@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import re
+import tempfile
 from dataclasses import replace
 from urllib.parse import parse_qs
 
@@ -16,6 +17,7 @@ from study_app.models import Answer, FurtherChoice, PlanTrial, Response, Session
 from study_app.recruitment import Codes, Recruitment
 from study_app.spec import AROUND, GAP, MARGIN, Criterion, Question
 from tests.study_app.browsing import EXPOSURE, QUESTIONS, SPEC, agree, answer, find, finish, give, join, state, until
+from tests.study_app.small_study import everything
 
 FRAME = 1000 / 60
 TRIALS = 5
@@ -311,6 +313,37 @@ def test_server_and_browser_need_the_same_window(serve, visit, dpr):
             | {"width": side, "height": side + 10, "viewportW": smallest[0], "viewportH": smallest[1]},
         )
         assert (found["width"], found["height"]) == spec.needed_window(side, side + 10, dpr)
+
+
+def test_a_researcher_goes_through_the_preview(serve, visit, tmp_path, monkeypatch):
+    """From the admin pages, before anybody can take part; on each page it says that nothing is recorded."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    server, page = serve(), visit()
+    server.app.extensions["study_admin"].move("study", "pause")
+    server.app.extensions["study_accounts"].set_password("ada", "correct horse battery")
+    page.goto(f"{server.url.removesuffix('/s/study')}/admin/login")
+    page.fill("[name=name]", "ada")
+    page.fill("[name=password]", "correct horse battery")
+    page.click("main button")
+    page.click("a[href='/admin/study']")
+    before = everything(server.app.config["DATABASE_URL"])
+    page.click("text=Preview")
+
+    def assert_banner():
+        assert page.inner_text("p.preview").startswith("Preview: nothing is recorded as data.")
+
+    find(page, "#consent")
+    assert_banner()
+    page.click("#agree")
+    find(page, "#instructions")
+    answer(page)
+    state(page, "feedback")
+    assert_banner()
+    assert finish(page)
+    assert_banner()
+    assert everything(server.app.config["DATABASE_URL"]) == before
+    page.click("p.preview a")
+    assert page.url.endswith("/admin/study")
 
 
 def test_mturk_frames_the_study_and_gets_the_answer(serve, visit):
