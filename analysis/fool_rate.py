@@ -35,9 +35,9 @@ def fool_rates(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.Dat
     why numbers are nan or to be taken with care (say, few photographs), else "".
 
     The variance is V_s + V_g - V_0 (by subject, by group of images, by both), and at least V_s and V_g (human_study.md
-    §4.1). Interval and p are by Student's t from 1/3 to 2/3, and beyond by Jeffreys' interval with the effective number
-    of responses (`proportions.ClusteredRates`). Where all responses are the same, the se is nan and the interval that
-    of independent ones. Raises DataError for missing columns. Neither the order of the rows nor that of the columns
+    §4.1). Interval and p are by Student's t of the rate from 1/3 to 2/3, and beyond of its logit
+    (`proportions.ClusteredRates`). Where all responses are the same, the se is nan and the interval the exact one of
+    independent responses. Raises DataError for missing columns. Neither the order of the rows nor that of the columns
     changes any digit.
     """
     trials = numbered(responses, by)
@@ -68,9 +68,8 @@ def equivalence(rates: pd.DataFrame, margin: float = MARGIN) -> pd.DataFrame:
 def _tost_of_rates(rates: pd.DataFrame, margin: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     require(rates, ("n", "fool_rate", "design_effect", "df"), "fool rates")
     tested = ClusteredRates(*(rates[c].to_numpy(float) for c in ("fool_rate", "n", "design_effect", "df")))
-    level = 2 * LEVEL - 1
-    p = np.maximum(tested.p_above(CHANCE - margin, level), tested.p_below(CHANCE + margin, level))
-    return *tested.interval(level), p
+    p = np.maximum(tested.p_above(CHANCE - margin), tested.p_below(CHANCE + margin))
+    return *tested.interval(2 * LEVEL - 1), p
 
 
 def _tost_of_differences(pairs: pd.DataFrame, margin: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import click
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import integrate, optimize, stats
 
 from analysis.clusters import IMAGE, SUBJECT, count, groups, numbered, variances, why_not_estimable
 from analysis.errors import DataError
@@ -148,7 +148,6 @@ def _check(subjects: int, images: int, trials: int) -> None:
 
 def _row(subjects: int, images: int, trials: int, se: float, effect: float, margin: float) -> dict[str, float]:
     df = min(subjects, images) - 1
-    critical = stats.t.ppf(1 - ALPHA, df)
     return {
         "subjects": subjects,
         "images": images,
@@ -158,7 +157,7 @@ def _row(subjects: int, images: int, trials: int, se: float, effect: float, marg
         "se": se,
         "power": _power(effect / se, df),
         "detectable": se * optimize.brentq(lambda ncp: _power(ncp, df) - TARGET, 0.0, 30.0),
-        "power_equivalence": max(0.0, 2 * stats.t.cdf(margin / se - critical, df) - 1),
+        "power_equivalence": _power_equivalence(margin / se, df),
     }
 
 
@@ -167,6 +166,16 @@ def _power(ncp: float, df: int) -> float:
     critical = stats.t.ppf(1 - ALPHA / 2, df)
     wrong_side = np.nan_to_num(stats.nct.cdf(-critical, df, abs(ncp)))  # scipy gives nan where it is practically 0
     return float(stats.nct.sf(critical, df, abs(ncp)) + wrong_side)
+
+
+def _power_equivalence(margin: float, df: int) -> float:
+    """Of TOST where there is no difference, the margin in standard errors: Phillips 1990, over the estimated error."""
+    critical = stats.t.ppf(1 - ALPHA, df)
+    error = stats.chi(df, scale=df**-0.5)  # as a multiple of the true one
+    shown = integrate.quad(
+        lambda s: (2 * stats.norm.cdf(margin - critical * s) - 1) * error.pdf(s), 0, margin / critical, limit=200
+    )
+    return float(shown[0])
 
 
 @click.command(context_settings={"show_default": True})

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
@@ -17,10 +17,10 @@ class ClusteredRates:
 
     design_effect: the variance of a rate as a multiple of that of n independent responses; df: degrees of freedom.
 
-    In the middle third of [0, 1], Student's t of the rate. Beyond, where the error changes with the rate, Jeffreys'
-    interval of n / design_effect independent responses, times (z / t)^2 for the degrees of freedom: its two tails miss
-    equally often, and it is there for 0 of n, too. Source: Korn and Graubard 1998, "Confidence intervals for
-    proportions with small expected number of positive counts".
+    In the middle third of [0, 1], Student's t of the rate. Beyond, where the error changes with the rate, Student's t
+    of its logit, with a design effect of at least 1. For 0 of n and n of n, which have no standard error, the exact
+    interval of independent responses. Source: Korn and Graubard 1998, "Confidence intervals for proportions with small
+    expected number of positive counts".
     """
 
     rate: Array
@@ -30,22 +30,23 @@ class ClusteredRates:
 
     def interval(self, level: float = LEVEL) -> tuple[Array, Array]:
         """(low, high) within [0, 1]."""
-        half = stats.t.ppf((1 + level) / 2, self.df) * self._se()
-        low, high = stats.beta.interval(level, *self._beta(level))
-        middle = self._middle()
-        low = np.where(middle, self.rate - half, np.where(self.rate == 0, 0.0, low))
-        high = np.where(middle, self.rate + half, np.where(self.rate == 1, 1.0, high))
+        reach = stats.t.ppf((1 + level) / 2, self.df) * self._se()
+        low, high = (np.where(self._middle(), self.rate + r, self._from_logit(r)) for r in (-reach, reach))
+        none, all_ = self.rate == 0, self.rate == 1
+        width = 1 - ((1 - level) / 2) ** (1 / self.n)
+        low = np.where(none, 0.0, np.where(all_, 1 - width, low))
+        high = np.where(all_, 1.0, np.where(none, width, high))
         return np.clip(low, 0, 1), np.clip(high, 0, 1)
 
-    def p_above(self, bound: float, level: float = LEVEL) -> Array:
+    def p_above(self, bound: float) -> Array:
         """One-sided p that speaks for a rate above `bound`: below (1 - level) / 2 where interval(level) is above it."""
-        t = stats.t.sf(self._standardised(bound), self.df)
-        return np.where(self._middle(), t, stats.beta.cdf(bound, *self._beta(level)))
+        p = stats.t.sf(self._standardised(bound), self.df)
+        return np.where(self.rate == 1, bound**self.n, np.where(self.rate == 0, 1.0, p))
 
-    def p_below(self, bound: float, level: float = LEVEL) -> Array:
+    def p_below(self, bound: float) -> Array:
         """The same for a rate below `bound`."""
-        t = stats.t.cdf(self._standardised(bound), self.df)
-        return np.where(self._middle(), t, stats.beta.sf(bound, *self._beta(level)))
+        p = stats.t.cdf(self._standardised(bound), self.df)
+        return np.where(self.rate == 0, (1 - bound) ** self.n, np.where(self.rate == 1, 1.0, p))
 
     def p_two_sided(self, bound: float) -> Array:
         return np.minimum(1.0, 2 * np.minimum(self.p_above(bound), self.p_below(bound)))
@@ -54,16 +55,22 @@ class ClusteredRates:
         return (self.rate >= MIDDLE[0]) & (self.rate <= MIDDLE[1])
 
     def _se(self) -> Array:
-        return np.sqrt(self.design_effect * self.rate * (1 - self.rate) / self.n)
+        """Of the rate in the middle, else of its logit."""
+        variance = self.rate * (1 - self.rate)
+        with np.errstate(divide="ignore"):  # 0 of n has none
+            logit = np.sqrt(np.maximum(self.design_effect, 1) / (self.n * variance))
+        return np.where(self._middle(), np.sqrt(self.design_effect * variance / self.n), logit)
+
+    def _from_logit(self, reach: Array) -> Array:
+        with np.errstate(invalid="ignore"):  # 0 of n: of minus infinity
+            return special.expit(special.logit(self.rate) + reach)
 
     def _standardised(self, bound: float) -> Array:
-        with np.errstate(divide="ignore"):  # 0 of n has no se, nor is it in the middle
-            return (self.rate - bound) / self._se()
-
-    def _beta(self, level: float) -> tuple[Array, Array]:
-        tail = (1 + level) / 2
-        n = self.n / np.maximum(self.design_effect, 1) * (stats.norm.ppf(tail) / stats.t.ppf(tail, self.df)) ** 2
-        return self.rate * n + 0.5, (1 - self.rate) * n + 0.5
+        with np.errstate(invalid="ignore", divide="ignore"):
+            distance = np.where(
+                self._middle(), self.rate - bound, special.logit(self.rate) - special.logit(np.asarray(bound))
+            )
+            return distance / self._se()
 
 
 def wilson(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:

@@ -41,8 +41,8 @@ def simulate(
 
     rates: by model, over new subjects and new images; a sequence has one for each of `exposures` (ms). subjects: of
     each condition (model and exposure), or of the study where `within` is set, in which case a subject's `trials` are
-    shared among the conditions. Every image is seen about equally often, never twice by a subject. subject_sd,
-    image_sd: of normal deviations on the logit scale. image_correlation: of an image's deviations under two models; at
+    shared among the conditions. Each sees every image about equally often, no subject any twice. subject_sd, image_sd: of
+    normal deviations on the logit scale. image_correlation: of an image's deviations under two models; at
     1, the default, they are the same. groups: of images (photographs, say), of equal sizes, named in the column
     `group`; group_share: of the images' variance, that between groups. catch, practice: trials of those kinds. flagged:
     share of the trials whose timing failed. guessers: share of the subjects who answer at random, fast, and fail catch
@@ -64,7 +64,7 @@ def simulate(
     seen = _allocate(people, images, trials, 1 if within else len(conditions), rng)
     subject = np.repeat(np.arange(people), trials)
     slot = np.tile(np.arange(trials), people)
-    condition = (slot + subject) % len(conditions) if within else subject // subjects
+    condition = _share_out(seen, images, len(conditions), rng) if within else subject // subjects
     center = np.array([_center(rate, float(np.hypot(subject_sd, image_sd))) for *_, rate in conditions])
     effect = rng.normal(0, subject_sd, people)[subject] + image_effect[condition // len(exposures), seen.ravel()]
     guesses = rng.permutation(people) < round(guessers * people)
@@ -142,6 +142,19 @@ def _allocate(people: int, images: int, trials: int, conditions: int, rng: np.ra
         views[chosen] += 1
         rows.append(rng.permutation(chosen))
     return np.array(rows)
+
+
+def _share_out(seen: NDArray[np.int64], images: int, conditions: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The condition of each trial of `seen` [people, trials], flat: as often each to a subject, and before an image."""
+    views = np.zeros((images, conditions))
+    rows = []
+    for subject, shown in enumerate(seen):
+        condition = (np.arange(len(shown)) + subject) % conditions
+        cost = views[shown][:, condition]
+        row = condition[optimize.linear_sum_assignment(cost**2 + rng.random(cost.shape))[1]]
+        views[shown, row] += 1
+        rows.append(row)
+    return np.concatenate(rows)
 
 
 def _trials(

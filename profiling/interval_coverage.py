@@ -26,6 +26,7 @@ from analysis.simulation import _center, simulate
 SUBJECT_SD, IMAGE_SD = 0.5, 0.8  # logits
 SPREAD = Spread(subject=0.100, image=0.163)  # the same on the scale of rates, near 50 %
 QUIET = {"catch": 0, "practice": 0}
+DESIGNS = ((10, 20, 10), (20, 50, 20), (25, 100, 10), (50, 100, 50))  # subjects, images, trials
 CHUNK = 250  # studies in one frame
 
 
@@ -158,15 +159,13 @@ def images_covered(studies: int, subjects: int, images: int, trials: int, image_
 
 
 def print_rates(studies: int) -> None:
+    crops = {"subjects": 50, "images": 64, "trials": 32}
     designs = [
-        {"subjects": 50, "images": 100, "trials": 50},
-        {"subjects": 25, "images": 100, "trials": 10},
-        {"subjects": 50, "images": 64, "trials": 32, "groups": 7},
-        {"subjects": 50, "images": 64, "trials": 32, "groups": 16},
+        *({"subjects": s, "images": i, "trials": t} for s, i, t in DESIGNS),
+        *(crops | {"groups": groups} for groups in (7, 20)),
     ]
-    for design in designs:
-        for rate in (0.02, 0.05, 0.3, 0.5, 0.98):
-            click.echo(f"rates  {rate:.2f} {design}: {coverage_text(rate_studies(rate, studies, **design), rate)}")
+    for design, rate in itertools.product(designs, (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.98)):
+        click.echo(f"rates  {rate:.2f} {design}: {coverage_text(rate_studies(rate, studies, **design), rate)}")
 
 
 def print_differences(studies: int) -> None:

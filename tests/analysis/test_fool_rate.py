@@ -162,14 +162,12 @@ def test_intervals_stay_between_0_and_1():
 
 @pytest.mark.parametrize("picked", [0, 1])
 def test_extremes_have_an_interval_and_tests(study, picked):
-    """0 of n is as likely as 2.5 % where the rate is at the end of the interval of n independent responses, or a little
-    further in for the degrees of freedom."""
+    """0 of n is as likely as 2.5 % where the rate is at the end of the interval of n independent responses."""
     same = only(study).assign(picked_model=picked)
     rates = fool_rates(same)
     rate = rates.iloc[0]
     ends = [rate["ci_low"], rate["ci_high"]] if picked == 0 else [1 - rate["ci_high"], 1 - rate["ci_low"]]
-    n = rate["n"] * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, rate["df"])) ** 2
-    assert ends == pytest.approx([0, stats.beta.ppf(0.975, 0.5, n + 0.5)], rel=1e-9)
+    assert ends[0] == 0 and stats.binom.pmf(0, rate["n"], ends[1]) == pytest.approx(0.025)
     assert rate["p_50"] < 1e-9 and rate["hyper_real"] == (picked == 1) and np.isnan(rate["se"])
     assert rate["note"].startswith("no variation: interval as of independent responses")
     tested = equivalence(rates, margin=0.1).iloc[0]

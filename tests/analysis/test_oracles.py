@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
 from analysis import proportions
@@ -67,6 +67,19 @@ def test_two_way_variance(study):
     assert rate["se"] == pytest.approx(expected, rel=1e-9)
     half = stats.t.ppf(0.975, min(rate["subjects"], rate["images"]) - 1) * expected
     assert rate["ci_high"] == pytest.approx(model["picked_model"].mean() + half, rel=1e-9)
+
+
+def test_interval_of_a_low_rate(study):
+    """The two-way sandwich of a logistic regression on a constant."""
+    model = study[(study["model"] == "fsrgan") & (study["kind"] == "test")]
+    fit = sm.Logit(model["picked_model"].to_numpy(float), np.ones(len(model))).fit(disp=0)
+    subject, image = (model[column].astype("category").cat.codes.to_numpy() for column in ("subject", "image_id"))
+    se = np.sqrt(cov_cluster_2groups(fit, subject, image, use_correction=True)[0][0, 0])
+    rate = fool_rates(model, by=[]).iloc[0]
+    assert rate["fool_rate"] < 1 / 3 and rate["design_effect"] > 1
+    ends = special.expit(fit.params[0] + stats.t.ppf([0.025, 0.975], rate["df"]) * se)
+    np.testing.assert_allclose(rate[["ci_low", "ci_high"]].astype(float), ends, rtol=1e-6)
+    assert rate["p_50"] == pytest.approx(2 * stats.t.cdf(fit.params[0] / se, rate["df"]), rel=1e-5)
 
 
 def test_two_way_variance_of_a_difference():

@@ -20,11 +20,19 @@ def slack(share: float, studies: int) -> float:
     return 2.5 * np.sqrt(share * (1 - share) / studies)
 
 
-@pytest.mark.parametrize("rate", [0.02, 0.05, 0.3, 0.98])
+@pytest.mark.parametrize("rate", [0.02, 0.1, 0.3, 0.98])
 def test_both_tails_of_extreme_rates_miss_equally(rate):
     tails = misses(rate_studies(rate, 500, subjects=50, images=100, trials=50), rate)
     assert 0.93 - slack(0.95, 500) < 1 - sum(tails) < 0.97 + slack(0.95, 500)
     assert all(0.015 - slack(0.025, 500) < tail < 0.035 + slack(0.025, 500) for tail in tails)
+
+
+@pytest.mark.parametrize(("design", "rate"), [((10, 20, 10), 0.02), ((20, 50, 20), 0.05), ((25, 100, 10), 0.98)])
+def test_small_studies_err_wide(design, rate):
+    """A tail of few picks is a whole number of them: it can be 0, but is never more than was promised."""
+    tails = misses(rate_studies(rate, 500, **dict(zip(("subjects", "images", "trials"), design, strict=True))), rate)
+    assert 1 - sum(tails) > 0.95 - slack(0.95, 500)
+    assert max(tails) < 0.035 + slack(0.025, 500)
 
 
 def test_groups_of_images_are_drawn_together():
