@@ -43,7 +43,7 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
 
     here, out = job(), out or Path("runs/train") / config.stem
     settings = from_dict(TrainConfig, read_toml(config, overrides))
-    console.say(training_summary(settings, out))
+    console.say(here.lead(lambda: training_summary(settings, out)))
     ended = f"trained to step {settings.optimiser.steps}"
     try:
         with (
@@ -229,7 +229,7 @@ def cascade(config: Path, out: Path, shard: str | None, overrides: tuple[str, ..
     folder = CascadeFolder(from_dict(CascadeConfig, read_toml(config, overrides)), out)
     for remark in folder.remarks:
         console.say(remark, err=True)
-    console.say(summary(folder))
+    console.say(job().lead(lambda: summary(folder)))
     with console.stages() as tell:
         count = folder.write(part, functools.partial(tell, "cascade"))
     console.say(f"{out}: {number(count, 'image')}")

@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 
 from benchmark import main
-from sr3eval import metrics
+from sr3eval import files, metrics
 from sr3eval.benchmark import statistics as stats
 from sr3eval.errors import UserError
 from sr3eval.features import networks
@@ -107,6 +107,21 @@ def test_serve_as_a_reference_for_their_own_network_alone(images, tmp_path, monk
         metrics.load(fd, reference=str(tmp_path / "train.npz"))
     with pytest.raises(UserError, match=r"benchmark\.py statistics FOLDER"):
         metrics.load(fd, reference=str(images))
+
+
+def test_a_second_writer_of_one_file_is_refused_and_leaves_the_first_alone(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
+    refused = []
+
+    def second(stage, done, total):
+        if done == 4:
+            with pytest.raises(UserError, match=r"both\.npz: another process is working in it") as error:
+                write(images, tmp_path / "both.npz")
+            refused.append(error)
+
+    stats.statistics(images, "photos_16_64", network(), tmp_path / "both.npz", 2, second)
+    write(images, tmp_path / "alone.npz")
+    assert len(refused) == 1 and (tmp_path / "both.npz").read_bytes() == (tmp_path / "alone.npz").read_bytes()
 
 
 @pytest.mark.parametrize(
