@@ -45,8 +45,8 @@ def simulate(
     subject_sd, image_sd: of normal deviations on the logit scale. image_correlation: of an image's deviations under two
     models; at 1, the default, they are the same. groups: of images (photographs, say), of equal sizes, named in the
     column `group`; group_share: of the images' variance, that between groups. catch, practice: trials of those kinds.
-    flagged: share of the trials whose timing failed. guessers: share of the subjects who answer at random, fast, and fail catch
-    trials. The same arguments give the same frame. DataError for what cannot be.
+    flagged: share of the trials whose timing failed. guessers: share of the subjects who answer at random, fast, and
+    fail catch trials. The same arguments give the same frame. DataError for what cannot be.
     """
     conditions = _conditions(rates, exposures)
     _check(conditions, subjects, images, trials, within)

@@ -17,7 +17,7 @@ from scipy import special, stats
 
 from analysis.agreement import over_images
 from analysis.comparisons import compare
-from analysis.fool_rate import fool_rates
+from analysis.fool_rate import equivalence, fool_rates
 from analysis.image_rates import image_rates
 from analysis.power import Spread, power
 from analysis.signal_detection import side_bias
@@ -84,22 +84,30 @@ def coverage_text(rows: pd.DataFrame, truth: float) -> str:
     return f"covers {100 * (1 - below - above):5.1f} %, truth below {100 * below:4.1f} %, above {100 * above:4.1f} %"
 
 
-def rate_studies(rate: float, studies: int, **design: int) -> pd.DataFrame:
-    plan = simulate({"m": 0.5}, **design, **QUIET)
-    return many(lambda table: fool_rates(table, ["replication"]), studies, plan=plan, rates={"m": rate})
+def rate_studies(rate: float, studies: int, group_share: float = 0.5, **design: int) -> pd.DataFrame:
+    setting = {"plan": simulate({"m": 0.5}, **design, **QUIET), "rates": {"m": rate}, "group_share": group_share}
+    return many(lambda table: fool_rates(table, ["replication"]), studies, **setting)
 
 
-def differences_of(plan: pd.DataFrame, rates: dict[str, float], studies: int, correlation: float) -> pd.DataFrame:
-    setting = {"plan": plan, "rates": rates, "correlation": correlation}
-    return many(lambda table: compare(table, family=["replication"]), studies, **setting)
+def differences_of(plan: pd.DataFrame, rates: dict[str, float], studies: int, **setting: float) -> pd.DataFrame:
+    return many(lambda table: compare(table, family=["replication"]), studies, plan=plan, rates=rates, **setting)
 
 
-def promised(correlation: float, studies: int) -> pd.DataFrame:
-    """Comparisons between subjects of models whose difference is found in 80 % of studies, as power says."""
+def promised(comparison: str, correlation: float, studies: int) -> tuple[pd.DataFrame, pd.DataFrame, float]:
+    """Comparisons of two models, of 50 subjects and 100 images, whose power is known, and TOST of two equal ones.
+
+    (those of models whose difference is found in 80 % of studies; equivalence of equal ones within 10 points, or 5
+    within subjects; the share of studies that show it), as `power` says.
+    """
+    within, margin = comparison == "within", 0.05 if comparison == "within" else 0.1
     spread = replace(SPREAD, image_correlation=correlation)
-    effect = power(50, 100, 50, comparison="between", spread=spread)["detectable"][0]
-    rates = {"a": 0.5 + effect / 2, "b": 0.5 - effect / 2}
-    return differences_of(simulate({"a": 0.5, "b": 0.5}, **QUIET), rates, studies, correlation)
+    says = power(50, 100, 25 if within else 50, comparison=comparison, spread=spread, margin=margin).iloc[0]
+    plan, effect = simulate({"a": 0.5, "b": 0.5}, within=within, **QUIET), says["detectable"]
+    apart, equal = (
+        differences_of(plan, {"a": 0.5 + d / 2, "b": 0.5 - d / 2}, studies, correlation=correlation)
+        for d in (effect, 0.0)
+    )
+    return apart, equivalence(equal, margin), says["power_equivalence"]
 
 
 def side_studies(studies: int) -> pd.DataFrame:
@@ -159,27 +167,31 @@ def images_covered(studies: int, subjects: int, images: int, trials: int, image_
 
 
 def print_rates(studies: int) -> None:
-    crops = {"subjects": 50, "images": 64, "trials": 32}
-    designs = [
-        *({"subjects": s, "images": i, "trials": t} for s, i, t in DESIGNS),
-        *(crops | {"groups": groups} for groups in (7, 20)),
-    ]
+    designs = [{"subjects": s, "images": i, "trials": t} for s, i, t in DESIGNS]
     for design, rate in itertools.product(designs, (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.98)):
         click.echo(f"rates  {rate:.2f} {design}: {coverage_text(rate_studies(rate, studies, **design), rate)}")
 
 
+def print_groups(studies: int) -> None:
+    for groups, share, rate in itertools.product((7, 20, 100), (0.5, 0.8), (0.05, 0.3, 0.5)):
+        rows = rate_studies(rate, studies, share, subjects=50, images=100, trials=50, groups=groups)
+        click.echo(f"groups  {rate:.2f}, {share:.0%} between {groups} photographs: {coverage_text(rows, rate)}")
+
+
 def print_differences(studies: int) -> None:
-    for groups, within, correlation in itertools.product((None, 7), (False, True), (1.0, 0.5)):
+    for groups, within, correlation in itertools.product((None, 7, 20), (False, True), (1.0, 0.5)):
         design = {"subjects": 50, "images": 64, "trials": 32, "groups": groups, "within": within}
         plan = simulate({"a": 0.5, "b": 0.5}, **design, **QUIET)
-        rows = differences_of(plan, {"a": 0.45, "b": 0.35}, studies, correlation)
+        rows = differences_of(plan, {"a": 0.45, "b": 0.35}, studies, correlation=correlation, group_share=0.8)
         click.echo(f"differences  {design}, correlation {correlation}: {coverage_text(rows, 0.1)}")
 
 
 def print_power(studies: int) -> None:
-    for correlation in (0.0, 0.5, 1.0):
-        found = (promised(correlation, studies)["p"] < 0.05).mean()
-        click.echo(f"power  between, correlation {correlation}: promised 80.0 %, found {100 * found:.1f} %")
+    for comparison, correlation in itertools.product(("between", "within"), (0.0, 0.5, 1.0)):
+        apart, equal, says = promised(comparison, correlation, studies)
+        found = f"80.0 %, found {100 * (apart['p'] < 0.05).mean():.1f} %"
+        shown = f"{100 * says:.1f} %, found {100 * equal['equivalent'].mean():.1f} %"
+        click.echo(f"power  {comparison}, correlation {correlation}: promised {found}; equivalence promised {shown}")
 
 
 def print_sides(studies: int) -> None:
@@ -206,6 +218,7 @@ def print_single_images(studies: int) -> None:
 
 PARTS = {
     "rates": print_rates,
+    "groups": print_groups,
     "differences": print_differences,
     "power": print_power,
     "sides": print_sides,

@@ -6,7 +6,17 @@ Bounds are those of the promise and 2.5 standard errors of this many studies.
 import numpy as np
 import pandas as pd
 import pytest
-from interval_coverage import QUIET, images_covered, many, misses, promised, rate_studies, side_studies, unrelated
+from interval_coverage import (
+    QUIET,
+    differences_of,
+    images_covered,
+    many,
+    misses,
+    promised,
+    rate_studies,
+    side_studies,
+    unrelated,
+)
 from scipy import stats
 
 from analysis.fool_rate import fool_rates
@@ -35,14 +45,27 @@ def test_small_studies_err_wide(design, rate):
     assert max(tails) < 0.035 + slack(0.025, 500)
 
 
-def test_groups_of_images_are_drawn_together():
-    """Half of the images' variance is between 7 photographs; as 64 images, the intervals cover 6 of 10."""
-    rows = rate_studies(0.5, 400, groups=7, **CROPS)
-    assert 0.93 - slack(0.95, 400) < 1 - sum(misses(rows, 0.5)) < 0.97 + slack(0.95, 400)
-    assert rows["note"].eq("few photographs: 7 groups of images").all()
+@pytest.mark.parametrize(("rate", "share", "groups"), [(0.5, 0.5, 7), (0.5, 0.8, 7), (0.1, 0.8, 7), (0.3, 0.8, 20)])
+def test_groups_of_images_are_drawn_together(rate, share, groups):
+    """As 64 images, the intervals of 7 photographs cover 6 of 10."""
+    rows = rate_studies(rate, 300, share, groups=groups, **CROPS)
+    assert 0.93 - slack(0.95, 300) < 1 - sum(misses(rows, rate)) < 0.97 + slack(0.95, 300)
+    few = "few photographs: 7 groups of images" if groups == 7 else ""
+    assert rows["note"].eq(few).all()
+
+
+def test_groups_that_are_not_known_make_intervals_too_narrow():
     plan = simulate({"m": 0.5}, groups=7, **CROPS, **QUIET)
     alone = many(lambda t: fool_rates(t.drop(columns="group"), ["replication"]), 100, plan=plan, rates={"m": 0.5})
     assert 1 - sum(misses(alone, 0.5)) < 0.75
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_differences_of_models_before_7_photographs(within):
+    plan = simulate({"a": 0.5, "b": 0.5}, groups=7, within=within, **CROPS, **QUIET)
+    rows = differences_of(plan, {"a": 0.45, "b": 0.35}, 250, correlation=0.5, group_share=0.8)
+    assert 0.93 - slack(0.95, 250) < 1 - sum(misses(rows, 0.1)) < 0.97 + slack(0.95, 250)
+    assert rows["note"].eq("few photographs: 7 groups of images").all()
 
 
 def test_groups_of_unequal_sizes():
@@ -68,10 +91,13 @@ def test_scores_that_have_nothing_to_do_with_the_answers():
     assert (rows.groupby(["chunk", "study"])["p_holm"].min() < 0.05).mean() < 0.06 + slack(0.05, 60)
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
-def test_power_between_subjects_is_kept(correlation):
-    found = (promised(correlation, 400)["p"] < 0.05).mean()
-    assert abs(found - 0.8) < 0.03 + slack(0.8, 400) / 2.5
+@pytest.mark.parametrize(
+    ("comparison", "correlation"), [("between", 0.0), ("between", 0.5), ("between", 1.0), ("within", 1.0)]
+)
+def test_power_is_kept(comparison, correlation):
+    apart, equal, says = promised(comparison, correlation, 250)
+    assert abs((apart["p"] < 0.05).mean() - 0.8) < 0.03 + slack(0.8, 250)
+    assert 0.6 < says < 0.995 and abs(equal["equivalent"].mean() - says) < 0.03 + slack(says, 250)
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
