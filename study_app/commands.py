@@ -11,6 +11,7 @@ from flask.cli import with_appcontext
 from sqlalchemy.exc import DatabaseError
 
 from sr3eval import console
+from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
 from study_app import backup as backups
 from study_app import export as tables
@@ -69,6 +70,25 @@ def pack(folders: tuple[str, ...], out: Path, real: Path | None, lr: Path | None
             tell,
         )
     click.echo(out)
+
+
+@study.command()
+@click.argument("name", metavar="STUDY")
+@click.option("--models", help="Comma-separated methods that will be judged; those of `pairs` by default.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the study.")
+@click.option("--out", type=FILE, default="preregistration.md", show_default=True)
+def preregister(name: str, models: str | None, overrides: tuple[str, ...], out: Path) -> None:
+    """Write a preregistration of STUDY, one of the toolkit by name or a TOML file: design, tests, exclusions, power."""
+    from study_app.preregistration import preregistration
+
+    settings = specs.load(name, overrides)
+    named = models.split(",") if models is not None else list(dict.fromkeys(itertools.chain(*settings.pairs)))
+    if not named:
+        raise click.UsageError("--models: name the methods that will be judged")
+    if out.exists():
+        raise UserError(f"{out}: already exists; give another name")
+    atomic_write(out, preregistration(settings, named).encode())
+    click.echo(f"{out}: complete what is marked [FILL IN]")
 
 
 @study.command()
