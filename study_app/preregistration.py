@@ -1,6 +1,7 @@
 """A preregistration of a study, filled from its settings in the order of aspredicted.org's questions, as Markdown."""
 
 from collections.abc import Sequence
+from importlib import metadata
 
 import jinja2
 
@@ -8,7 +9,6 @@ from analysis import power
 from analysis.comparisons import FEW_ANSWERS
 from analysis.exclusions import Rules
 from analysis.fool_rate import MARGIN
-from sr3eval import __version__
 from sr3eval.config import to_toml
 from study_app.spec import Spec
 
@@ -37,7 +37,7 @@ def preregistration(spec: Spec, models: Sequence[str]) -> str:
         margin=MARGIN,
         few=FEW_ANSWERS,
         settings=to_toml(spec),
-        version=__version__,
+        version=metadata.version("sr3eval"),
     )
 
 

@@ -30,7 +30,7 @@ def test_it_follows_the_settings():
     for said in (
         "2 groups of subjects: every subject sees all of\n\n- a beside the real picture\n- b beside the real picture\n",
         "one of the viewing times 1 s or 4 s",
-        "fewer than 6 of 8 catch trials, whose right answer is obvious, are excluded (analysis.exclusions.Rules(min_catch",
+        "fewer than 6 of 8 catch trials, whose right answer is obvious, are excluded (analysis.exclusions.Rules(",
         "100 subjects a group, 200 in all, each with 48 test trials of 100 images",
         "(24 for each model",
         "Viewing times are never pooled",
