@@ -148,6 +148,14 @@ class Events:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """An attempt at the comprehension check, from 1: the options chosen, in the questions' order."""
+
+    attempt: int
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Finish:
     """Answers by the question's id."""
 

@@ -125,6 +125,8 @@ SESSIONS: Mapping[str, Column] = {
     "deleted_at": _moment("when what identified the participant was deleted"),
     **CONSENT,
     "config_sha256": _text("sha256 of the study's settings"),
+    "comprehension_attempts": _whole("attempts at the questions about the instructions; 0 where none were asked"),
+    "understood_at": _moment("when these were all answered correctly"),
     "viewport_w": _maybe(_whole("width of the window's inside at the start", "CSS px")),
     "viewport_h": _maybe(_whole("height of the window's inside at the start", "CSS px")),
     "dpr": _maybe(_number("device pixels a CSS pixel at the start")),

@@ -13,8 +13,8 @@ from study_app.refusal import RefusedError
 from study_app.sessions import Desk, new_code, progress, required, spec_of, with_token
 from study_app.spec import Spec
 
-FAILED = "failed-"  # how the random code of a session begins that did not pass the catch trials
-FAILED_CATCH = "failed_catch"  # an excluded_reason
+FAILED = "failed-"  # how the random code of a session begins that did not pass the checks
+FAILED_CATCH, FAILED_COMPREHENSION = "failed_catch", "failed_comprehension"  # excluded_reasons
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Certificate:
     """What a session is to its subject: a code to have it deleted by, and what to leave with, once it has ended."""
 
     subject: str
+    reason: str  # why the study leaves the session out, or ""
     exit: Exit | None
     submission: str  # to `submit_to`, where the answer is handed in by a form (MTurk); else ""
     submit_to: str
@@ -40,7 +41,7 @@ class Endings(Desk):
             if session.state in ENDED:
                 leaving = spec.recruitment.exit(_outcome(session), session.completion_code or "")
             submission = (identity.submission, identity.submit_to) if identity and identity.submit_to else ("", "")
-            return Certificate(session.participant.code, leaving, *submission)
+            return Certificate(session.participant.code, session.excluded_reason, leaving, *submission)
 
     def finish(self, slug: str, token: str, body: bodies.Finish) -> None:
         """Store the answers to the questions and give the completion code; needs every trial's answer."""
@@ -80,7 +81,7 @@ class Endings(Desk):
 def _outcome(session: Session) -> Outcome:
     if session.state == "withdrew":
         return "no_consent"
-    return "failed_checks" if session.excluded_reason == FAILED_CATCH else "complete"
+    return "failed_checks" if session.excluded_reason in (FAILED_CATCH, FAILED_COMPREHENSION) else "complete"
 
 
 def _check_answers(spec: Spec, body: bodies.Finish) -> None:

@@ -212,6 +212,8 @@ class Session(Base):
     finished_at: Mapped[Millis | None]
     completion_code: Mapped[str | None] = mapped_column(String(32), unique=True)
     excluded_reason: Mapped[str] = mapped_column(String(32), default="")
+    comprehension_attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    understood_at: Mapped[Millis | None]  # when the comprehension check was passed, where there is one
     viewport_w: Mapped[int | None]
     viewport_h: Mapped[int | None]
     dpr: Mapped[float | None]

@@ -97,6 +97,7 @@ def run(slug: str) -> str | BaseResponse:
         **_texts(overview, _service().exposure_ms(slug, g.token)),
         breaks=overview.spec.breaks,
         questions=overview.spec.questions,
+        checks=overview.spec.comprehension.questions,
         subject=_service().certificate(slug, g.token).subject,
     )
 
@@ -153,6 +154,12 @@ def events(slug: str) -> tuple[str, int]:
     """What happened in the browser."""
     _service().note(slug, g.token, bodies.read(bodies.Events, web.body()))
     return "", 204
+
+
+@study.post("/api/comprehension")
+def comprehend(slug: str) -> Response:
+    """An attempt at the questions about the instructions."""
+    return jsonify(_service().comprehend(slug, g.token, bodies.read(bodies.Attempt, web.body())))
 
 
 @study.post("/api/finish")

@@ -8,7 +8,8 @@ constraint. Methods raise RefusedError. `token` is the cookie's, without its sig
 from study_app.endings import Endings
 from study_app.enrolment import Enrolment
 from study_app.trials import Trials
+from study_app.understanding import Understanding
 
 
-class Service(Enrolment, Trials, Endings):
+class Service(Enrolment, Understanding, Trials, Endings):
     """The study as subjects meet it."""

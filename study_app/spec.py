@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from sr3eval.config import from_dict, read_toml, to_toml
 from sr3eval.errors import UserError, nearest
 from study_app import languages
+from study_app.comprehension import NONE, Comprehension
 from study_app.recruitment import OPEN, Recruitment
 from study_app.texts import ANSWERS, CONSENT, DEBRIEF, DEBRIEF_OF_MODELS, QUESTIONS, consent
 
@@ -132,6 +133,7 @@ class Spec:
     seed: int = 0
     language: str = languages.SOURCE  # of all that is not this file's own text
     recruitment: Recruitment = OPEN
+    comprehension: Comprehension = NONE
     consent: Consent = Consent()
     debrief: str = DEBRIEF
     questions: tuple[Question, ...] = ()

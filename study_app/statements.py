@@ -25,6 +25,7 @@ PLACES = ("left", "right", "middle")
 # A :session (the token's hash) in the study :slug, held until the transaction ends.
 SITTING = (
     select(Session.id, Session.state, Session.expires_at, Session.slot_id, Condition.exposure_ms, Study.config_toml)
+    .add_columns(Session.comprehension_attempts, Session.understood_at)
     .join(Session.participant)
     .join(Participant.study)
     .join(Session.slot)

@@ -42,6 +42,8 @@ class Sitting:
     slot_id: int
     exposure_ms: int
     spec: Spec
+    attempts: int  # at the comprehension check
+    understood: bool  # so that trials may begin
 
 
 class Trials(Desk):
@@ -60,12 +62,14 @@ class Trials(Desk):
             window: Sequence[Row[Any]] = ()
             if sitting.state not in ENDED:
                 self._alive(sitting.state, sitting.expires_at)
+            if sitting.state not in ENDED and sitting.understood:
                 places = {"id": sitting.id, "slot": sitting.slot_id, "first": done, "end": done + LOOK_AHEAD}
                 window = db.execute(statements.WINDOW, places).all()
                 self._issue(db, sitting, window)
             spec = sitting.spec
             return {
-                "state": "done" if sitting.state in ENDED else "trials" if done < total else "questions",
+                "state": _stage(sitting, done, total),
+                "attempts": sitting.attempts,
                 "done": done,
                 "total": total,
                 "exposure_ms": sitting.exposure_ms,
@@ -196,7 +200,19 @@ def _sitting(db: Connection, slug: str, token: str) -> Sitting:
     row = db.execute(statements.SITTING, {"slug": slug, "session": hash_token(token)}).one_or_none()
     if row is None:
         raise RefusedError("no_session")
-    return Sitting(row.id, row.state, row.expires_at, row.slot_id, row.exposure_ms, spec_of(row.config_toml))
+    spec = spec_of(row.config_toml)
+    understood = row.understood_at is not None or not spec.comprehension.questions
+    place = (row.slot_id, row.exposure_ms, spec)
+    return Sitting(row.id, row.state, row.expires_at, *place, row.comprehension_attempts, understood)
+
+
+def _stage(sitting: Sitting, done: int, total: int) -> str:
+    """What a browser does next."""
+    if sitting.state in ENDED:
+        return "done"
+    if not sitting.understood:
+        return "comprehension"
+    return "trials" if done < total else "questions"
 
 
 def _trial(db: Connection, slug: str, token: str, trial_token: str) -> tuple[Sitting, Row[Any]]:

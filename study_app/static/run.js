@@ -22,9 +22,11 @@ const VERDICTS = {
 const stage = new Stage(document.getElementById("trial"), study.zoom);
 const pictures = new Pictures();
 let introduced = null; // the trial whose notice was read last
+let instructed = false; // on this page, by the comprehension check
 
 /** What a person reads before a trial, if anything. `previous`: the trial before it on this page. */
 function noticeBefore(trial, previous, done) {
+  if (!previous && instructed) return null;
   if (!previous) return done === 0 ? "instructions" : "welcome-back";
   if (trial.break_before) return "break";
   return previous.phase === "practice" && trial.phase === "test" ? "ready" : null;
@@ -95,11 +97,41 @@ async function recover(error, failures) {
   return untilPressed("problem");
 }
 
-/** All trials that are left; returns the state after them. */
+/** Shows a section until its form is sent; returns what was filled in, as [name, value]. */
+async function untilSent(id) {
+  show(id);
+  const form = document.querySelector(`#${id} form`);
+  await new Promise((resolve) => {
+    form.addEventListener("submit", (event) => (event.preventDefault(), resolve()), { once: true });
+  });
+  return [...new FormData(form)];
+}
+
+/** The questions keep what was chosen meanwhile. */
+async function readAgain() {
+  await untilPressed("instructions");
+  show("comprehension");
+}
+
+/** The instructions, then one attempt at the questions about them. */
+async function comprehend({ attempts }) {
+  await untilPressed("instructions");
+  const answers = (await untilSent("comprehension")).map(([, answer]) => answer);
+  const { passed, left } = await request("POST", `${base}/api/comprehension`, { attempt: attempts + 1, answers });
+  document.querySelector("#comprehension form").reset();
+  say("misunderstood", passed ? "" : text(left === 1 ? "misunderstoodOnce" : "misunderstood", { left }));
+  instructed = passed;
+}
+
+/** All trials that are left, after what comes before them; returns the state after them. */
 async function allTrials() {
   let previous = null;
   for (let failures = 0; ; ) {
     const state = await request("GET", `${base}/api/next`);
+    if (state.state === "comprehension") {
+      await comprehend(state);
+      continue;
+    }
     if (state.state !== "trials") return state;
     try {
       previous = await oneTrial(state, previous);
@@ -113,21 +145,14 @@ async function allTrials() {
 }
 
 /** The answers by question, without the empty ones. */
-async function askQuestions(form) {
-  show("questions");
-  await new Promise((resolve) => {
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      resolve();
-    });
-  });
-  form.querySelector("button").disabled = true;
-  return Object.fromEntries([...new FormData(form)].filter(([, answer]) => answer.trim()));
+async function askQuestions() {
+  const filled = await untilSent("questions");
+  document.querySelector("#questions form button").disabled = true;
+  return Object.fromEntries(filled.filter(([, answer]) => answer.trim()));
 }
 
 async function finish() {
-  const form = document.querySelector("#questions form");
-  const answers = form ? await askQuestions(form) : {};
+  const answers = document.getElementById("questions") ? await askQuestions() : {};
   await sendEvents();
   return request("POST", `${base}/api/finish`, { answers });
 }
@@ -156,6 +181,7 @@ function end(error) {
 }
 
 addEventListener("pageshow", (event) => event.persisted && location.reload());
+document.querySelector("[data-again]")?.addEventListener("click", readAgain);
 for (const button of document.querySelectorAll("[data-withdraw]")) {
   button.addEventListener("click", () => withdraw().catch(end));
 }

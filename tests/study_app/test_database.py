@@ -14,7 +14,7 @@ from study_app import create_app
 from study_app.bots import Bot, simulate
 from study_app.database import Database, migrations, upgrade
 from study_app.models import Base
-from study_app.service import PLACES
+from study_app.statements import PLACES
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
 
 

@@ -18,7 +18,7 @@ from analysis.fool_rate import fool_rates
 from study_app import export
 from study_app.bots import Bot, simulate
 from study_app.models import Participant, Response, Session, Stimulus, Trial
-from study_app.service import hash_token
+from study_app.signing import hash_token
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
 
 RATES = {"sr3": 0.5, "esrgan (x4)": 0.2}

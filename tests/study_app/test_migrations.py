@@ -98,6 +98,8 @@ def test_old_sessions_and_studies_stay_what_they_were(migrate):
     before.pop("session")
     assert after == before
     migrate("upgrade", "head")
+    migrate("downgrade", "0006")
+    migrate("upgrade", "head")
     with contextlib.closing(migrate.engine.raw_connection()) as connection:
         if migrate.engine.dialect.name == "sqlite":
             assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
