@@ -51,13 +51,16 @@ class Server:
     def __init__(self, folder, spec):
         url = f"sqlite:///{folder / 'study.sqlite'}"
         self.app = create_app({"DATABASE_URL": url, "SECRET_KEY": "x" * 32, "DURABLE": False})
-        admin = self.app.extensions["study_admin"]
-        admin.create("study", spec, ["m"] if spec.compare == "real" else ["m", "n"], pairs(spec))
-        admin.freeze("study")
-        admin.move("study", "run")
+        self.admin = self.app.extensions["study_admin"]
+        self.open("study", spec)
         self.spec = spec
         self.server = make_server("127.0.0.1", 0, self.app, threaded=True)
         self.url = f"http://127.0.0.1:{self.server.port}/s/study"
+
+    def open(self, slug, spec):
+        self.admin.create(slug, spec, ["m"] if spec.compare == "real" else ["m", "n"], pairs(spec))
+        self.admin.freeze(slug)
+        self.admin.move(slug, "run")
 
     def query(self, *statement):
         with self.app.extensions["study_database"].read() as db:

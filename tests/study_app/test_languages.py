@@ -16,10 +16,8 @@ from tests.study_app.test_spec import ROOT
 HTML = {"Accept": "text/html"}
 
 
-@pytest.fixture(scope="module")
-def marked(tmp_path_factory):
+def extract(pot):
     """Every text that `make texts` finds."""
-    pot = tmp_path_factory.mktemp("texts") / "study.pot"
     options = ["--quiet", "extract", "--mapping-file", str(ROOT / "pyproject.toml"), "--output", str(pot), str(ROOT)]
     CommandLineInterface().run(["pybabel", *options])
     with pot.open("rb") as file:
@@ -27,7 +25,8 @@ def marked(tmp_path_factory):
 
 
 @pytest.mark.parametrize("language", languages.AVAILABLE[1:])
-def test_a_catalog_has_every_text(marked, language):
+def test_a_catalog_has_every_text(language, tmp_path):
+    marked = extract(tmp_path / "study.pot")
     with (languages.LOCALE / f"{language}.po").open("rb") as file:
         catalog = read_po(file, locale=language)
     assert {message.id for message in catalog} == {message.id for message in marked}  # else: make texts
