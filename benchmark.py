@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 @main.command("table")
 @click.argument("runs", nargs=-1, required=True, type=FOLDER)
 @click.option("--out", type=FOLDER, help="Folder for results.{csv,json,md,tex}, and a single run's report.html.")
-@click.option("--responses", multiple=True, type=FOLDER, help="responses.csv of a study: adds fool rates.")
+@click.option(
+    "--responses",
+    multiple=True,
+    type=FOLDER,
+    help="responses.csv of a study: adds fool rates, exclusions.csv and methods.txt.",
+)
 @click.option("--against", type=FOLDER, help="CSV of published values: method, metric, value, source, dataset.")
 @click.option("--compare", is_flag=True, help="How the second of two runs differs from the first, tested in pairs.")
 def table_(
@@ -28,6 +33,7 @@ def table_(
     from sr3eval.benchmark import comparison, summary, table
     from sr3eval.benchmark.published import with_published
     from sr3eval.benchmark.scores import read_runs
+    from sr3eval.files import atomic_write
 
     if compare:
         if len(runs) != 2 or out or responses or against:
@@ -36,10 +42,14 @@ def table_(
         return
     scores, conventions = read_runs(runs)
     results = summary.summarise(scores, conventions)
-    results = with_fool_rates(results, runs, responses) if responses else results
+    study = {}
+    if responses:
+        results, study = with_fool_rates(results, runs, responses)
     results = with_published(results, against) if against else results
     if out is not None:
         write(results, runs, out)
+        for name, text in study.items():
+            atomic_write(out / name, text.encode())
     click.echo(table.markdown(results))
 
 
@@ -54,24 +64,38 @@ def write(results: "DataFrame", runs: Sequence[Path], out: Path) -> None:
         report.write(runs[0], config, results, read_run(runs[0]), out)
 
 
-def with_fool_rates(results: "DataFrame", runs: Sequence[Path], responses: Sequence[Path]) -> "DataFrame":
-    """The results and the fool rates of their methods, by viewing time; what counts is decided by analysis' rules."""
+def with_fool_rates(
+    results: "DataFrame", runs: Sequence[Path], responses: Sequence[Path]
+) -> tuple["DataFrame", dict[str, str]]:
+    """The results and the fool rates of their methods, by study, task and viewing time, and what belongs beside them.
+
+    What counts is decided by analysis' rules. Of the files, by name: the log of exclusions, a methods section's text.
+    """
     from analysis.comparisons import compare
     from analysis.errors import DataError
-    from analysis.exclusions import exclude
+    from analysis.exclusions import exclude, exclusion_note
+    from analysis.methods import methods_text, viewing
     from analysis.summary import PRIMARY, study_results
-    from analysis.tables import judgements, load
-    from sr3eval.benchmark.fool_rates import CONDITION, add_fool_rates, left_out, refuse_other_images
+    from analysis.tables import judgements, load, load_scores, with_groups
+    from sr3eval.benchmark.fool_rates import CONDITION, add_fool_rates, refuse_other_images
+    from sr3eval.benchmark.layout import RunFolder
     from sr3eval.errors import UserError
 
     try:
         given = load(responses, models=list(dict.fromkeys(results["method"])))
         refuse_other_images(given, runs)
+        if "group" not in given:
+            given = with_groups(given, load_scores([RunFolder(run).per_image for run in runs]))
         rates, log = study_results(given, by=[*CONDITION, "model"])
         counted, _ = exclude(given)
         comparisons = compare(counted, family=CONDITION)
         rates = rates[rates["analysis"] == PRIMARY]
-        return add_fool_rates(results, rates, comparisons, left_out(judgements(given), counted, log))
+        remarks = {
+            condition: f"all test trials {viewing(part)}; {exclusion_note(part, counted, log)}"
+            for condition, part in judgements(given).groupby(CONDITION)
+        }
+        files = {"exclusions.csv": log.to_csv(index=False, lineterminator="\n"), "methods.txt": methods_text(given)}
+        return add_fool_rates(results, rates, comparisons, remarks), files
     except DataError as error:
         raise UserError(str(error)) from None
 

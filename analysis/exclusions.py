@@ -117,15 +117,20 @@ def exclusion_counts(log: pd.DataFrame) -> pd.DataFrame:
 def exclusion_note(responses: pd.DataFrame, kept: pd.DataFrame, log: pd.DataFrame) -> str:
     """What stands beside a table: "excluded: 3 of 50 subjects, 162 of 2500 test trials (catch trials 150, …)".
 
-    kept, log: of `exclude(responses)`. In brackets, the test trials that left by each rule; then the rules that could
-    not be applied.
+    kept, log: of `exclude`, of these responses or of more than these. In brackets, the test trials that left by each
+    rule; then the rules that could not be applied.
     """
-    trials, counts = of_tests(responses), exclusion_counts(log)
-    subjects, stayed = (len(frame[WHO].drop_duplicates()) for frame in (trials, kept))
-    left = ", ".join(f"{row.rule} {row.n}" for row in counts.itertuples() if row.subjects and row.n)
-    share = f"{len(trials) - len(kept)} of {len(trials)} test trials"
-    note = f"excluded: {subjects - stayed} of {subjects} subjects, {share}" + f" ({left})" * bool(left)
-    return "; ".join([note, *counts.loc[counts["subjects"] == 0, "rule"]])
+    trials = of_tests(responses)
+    trial = [*WHO, "condition", "trial_index"]
+    stays = pd.MultiIndex.from_frame(trials[trial]).isin(pd.MultiIndex.from_frame(kept[trial]))
+    rules = log[log["n"] > 0].drop_duplicates(WHO)[[*WHO, "rule"]]
+    left = trials[~stays].merge(rules, on=WHO, how="left")["rule"]
+    reasons = ", ".join(f"{rule} {count}" for rule, count in left.value_counts().items())
+    subjects, stayed = (len(frame[WHO].drop_duplicates()) for frame in (trials, trials[stays]))
+    share = f"{len(left)} of {len(trials)} test trials"
+    note = f"excluded: {subjects - stayed} of {subjects} subjects, {share}" + f" ({reasons})" * bool(reasons)
+    not_applied = log[(log["subject"] == NOBODY) & log["study"].isin(trials["study"])]
+    return "; ".join([note, *not_applied["rule"].unique()])
 
 
 def _failures(quality: pd.DataFrame, rules: Rules) -> pd.DataFrame:

@@ -12,12 +12,11 @@ from sr3eval.folders import find_images
 INTERVAL = "two-way"  # how `interval` calls the intervals of these rows
 SETTINGS = (
     "share of test trials on which people picked the output, Task-{task} of the paper, shown for {seconds:g} s; 50 is "
-    "indistinguishable; two-way clustered by subject and image; of a method, {subjects} subjects and {images} images"
-    "{rest}"
+    "indistinguishable; two-way clustered by subject and {clusters}; {n} test trials of {subjects} subjects and "
+    "{images} images a method{rest}"
 )
-CONDITION = ["task", "exposure_ms"]  # what is never pooled
-TRIAL = ["study", "task", "condition", "subject", "trial_index"]
-LeftOut = Mapping[tuple[int, int], str]
+CONDITION = ["study", "task", "exposure_ms"]  # what is never pooled
+Remarks = Mapping[tuple[str, int, int], str]
 
 
 def refuse_other_images(responses: pd.DataFrame, runs: Sequence[Path]) -> None:
@@ -30,42 +29,30 @@ def refuse_other_images(responses: pd.DataFrame, runs: Sequence[Path]) -> None:
         raise UserError(f'responses to {number(len(other), "image")} that {where} does not have, first "{other[0]}"')
 
 
-def left_out(tested: pd.DataFrame, counted: pd.DataFrame, log: pd.DataFrame) -> dict[tuple[int, int], str]:
-    """By task and viewing time, how many of the test trials do not count, and by which rules of the log."""
-    rules = log[log["n"] > 0].drop_duplicates(["study", "subject"])[["study", "subject", "rule"]]
-    kept = counted[TRIAL].assign(kept=True)
-    trials = tested.merge(kept, on=TRIAL, how="left").merge(rules, on=["study", "subject"], how="left")
-    found = {}
-    for (task, exposure), part in trials.groupby(CONDITION):
-        rule = part["rule"][part["kept"].isna()]
-        reasons = ", ".join(f"{name} {count}" for name, count in rule.value_counts().items())
-        if len(rule):
-            found[task, exposure] = f"; {len(rule)} of {len(part)} test trials left out: {reasons}"
-    return found
-
-
 def add_fool_rates(
-    results: pd.DataFrame, rates: pd.DataFrame, comparisons: pd.DataFrame, left_out: LeftOut
+    results: pd.DataFrame, rates: pd.DataFrame, comparisons: pd.DataFrame, remarks: Remarks
 ) -> pd.DataFrame:
     """`results` with a row for each fool rate, in per cent: metrics fool_rate_task1 and fool_rate_task2.
 
-    Where a task was judged at several viewing times, each has a metric: fool_rate_task1_3s, fool_rate_task1_6s.
-    results: of `summary.summarise`, of one task. rates: `task` (1 or 2), exposure_ms, model (a method's name), n,
-    subjects, images, fool_rate, ci_low, ci_high. comparisons: task, exposure_ms, model_a, model_b, difference (a - b),
-    ci_low, ci_high, p_holm. left_out: what to say of the trials that do not count. Raises UserError for results of
-    several tasks.
+    Where a task was judged at several viewing times, each has a metric: fool_rate_task1_3s, fool_rate_task1_6s; so has
+    each study of several at the same one. results: of `summary.summarise`, of one task. rates: study, task (1 or 2),
+    exposure_ms, model (a method's name), n, subjects, images, groups, fool_rate, ci_low, ci_high, note. comparisons:
+    study, task, exposure_ms, model_a, model_b, difference (a - b), ci_low, ci_high, p_holm. remarks: what else to say
+    of a condition. Raises UserError for results of several tasks.
     """
     sets = results[["task", "dataset"]].drop_duplicates()
     if len(sets) > 1:
         names = ", ".join(dict.fromkeys(sets["task"])) if sets["task"].nunique() > 1 else ", ".join(sets["dataset"])
         raise UserError(f"responses belong to the pictures of one task and data set, not of {names}")
     rows = []
-    for (task, exposure), part in rates.groupby(CONDITION):
-        pairs = comparisons[(comparisons["task"] == task) & (comparisons["exposure_ms"] == exposure)]
-        several = rates.loc[rates["task"] == task, "exposure_ms"].nunique() > 1
-        metric = f"fool_rate_task{task}" + (f"_{exposure / 1000:g}s" if several else "")
-        label = f"Fool rate, Task-{task}" + (f", {exposure / 1000:g} s" if several else "")
-        rows += _rows(metric, label, part, pairs, left_out.get((task, exposure), ""))
+    for (study, task, exposure), part in rates.groupby(CONDITION):
+        pairs = comparisons[(comparisons[CONDITION] == [study, task, exposure]).all(axis=1)]
+        of_task = rates[rates["task"] == task]
+        times = of_task["exposure_ms"].nunique() > 1
+        studies = of_task.loc[of_task["exposure_ms"] == exposure, "study"].nunique() > 1
+        metric = f"fool_rate_task{task}" + f"_{exposure / 1000:g}s" * times + f"_{study}" * studies
+        label = f"Fool rate, Task-{task}" + f", {exposure / 1000:g} s" * times + f", {study}" * studies
+        rows += _rows(metric, label, part, pairs, remarks.get((study, task, exposure), ""))
     methods = results.drop_duplicates("method").set_index("method")
     kept = ["method_settings", "method_notes", "method_warning", "n_too_small", "n_unreadable", "inputs"]
     added = pd.DataFrame(rows).assign(**sets.iloc[0]).join(methods[kept], on="method")
@@ -79,7 +66,11 @@ def _rows(
     best = rates.loc[rates["fool_rate"].idxmax(), "model"] if rates["fool_rate"].notna().any() else None
     subjects, images = (_range(rates[column]) for column in ("subjects", "images"))
     condition = {"task": int(rates["task"].iloc[0]), "seconds": rates["exposure_ms"].iloc[0] / 1000}
-    settings = SETTINGS.format(**condition, subjects=subjects, images=images, rest=rest)
+    grouped = (rates["groups"] < rates["images"]).any()
+    clusters = f"group of images ({_range(rates['groups'])} groups)" if grouped else "image"
+    counts = {"n": _range(rates["n"]), "subjects": subjects, "images": images, "clusters": clusters}
+    notes = [f"{note} ({', '.join(part['model'])})" for note, part in rates[rates["note"] != ""].groupby("note")]
+    settings = SETTINGS.format(**condition, **counts, rest="".join(f"; {text}" for text in (rest, *notes) if text))
     return [
         {
             "method": row.model,

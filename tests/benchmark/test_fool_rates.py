@@ -1,6 +1,7 @@
 """benchmark.py table --responses: people's column beside the machine's, in every format, or one line why not."""
 
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -99,6 +100,61 @@ def test_viewing_times_are_columns_of_their_own(run, tmp_path):
     assert "Fool rate, Task-1, 3 s (%)" in result.stdout and "shown for 6 s" in result.stdout
 
 
+def test_studies_are_not_pooled(run, tmp_path):
+    parts = [simulate({"mine": rate}, subjects=8, images=20, trials=12, study=name) for name, rate in RATES.items()]
+    pd.concat(parts[:2]).to_csv(tmp_path / "responses.csv", index=False)
+    result = make_table(run, "--responses", tmp_path / "responses.csv", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    results = pd.read_csv(tmp_path / "out" / "results.csv").set_index("metric")["value"]
+    for part in parts[:2]:
+        name = part["study"].iloc[0]
+        kept, _ = exclude(part)
+        assert results[f"fool_rate_task1_{name}"] == pytest.approx(100 * kept["picked_model"].mean())
+    assert "fool_rate_task1" not in results and "Fool rate, Task-1, bicubic (%)" in result.stdout
+
+
+def test_what_belongs_beside_the_numbers(run, responses, tmp_path):
+    """Counts of subjects, images, trials; exclusions by rule, in a log; viewing times; a text for the paper."""
+    given = responses[responses["kind"] != "catch"]
+    given.to_csv(tmp_path / "responses.csv", index=False)
+    result = make_table(run, "--responses", tmp_path / "responses.csv", "--out", tmp_path / "out")
+    log = pd.read_csv(tmp_path / "out" / "exclusions.csv", keep_default_na=False)
+    not_applied = "catch trials: not applied to 36 of 36 subjects (no catch trials)"
+    assert sorted(log.loc[log["subject"] == "", "study"]) == ["s1", "s2"]
+    assert set(log.loc[log["subject"] == "", "rule"]) == {not_applied}
+    gone = log.loc[log["study"] == "s1", "n"].sum()
+    assert gone > 0
+    kept = exclude(given)[0]
+    counts = kept[kept["task"] == 1].groupby("model").size()
+    tested = given[(given["task"] == 1) & (given["kind"] == "test")]
+    seen = f"seen for {tested['exposure_actual_ms'].median():.0f} ms"
+    for place in (result.stdout, (tmp_path / "out" / "results.md").read_text()):
+        assert f"{counts.min()} to {counts.max()} test trials of" in place
+        assert f"of 36 subjects, {gone} of 360 test trials (fast " in place
+        assert not_applied in place and seen in place
+    text = (tmp_path / "out" / "methods.txt").read_text()
+    assert not_applied in text and seen in text and f"{gone} of 360 test trials" in text
+    assert ", ".join(f"{model} {n}" for model, n in counts.items()) in text
+    assert (
+        "36 subjects gave 360 answers to pictures of 20 images by bicubic, mine, theirs (each subject judged one"
+        in text
+    )
+
+
+def test_images_are_grouped_as_in_the_run(run, responses, tmp_path):
+    """Where the responses don't say of which photographs the images are, the run does."""
+    other = tmp_path / "grouped"
+    shutil.copytree(run, other)
+    scores = pd.read_csv(other / "per_image.csv", dtype=str)
+    group = scores["image_id"].astype(int) // 5
+    scores.assign(group=[f"photo{g}" for g in group]).to_csv(other / "per_image.csv", index=False)
+    responses.to_csv(tmp_path / "responses.csv", index=False)
+    texts = [make_table(place, "--responses", tmp_path / "responses.csv").stdout for place in (run, other)]
+    assert "clustered by subject and image;" in texts[0] and "few photographs" not in texts[0]
+    assert "clustered by subject and group of images (4 groups)" in texts[1]
+    assert "few photographs: 4 groups of images (" in texts[1]
+
+
 BAD = {
     "other images": (
         lambda r: r.assign(image_id=r["image_id"].replace("0003", "elsewhere/3")),
@@ -133,7 +189,8 @@ def test_all_excluded_is_marked_and_no_number(run, responses, tmp_path):
     results = pd.read_csv(tmp_path / "out" / "results.csv")
     rows = results[results["metric"] == "fool_rate_task1"]
     assert rows["value"].isna().all() and (rows["n"] == 0).all()
-    assert f"{tested} of {tested} test trials left out: study: withdrawn {tested}" in result.stdout
+    assert f"{tested} of {tested} test trials (study: withdrawn {tested})" in result.stdout
+    assert "No answers were left." in (tmp_path / "out" / "methods.txt").read_text()
     assert "nan" not in (tmp_path / "out" / "results.md").read_text()
     assert not re.search(r"\bnan\b", re.sub('"data:[^"]*"', "", (tmp_path / "out" / "report.html").read_text()))
 
@@ -144,7 +201,7 @@ def test_flagged_trials_are_counted_beside_the_table(run, tmp_path):
     result = make_table(run, "--responses", tmp_path / "responses.csv")
     assert result.exit_code == 0, result.stderr
     count = int((responses["kind"] == "test").sum())
-    assert f"; {count} of {count} test trials left out: timing {count}." in result.stdout
+    assert f"; excluded: 18 of 18 subjects, {count} of {count} test trials (timing {count})" in result.stdout
 
 
 def test_images_of_a_run_without_hr_are_known_by_their_inputs(tmp_path):
