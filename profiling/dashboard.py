@@ -85,7 +85,7 @@ def fill(app, subjects: int) -> None:
             .order_by(PlanTrial.id)
         ).all()
         tokens = ("token", "left_token", "right_token", "middle_token")
-        times = {"issued_at": 0, "started_at": 0, "attempt": "a", "showings": 1}
+        times = {"started_at": 0, "attempt": "a", "showings": 1}
         db.execute(
             insert(Trial),
             [

@@ -21,7 +21,7 @@ from study_app.clock import ManualClock
 from study_app.database import Database
 from study_app.models import PlanTrial, Session, Stimulus, Trial
 from study_app.signing import hash_token
-from study_app.web import COOKIE
+from study_app.web import COOKIE, RECEIPT
 
 FRAME_MS = 1000 / 60
 SCREEN = {"viewport_w": 1920, "viewport_h": 1080, "dpr": 1.0}
@@ -85,11 +85,15 @@ class Subject:
 
     def answer(self, trial: Mapping[str, Any], exposure_ms: int, side: str) -> Any:
         """Look at the pictures of a trial for as long as the study says, and press a button."""
-        self.fetch(trial)
-        self.post(f"/api/trials/{trial['token']}/start", {"attempt": self.uuid()})
+        self.show(trial, self.fetch(trial))
         thinking = self.thinking_ms()
         self.clock.advance(exposure_ms + thinking)
         return self.post(f"/api/trials/{trial['token']}/response", self.measured(trial, exposure_ms, side, thinking))
+
+    def show(self, trial: Mapping[str, Any], pictures: Mapping[str, Any]) -> Any:
+        """Say that the trial begins, with the receipts of its pictures: what `fetch` has returned."""
+        receipts = {place: reply.headers.get(RECEIPT, "") for place, reply in pictures.items()}
+        return self.post(f"/api/trials/{trial['token']}/start", {"attempt": self.uuid(), "receipts": receipts})
 
     def thinking_ms(self) -> float:
         """How long the bot takes to decide; median 665 ms."""

@@ -61,6 +61,12 @@ class Database:
         with self._turn(), engine.begin() as connection:
             yield connection
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """For statements that read, each of them a transaction of its own."""
+        with self._reading.connect() as connection:
+            yield connection
+
     def _turn(self) -> contextlib.AbstractContextManager[None]:
         """SQLite has one writer; PostgreSQL sees to itself."""
         return self._turns.take() if self._turns else contextlib.nullcontext()
@@ -100,6 +106,12 @@ class Database:
     @functools.cached_property
     def _writing(self) -> Engine:
         return _writing(self.engine)
+
+    @functools.cached_property
+    def _reading(self) -> Engine:
+        if self.is_sqlite:
+            return self.engine.execution_options(study_begins=False)
+        return self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @functools.cached_property
     def _hurried(self) -> Engine:
@@ -180,5 +192,6 @@ def _writing(engine: Engine) -> Engine:
 
 def _begin(connection: Connection) -> None:
     """A writer takes the lock at once: a reader that becomes a writer later could not wait for it."""
-    writes = connection.get_execution_options().get("study_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get("study_begins", True):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("study_writes") else "BEGIN")

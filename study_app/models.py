@@ -241,14 +241,13 @@ def of_study(query: Any, study: Study) -> Any:
 
 
 class Trial(Base):
-    """A planned trial in one session: issued, its pictures served, started (again after a reload), then answered."""
+    """A planned trial in one session: its pictures served, started (again after a reload), then answered."""
 
     __tablename__ = "trial"
     __table_args__ = (
         UniqueConstraint("session_id", "plan_trial_id"),
         CheckConstraint("(attempt IS NULL) = (started_at IS NULL)", name="started"),
         CheckConstraint("(showings > 0) = (started_at IS NOT NULL)", name="showings"),
-        CheckConstraint("started_at IS NULL OR issued_at IS NOT NULL", name="issued"),
         CheckConstraint(
             "started_at IS NULL OR (left_served_at IS NOT NULL AND right_served_at IS NOT NULL)", name="served"
         ),
@@ -260,7 +259,6 @@ class Trial(Base):
     left_token: Mapped[Token]
     right_token: Mapped[Token]
     middle_token: Mapped[Token]
-    issued_at: Mapped[Millis | None]
     left_served_at: Mapped[Millis | None]  # for the first time, like the next two
     right_served_at: Mapped[Millis | None]
     middle_served_at: Mapped[Millis | None]

@@ -209,7 +209,7 @@ def padded(png: bytes, length: int) -> bytes:
 
 def chunk(name: bytes, data: bytes) -> bytes:
     """A PNG chunk: its length, name, data and checksum."""
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    return b"".join((struct.pack(">I", len(data)), name, data, struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))))
 
 
 def same_length(pngs: Iterable[bytes]) -> list[bytes]:

@@ -132,8 +132,9 @@ def upcoming(slug: str) -> Response:
 
 @study.get("/i/<token>")
 def picture(slug: str, token: str) -> Response:
-    """A picture of one of the next trials. Nothing but its bytes differs between the two of a pair."""
-    return Response(_service().picture(slug, g.token, token), mimetype="image/png")
+    """A picture of one of the next trials. Nothing but its bytes and its receipt differs between the two of a pair."""
+    png, receipt = _service().picture(slug, g.token, token)
+    return Response(png, mimetype="image/png", headers={web.RECEIPT: receipt})
 
 
 @study.post("/api/trials/<token>/start")

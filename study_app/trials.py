@@ -4,12 +4,12 @@ What every trial asks of the database is in `statements`: no ORM here.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Executable, Row
 from sqlalchemy.exc import IntegrityError
 
 from study_app import bodies, statements
@@ -56,8 +56,8 @@ class Trials(Desk):
 
     def upcoming(self, slug: str, token: str) -> dict[str, Any]:
         """Where the session stands, with the next trials (at most LOOK_AHEAD), whose pictures may be fetched now."""
-        with self.database.statements(durable=False) as db:
-            sitting = _sitting(db, slug, token)
+        with self.database.reading() as db:
+            sitting = _sitting(db, statements.SITTING, slug, token)
             done, total = progress(db, sitting.id)
             window: Sequence[Row[Any]] = ()
             if sitting.state not in ENDED:
@@ -65,7 +65,6 @@ class Trials(Desk):
             if sitting.state not in ENDED and sitting.understood:
                 places = {"id": sitting.id, "slot": sitting.slot_id, "first": done, "end": done + LOOK_AHEAD}
                 window = db.execute(statements.WINDOW, places).all()
-                self._issue(db, sitting, window)
             spec = sitting.spec
             return {
                 "state": _stage(sitting, done, total),
@@ -81,24 +80,19 @@ class Trials(Desk):
                 "window": [_describe(trial, spec, total) for trial in window],
             }
 
-    def _issue(self, db: Connection, sitting: Sitting, window: Sequence[Row[Any]]) -> None:
-        new = [{"trial": trial.id, "now": self.clock()} for trial in window if trial.issued_at is None]
-        if new:
-            db.execute(statements.ISSUE, new)
-            self._touch(db, sitting)
-
-    def picture(self, slug: str, token: str, picture_token: str) -> bytes:
-        """The PNG file behind a picture token of this session, while its trial is near. Notes when it was served."""
+    def picture(self, slug: str, token: str, picture_token: str) -> tuple[bytes, str]:
+        """The PNG file behind a picture token of this session, while its trial is near, and a receipt of the time."""
         now = self.clock()
         named = {"slug": slug, "session": hash_token(token), "picture": picture_token, "now": now}
-        with self.database.statements(durable=False) as db:
+        with self.database.reading() as db:
             found = db.execute(statements.NEAR, named).one_or_none()
-            if found is None or (found.answered_at is not None and now >= found.answered_at + LINGER_MS):
-                raise RefusedError("not_found", N_("There is no such picture."))
-            _check_nearness(found, now)
-            place = next(place for place in PLACES if getattr(found, f"{place}_token") == picture_token)
-            if getattr(found, f"{place}_served_at") is None:
-                db.execute(statements.SERVE[place], {"trial": found.id, "now": now})
+        if found is None or (found.answered_at is not None and now >= found.answered_at + LINGER_MS):
+            raise RefusedError("not_found", N_("There is no such picture."))
+        _check_nearness(found, now)
+        return self._png(found, picture_token), self.keys.sign("receipt", f"{picture_token}.{now}")
+
+    def _png(self, found: Row[Any], picture_token: str) -> bytes:
+        place = next(place for place in PLACES if getattr(found, f"{place}_token") == picture_token)
         name = "middle" if place == "middle" else "real" if place == found.real_side else "other"
         key = (found.study_id, found.frozen_at, found.stimulus_id, name)
         levels = spec_of(found.config_toml).noise
@@ -120,14 +114,24 @@ class Trials(Desk):
             sitting, trial = _trial(db, slug, token, trial_token)
             if trial.body_sha256 is not None:
                 raise RefusedError("answered")
-            self._next(db, sitting, trial)
-            if not _was_served(trial, sitting.spec):
-                raise RefusedError("not_fetched")
+            self._next(sitting, trial)
+            served = self._served_at(trial, sitting.spec, body.receipts)
             if trial.attempt != body.attempt:
-                db.execute(statements.SHOW, {"trial": trial.id, "uuid": body.attempt, "now": self.clock()})
+                db.execute(statements.SHOW, {"trial": trial.id, "uuid": body.attempt, "now": self.clock(), **served})
                 if trial.showings == 0:  # showing it again and again holds no place
                     self._touch(db, sitting)
             return sitting.exposure_ms
+
+    def _served_at(self, trial: Row[Any], spec: Spec, receipts: Mapping[str, str]) -> dict[str, int | None]:
+        """When each picture was served, by place, as the receipts say; refused where one is missing or another's."""
+        times: dict[str, int | None] = dict.fromkeys(PLACES)
+        for place in PLACES[: spec.side_by_side]:
+            receipt = self.keys.unsign("receipt", receipts.get(place, "")) or "."
+            picture_token, at = receipt.split(".")
+            if picture_token != getattr(trial, f"{place}_token"):
+                raise RefusedError("not_fetched")
+            times[place] = int(at)
+        return times
 
     def respond(self, slug: str, token: str, trial_token: str, body: bodies.Choice) -> bool | None:
         """Store the answer, once. Returns whether it was right in practice, else None.
@@ -149,7 +153,7 @@ class Trials(Desk):
 
     def _accept(self, db: Connection, sitting: Sitting, trial: Row[Any], body: bodies.Choice) -> None:
         now = self.clock()
-        self._next(db, sitting, trial)
+        self._next(sitting, trial)
         if trial.started_at is None:
             raise RefusedError("not_started")
         _check_choices(sitting.spec, body)
@@ -170,7 +174,7 @@ class Trials(Desk):
     def note(self, slug: str, token: str, body: bodies.Events) -> None:
         """Store what happened in the browser; what was sent before is passed over."""
         with self.database.statements(durable=False) as db:
-            sitting = _sitting(db, slug, token)
+            sitting = _sitting(db, statements.HELD, slug, token)
             self._alive(sitting.state, sitting.expires_at)
             sent = {event.seq: event for event in body.events}
             at = {"session_id": sitting.id, "t_server": self.clock()}
@@ -186,9 +190,9 @@ class Trials(Desk):
             if new:
                 db.execute(statements.EVENTS, new)
 
-    def _next(self, db: Connection, sitting: Sitting, trial: Row[Any]) -> None:
+    def _next(self, sitting: Sitting, trial: Row[Any]) -> None:
         self._alive(sitting.state, sitting.expires_at)
-        if trial.idx != progress(db, sitting.id)[0]:
+        if trial.idx > 0 and trial.answer_before is None:
             raise RefusedError("out_of_order")
 
     def _touch(self, db: Connection, sitting: Sitting) -> None:
@@ -196,8 +200,8 @@ class Trials(Desk):
         db.execute(statements.TOUCH, {"session": sitting.id, "until": until})
 
 
-def _sitting(db: Connection, slug: str, token: str) -> Sitting:
-    row = db.execute(statements.SITTING, {"slug": slug, "session": hash_token(token)}).one_or_none()
+def _sitting(db: Connection, query: Executable, slug: str, token: str) -> Sitting:
+    row = db.execute(query, {"slug": slug, "session": hash_token(token)}).one_or_none()
     if row is None:
         raise RefusedError("no_session")
     spec = spec_of(row.config_toml)
@@ -216,7 +220,7 @@ def _stage(sitting: Sitting, done: int, total: int) -> str:
 
 
 def _trial(db: Connection, slug: str, token: str, trial_token: str) -> tuple[Sitting, Row[Any]]:
-    sitting = _sitting(db, slug, token)
+    sitting = _sitting(db, statements.HELD, slug, token)
     trial = db.execute(statements.TRIAL, {"id": sitting.id, "token": trial_token}).one_or_none()
     if trial is None:
         raise RefusedError("not_found", N_("There is no such trial."))
@@ -252,10 +256,6 @@ def _check_nearness(found: Row[Any], now: int) -> None:
     opens = (found.started_before or now) + found.exposure_ms - PRELOAD_MS
     if found.started_before is None or now < opens:
         raise RefusedError("not_yet", retry_after_ms=max(opens - now, 1000))
-
-
-def _was_served(trial: Row[Any], spec: Spec) -> bool:
-    return all(getattr(trial, f"{place}_served_at") is not None for place in PLACES[: spec.side_by_side])
 
 
 def _check_choices(spec: Spec, body: bodies.Choice) -> None:

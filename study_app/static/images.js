@@ -27,10 +27,10 @@ async function fetchOnce(path) {
     const { error, retry_after_ms: wait } = await reply.json().catch(() => ({}));
     throw new Refusal(reply.status, { error, message }, wait);
   }
-  return reply.blob();
+  return { blob: await reply.blob(), receipt: reply.headers.get("X-Receipt") };
 }
 
-async function fetchBlob(path) {
+async function fetchPicture(path) {
   for (let attempt = 1; ; ) {
     try {
       return await fetchOnce(path);
@@ -46,19 +46,19 @@ async function fetchBlob(path) {
   }
 }
 
-/** {bitmap, decodeMs} */
+/** {bitmap, receipt, decodeMs} */
 async function load(path) {
-  const blob = await inLane(() => fetchBlob(path));
+  const { blob, receipt } = await inLane(() => fetchPicture(path));
   const begin = performance.now();
   const bitmap = await createImageBitmap(blob);
-  return { bitmap, decodeMs: performance.now() - begin };
+  return { bitmap, receipt, decodeMs: performance.now() - begin };
 }
 
 async function loadAll(pictures) {
   const names = Object.keys(pictures);
   const loaded = await Promise.all(names.map((name) => load(pictures[name])));
-  const bitmaps = Object.fromEntries(names.map((name, i) => [name, loaded[i].bitmap]));
-  return { bitmaps, decodeMs: Math.max(...loaded.map(({ decodeMs }) => decodeMs)) };
+  const each = (what) => Object.fromEntries(names.map((name, i) => [name, loaded[i][what]]));
+  return { bitmaps: each("bitmap"), receipts: each("receipt"), decodeMs: Math.max(...loaded.map(({ decodeMs }) => decodeMs)) };
 }
 
 /** The trials' pictures by token; only those of the current window are kept. */
@@ -73,7 +73,7 @@ export class Pictures {
     }
   }
 
-  /** {bitmaps: {left, right, middle?}, decodeMs (the slowest)}; throws when a picture cannot be had. */
+  /** {bitmaps: {left, right, middle?}, receipts (likewise), decodeMs (the slowest)}; throws when one cannot be had. */
   async of({ token, pictures }) {
     try {
       return await (this.#loads.get(token) ?? this.#begin(token, pictures));

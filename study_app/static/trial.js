@@ -7,9 +7,9 @@ import { median, nextFrame } from "./device.js";
 import { expose } from "./exposure.js";
 import { base } from "./study.js";
 
-/** Tells the server that the pictures will be shown, once more if so; returns for how long, in ms. */
-async function start(token) {
-  return (await request("POST", `${base}/api/trials/${token}/start`, { attempt: uuid() })).exposure_ms;
+/** Tells the server that the pictures, of which it gave receipts, will be shown; returns for how long, in ms. */
+async function start(token, receipts) {
+  return (await request("POST", `${base}/api/trials/${token}/start`, { attempt: uuid(), receipts })).exposure_ms;
 }
 
 const FEWEST_FRAMES = 6; // of the fixation: the median between them survives a long gap or two, as of a hidden tab
@@ -61,7 +61,7 @@ async function askFurther(stage, { questions, criteria }) {
  */
 export async function runTrial(stage, token, pictures, settings, started) {
   stage.prepare(pictures.bitmaps, settings.mask_ms > 0);
-  const exposureMs = await start(token);
+  const exposureMs = await start(token, pictures.receipts);
   started();
   const frameMs = await hold(stage, "fixation", settings.fixation_ms, FEWEST_FRAMES);
   const answer = new Answer(stage.buttons);

@@ -13,10 +13,11 @@ from sqlalchemy import select
 
 from study_app import export
 from study_app.bots import Bot, _truth
-from study_app.models import Trial
+from study_app.models import PlanTrial, Trial
 from study_app.noise import decode, noisy
 from study_app.pack import encode
 from study_app.spec import EARLY_MS, LATENCY_MS, PRELOAD_MS
+from study_app.web import RECEIPT
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
 
 EXPOSURE, FIXATION = 3000, 500
@@ -114,8 +115,8 @@ def test_noise_is_bounded_and_keyed(levels):
 
 
 class Reply:
-    def __init__(self, data):
-        self.data = data
+    def __init__(self, data=b"", headers=()):
+        self.data, self.headers = data, dict(headers)
 
 
 def test_catch_trials_are_not_known_by_what_was_seen_before(site, pack):
@@ -143,34 +144,65 @@ def test_pictures_of_later_trials_cannot_be_had(site, clock):
     assert (statuses(window[0]), statuses(window[1])) == ({200}, {409})
     refused = bot.fetch(window[1])["left"]
     assert (refused.json["error"], refused.json["retry_after_ms"]) == ("not_yet", 8000 - PRELOAD_MS)
-    bot.post(f"/api/trials/{window[0]['token']}/start", {"attempt": bot.uuid()})
+    bot.show(window[0], bot.fetch(window[0]))
     clock.advance(8000 - PRELOAD_MS - 1)
     assert statuses(window[1]) == {409}
     clock.advance(1)
     assert statuses(window[1]) == {200}
     with app.extensions["study_database"].read() as db:
-        later = db.scalars(select(Trial.left_token).where(Trial.issued_at.is_(None))).all()
+        later = db.scalars(select(Trial.left_token).join(Trial.planned).where(PlanTrial.idx > 1)).all()
     assert len(later) == 6
-    assert {bot.client.get(f"/s/study/i/{token}").status_code for token in later} == {404}
+    assert {bot.client.get(f"/s/study/i/{token}").status_code for token in later} == {409}  # could anybody guess them
 
 
-def test_who_has_not_fetched_the_pictures_cannot_answer(site, clock):
+def begins(bot, trial, pictures):
+    """Whether the trial may begin with the receipts of these pictures; where not, nothing is written or can be."""
+    url = bot.browser.application.config["DATABASE_URL"]
+    before = everything(url)
+    reply = bot.show(trial, pictures)
+    if reply.status_code == 200:
+        return True
+    assert (reply.status_code, reply.json["error"]) == (409, "not_fetched")
+    body = bot.measured(trial, EXPOSURE, "left", 500.0)
+    assert bot.post(f"/api/trials/{trial['token']}/response", body).json["error"] == "not_started"
+    assert everything(url) == before
+    return False
+
+
+def test_who_has_not_fetched_the_pictures_cannot_answer(site):
     app = site(task=1)
     bot = begin(app)
     trial = bot.upcoming()["window"][0]
-    url = app.config["DATABASE_URL"]
-    start, places = f"/api/trials/{trial['token']}/start", list(trial["pictures"])
-    for place in places:
-        before = everything(url)
-        reply = bot.post(start, {"attempt": bot.uuid()})
-        assert (reply.status_code, reply.json["error"]) == (409, "not_fetched")
-        body = bot.measured(trial, EXPOSURE, "left", 500.0)
-        assert bot.post(f"/api/trials/{trial['token']}/response", body).json["error"] == "not_started"
-        assert everything(url) == before
-        stranger = app.test_client().get(trial["pictures"][place])  # nor does another's fetch count
-        assert stranger.status_code == 404
-        assert bot.client.get(trial["pictures"][place]).status_code == 200
-    assert bot.post(start, {"attempt": bot.uuid()}).status_code == 200
+    pictures = {}
+    for place, path in trial["pictures"].items():
+        assert not begins(bot, trial, pictures)
+        assert app.test_client().get(path).status_code == 404  # nor does another's fetch count
+        pictures[place] = bot.client.get(path)
+    assert begins(bot, trial, pictures)
+
+
+def test_a_receipt_is_of_one_picture_in_one_session_and_made_here(site, pack, clock, tmp_path):
+    app = site(task=1)
+    bot, other = begin(app), begin(app, 1)
+    [trial, _], [others, _] = bot.upcoming()["window"], other.upcoming()["window"]
+    own, foreign = bot.fetch(trial), other.fetch(others)
+    receipts = {place: reply.headers[RECEIPT] for place, reply in own.items()}
+    assert len(set(map(len, receipts.values()))) == 1 == len({receipt.split(".")[1] for receipt in receipts.values()})
+    elsewhere = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock, SECRET_KEY="another")
+    forged = elsewhere.extensions["study_keys"].sign("receipt", receipts["left"].rpartition(".")[0])
+    for_other_use = app.extensions["study_keys"].sign("cookie", receipts["left"].rpartition(".")[0])
+    token, at, signature = receipts["left"].split(".")
+    wrong = [receipts["right"], foreign["left"].headers[RECEIPT], forged, for_other_use, "", ".", "..", "\u00e9.1.x"]
+    wrong += [f"{token}.{int(at) - 1}.{signature}", f"{token}.{at}", receipts["left"][:-1]]
+    for receipt in wrong:
+        assert not begins(bot, trial, own | {"left": Reply(headers={RECEIPT: receipt})})
+    # Another process that has the key knows it, and so does this one with the next key.
+    after = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock, SECRET_KEY="next", SECRET_KEY_FALLBACKS=["secret"])
+    bot.browser.application = after
+    assert begins(bot, trial, own)
+    with app.extensions["study_database"].read() as db:
+        served = db.execute(select(Trial.left_served_at, Trial.started_at).where(Trial.showings > 0)).all()
+    assert served == [(int(at), clock())]
 
 
 REFUSED = {400: "bad_request", 409: "impossible_time"}
@@ -193,9 +225,9 @@ def test_both_clocks_must_agree(site, clock, elapsed, rt_ms, status, timing_ok):
     bot = begin(app)
     trial = bot.upcoming()["window"][0]
     fetched = clock()
-    bot.fetch(trial)
+    pictures = bot.fetch(trial)
     clock.advance(10)
-    bot.post(f"/api/trials/{trial['token']}/start", {"attempt": bot.uuid()})
+    bot.show(trial, pictures)
     clock.advance(elapsed)
     reply = bot.post(f"/api/trials/{trial['token']}/response", bot.measured(trial, EXPOSURE, "left", rt_ms))
     assert (reply.status_code, reply.json.get("error")) == (status, REFUSED.get(status))

@@ -67,8 +67,7 @@ def test_an_answer_sent_many_times_in_parallel_is_one_row(url, clock, pack):
     bot.start()
     trial = bot.upcoming()["window"][0]
     path = f"/s/study/api/trials/{trial['token']}"
-    bot.fetch(trial)
-    bot.post(f"/api/trials/{trial['token']}/start", {"attempt": bot.uuid()})
+    bot.show(trial, bot.fetch(trial))
     clock.advance(3500)
     bodies = [bot.measured(trial, 3000, side, 500.0) for side in ("left", "right")]
 

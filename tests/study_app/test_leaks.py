@@ -12,6 +12,7 @@ import study_app
 from study_app.bots import Bot, _truth
 from study_app.models import Stimulus
 from study_app.pack import PADDING
+from study_app.web import RECEIPT
 from tests.study_app.small_study import make_app, open_study, small_spec
 
 # "catch" is also a word of JavaScript; there, what the server calls things is looked for.
@@ -77,7 +78,9 @@ def test_the_two_pictures_differ_in_their_pixels_alone(sessions):
     for trial, pictures, _ in sessions[1]:
         left, right = pictures["left"], pictures["right"]
         assert left.status_code == right.status_code == 200
-        assert list(left.headers) == list(right.headers)
+        assert [name for name, _ in left.headers] == [name for name, _ in right.headers]
+        assert set(left.headers) ^ set(right.headers) == {(RECEIPT, reply.headers[RECEIPT]) for reply in (left, right)}
+        assert len(left.headers[RECEIPT]) == len(right.headers[RECEIPT])
         assert not {"ETag", "Last-Modified"} & set(left.headers.keys())
         assert len(left.data) == len(right.data)
         for picture in pictures.values():

@@ -99,6 +99,7 @@ def test_old_sessions_and_studies_stay_what_they_were(migrate):
     assert after == before
     migrate("upgrade", "head")
     migrate("downgrade", "0006")
+    assert rows(migrate.engine, "trial.issued_at") == [(5,), (None,)]
     migrate("upgrade", "head")
     with contextlib.closing(migrate.engine.raw_connection()) as connection:
         if migrate.engine.dialect.name == "sqlite":

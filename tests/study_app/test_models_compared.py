@@ -75,8 +75,7 @@ def take(app, clock, seed, choose):
         side, kind, model, rival = shown[trial["token"]]
         left, right = (rival, model) if side == "left" else (model, rival)
         answers = [side if kind == "catch" else choose(left, right, criterion) for criterion in now["criteria"]]
-        bot.fetch(trial)
-        bot.post(f"/api/trials/{trial['token']}/start", {"attempt": bot.uuid()})
+        bot.show(trial, bot.fetch(trial))
         clock.advance(now["exposure_ms"] + 500 + 700 * len(answers[1:]))
         body = bot.measured(trial, now["exposure_ms"], answers[0], 500.0)
         rest = zip(now["criteria"][1:], answers[1:], strict=True)
@@ -177,8 +176,7 @@ def test_what_there_is_no_button_for_is_refused(clock, pack, tmp_path):
     assert 'data-choice="tie" disabled>Same' in page and 'data-choice="skip"' not in page
     assert "different programs" in small_spec(**DESIGN).debrief
     trial = bot.upcoming()["window"][0]
-    bot.fetch(trial)
-    bot.post(f"/api/trials/{trial['token']}/start", {"attempt": bot.uuid()})
+    bot.show(trial, bot.fetch(trial))
     clock.advance(3500)
     body = bot.measured(trial, 3000, "skip", 500.0)
     further = {"further": [{"criterion": "x", "choice": "left", "rt_ms": 1.0}]}

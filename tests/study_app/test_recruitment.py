@@ -227,10 +227,9 @@ def test_showing_a_trial_again_and_again_holds_no_place(site, clock):
     bots = [newcomer(app) for _ in range(4)]
     assert [bot.start().status_code for bot in bots] == [201] * 4
     trial = bots[0].upcoming()["window"][0]
-    bots[0].fetch(trial)
-    statuses = []
+    pictures, statuses = bots[0].fetch(trial), []
     for _ in range(3):
-        statuses.append(bots[0].post(f"/api/trials/{trial['token']}/start", {"attempt": bots[0].uuid()}).status_code)
+        statuses.append(bots[0].show(trial, pictures).status_code)
         clock.advance(30 * 60_000)
     assert statuses == [200, 200, 410]
     assert newcomer(app).start().status_code == 201

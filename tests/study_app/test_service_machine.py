@@ -58,8 +58,7 @@ class Visitor:
     finished: bool = False
     passed: bool = False  # the catch trial
     left_out: bool = False  # by the researcher
-    fetched: bool = False  # the pictures of the present trial
-    next_fetched: bool = False
+    receipts: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)  # by trial, then by place
 
 
 class StudyMachine(RuleBasedStateMachine):
@@ -148,8 +147,6 @@ class StudyMachine(RuleBasedStateMachine):
         done = len(visitor.answered)
         state = "done" if visitor.finished else "trials" if done < TOTAL else "questions"
         assert (now["state"], now["done"], now["total"]) == (state, done, TOTAL)
-        if {trial["token"] for trial in now["window"]} - {trial["token"] for trial in visitor.window}:
-            visitor.touched = self.clock()
         visitor.window = now["window"]
         expected = [] if visitor.finished else list(range(done, TOTAL))[:LOOK_AHEAD]
         assert [trial["index"] for trial in visitor.window] == expected
@@ -163,12 +160,13 @@ class StudyMachine(RuleBasedStateMachine):
         if not visitor.window:
             return
         attempt = visitor.attempt if again and visitor.attempt else self.uuid()
-        arguments = (visitor.token, visitor.window[0]["token"], bodies.Showing(attempt))
+        trial = visitor.window[0]["token"]
+        arguments = (visitor.token, trial, bodies.Showing(attempt, visitor.receipts.get(trial, {})))
         if visitor.answered and visitor.window[0]["token"] == visitor.answered[-1][0]:
             return self.refuses("answered", self.service.start, *arguments)
         if not self.alive(visitor):
             return self.refuses("expired", self.service.start, *arguments)
-        if not visitor.fetched:
+        if trial not in visitor.receipts:
             return self.refuses("not_fetched", self.service.start, *arguments)
         assert self.service.start("study", *arguments) == 3000
         if attempt != visitor.attempt:
@@ -194,8 +192,6 @@ class StudyMachine(RuleBasedStateMachine):
         assert (correct is not None) == (len(visitor.answered) < SPEC.practice)
         visitor.answered.append((trial, body))
         visitor.attempt = visitor.started = None
-        visitor.fetched = visitor.next_fetched
-        visitor.next_fetched = False
         visitor.showings, visitor.touched = 0, self.clock()
 
     @precondition(lambda self: any(visitor.answered for visitor in self.visitors))
@@ -240,9 +236,9 @@ class StudyMachine(RuleBasedStateMachine):
             ):
                 self.refuses("not_yet", self.service.picture, visitor.token, sides[0])
             elif not answered:
-                visitor.next_fetched |= trial["index"] > len(visitor.answered)
-                visitor.fetched |= trial["index"] == len(visitor.answered)
-                pictures = [self.service.picture("study", visitor.token, side) for side in sides]
+                found = [self.service.picture("study", visitor.token, side) for side in sides]
+                pictures, receipts = zip(*found, strict=True)
+                visitor.receipts[trial["token"]] = dict(zip(("left", "right"), receipts, strict=True))
                 assert len(pictures[0]) == len(pictures[1]) and pictures[0] != pictures[1]
 
     @precondition(lambda self: self.visitors)

@@ -53,8 +53,7 @@ def visitor(site, clock):
     bot.enter()
     assert bot.start().status_code == 201
     bot.window = bot.upcoming()["window"]
-    bot.fetch(bot.window[0])
-    bot.post(BEGIN.format(*bot.window), {"attempt": bot.uuid()})
+    bot.show(bot.window[0], bot.fetch(bot.window[0]))
     clock.advance(3500)
     return bot
 
