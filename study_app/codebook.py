@@ -139,7 +139,10 @@ EVENTS: Mapping[str, Column] = {
     "condition": CONDITION,
     "subject": SUBJECT,
     "seq": _whole("order of the browser's events, unique in a session"),
-    "type": _text("hidden, visible, blur, focus, resize, reload, offline, online, too_small, refused, error …"),
+    "type": _text(
+        "hidden, visible, blur, focus, resize, fullscreen, fullscreen_left, fullscreen_refused, reload, offline, "
+        "online, too_small, refused, error …"
+    ),
     "t_client": _number("since the page was loaded", "ms"),
     "t_server": _moment("when the server heard of it", always=True),
     "detail": _text("what more is known of it, or empty"),

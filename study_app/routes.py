@@ -96,6 +96,7 @@ def run(slug: str) -> str | BaseResponse:
         "run.html",
         **_texts(overview, _service().exposure_ms(slug, g.token)),
         breaks=overview.spec.breaks,
+        fullscreen=overview.spec.fullscreen,
         questions=overview.spec.questions,
         checks=overview.spec.comprehension.questions,
         subject=_service().certificate(slug, g.token).subject,

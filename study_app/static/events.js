@@ -30,6 +30,7 @@ export async function sendEvents() {
 
 export function watch() {
   document.addEventListener("visibilitychange", () => record(document.hidden ? "hidden" : "visible"));
+  document.addEventListener("fullscreenchange", () => record(document.fullscreenElement ? "fullscreen" : "fullscreen_left"));
   for (const type of ["blur", "focus", "offline", "online"]) addEventListener(type, () => record(type));
   addEventListener("resize", () => record("resize", `${innerWidth}x${innerHeight}@${devicePixelRatio}`));
   addEventListener("error", (event) => record("error", event.message));

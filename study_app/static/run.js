@@ -32,10 +32,21 @@ function noticeBefore(trial, previous, done) {
   return previous.phase === "practice" && trial.phase === "test" ? "ready" : null;
 }
 
+/** Browsers want a press of a button before; who does not allow it, or cannot, goes on in the window. */
+async function fillScreen() {
+  if (!study.fullscreen || document.fullscreenElement) return;
+  try {
+    await document.documentElement.requestFullscreen();
+  } catch (error) {
+    record("fullscreen_refused", error.message);
+  }
+}
+
 /** Once a trial, however often it is tried. */
 async function introduce(trial, previous, done) {
   const notice = trial.token !== introduced && noticeBefore(trial, previous, done);
   if (notice) await untilPressed(notice);
+  if (notice && !previous) await fillScreen();
   introduced = trial.token;
 }
 
@@ -116,6 +127,7 @@ async function readAgain() {
 /** The instructions, then one attempt at the questions about them. */
 async function comprehend({ attempts }) {
   await untilPressed("instructions");
+  await fillScreen();
   const answers = (await untilSent("comprehension")).map(([, answer]) => answer);
   const { passed, left } = await request("POST", `${base}/api/comprehension`, { attempt: attempts + 1, answers });
   document.querySelector("#comprehension form").reset();

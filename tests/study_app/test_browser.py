@@ -315,6 +315,31 @@ def test_server_and_browser_need_the_same_window(serve, visit, dpr):
         assert (found["width"], found["height"]) == spec.needed_window(side, side + 10, dpr)
 
 
+def test_the_screen_is_filled_until_somebody_leaves_it(serve, visit):
+    server, page = serve(fullscreen=True), visit()
+    join(page, server)
+    answer(page)
+    assert page.evaluate("document.fullscreenElement !== null")
+    page.evaluate("document.exitFullscreen()")
+    page.wait_for_function("document.fullscreenElement === null")
+    assert finish(page)  # nothing stands in the way, and nobody is asked again
+    assert [response["fullscreen"] for _, response in server.responses()] == [True] + 4 * [False]
+    assert [event for event in server.events() if event.startswith("full")] == ["fullscreen", "fullscreen_left"]
+
+
+@pytest.mark.parametrize("breaks_it", ["= undefined", "= () => Promise.reject(new TypeError('no'))"])
+def test_who_does_not_let_the_screen_be_filled_goes_on(serve, visit, breaks_it):
+    server, page = serve(fullscreen=True), visit()
+    page.add_init_script(f"Element.prototype.requestFullscreen {breaks_it}")
+    join(page, server)
+    answer(page)
+    page.reload()
+    answer(page)
+    assert finish(page)
+    events = [event for event in server.events() if event.startswith("full")]
+    assert events == 2 * ["fullscreen_refused"]  # the start of each page asks
+
+
 def test_a_researcher_goes_through_the_preview(serve, visit, tmp_path, monkeypatch):
     """From the admin pages, before anybody can take part; on each page it says that nothing is recorded."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
