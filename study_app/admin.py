@@ -297,7 +297,7 @@ def _forget(db: Transaction, session: Session) -> None:
     for table in (Answer, Event):
         db.execute(delete(table).where(table.session_id == session.id))
     session.token_sha256 = session.viewport_w = session.viewport_h = None
-    session.dpr = session.frame_ms = session.touch = None
+    session.dpr = session.frame_ms = session.touch = session.px_per_mm = None
 
 
 def _erase(db: Transaction, session: Session) -> None:

@@ -21,6 +21,7 @@ MAX_COUNT = 1_000_000
 MAX_REAL = 31 * 24 * 3600 * 1000.0  # no page is open for longer, in ms
 MAX_TEXT = 2000
 MAX_DIGITS = 20
+PX_PER_MM = (0.5, 50.0)  # CSS pixels a millimetre: 3.8 at 96 dpi, 6 on telephones, times the browser's zoom
 
 
 def _positive(body: Any, *names: str) -> None:
@@ -36,7 +37,7 @@ def _uuid(name: str, value: str) -> None:
 
 @dataclass(frozen=True)
 class Start:
-    """Consent, and the device it comes from; sizes in CSS pixels."""
+    """Consent, and the device it comes from; sizes in CSS pixels. px_per_mm: of the screen, where somebody measured."""
 
     consent_sha256: str
     viewport_w: int
@@ -44,9 +45,13 @@ class Start:
     dpr: float
     frame_ms: float
     touch: bool
+    px_per_mm: float | None = None
 
     def __post_init__(self) -> None:
         _positive(self, "dpr")
+        low, high = PX_PER_MM
+        if self.px_per_mm is not None and not low <= self.px_per_mm <= high:
+            raise UserError(f'"px_per_mm" must be from {low} to {high}')
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,7 @@ SESSIONS: Mapping[str, Column] = {
     "dpr": _maybe(_number("device pixels a CSS pixel at the start")),
     "frame_ms": _maybe(_number("median time between frames at the start", "ms")),
     "touch": _maybe(_flag("1: the device is used by touch")),
+    "px_per_mm": _maybe(_number("by a card held against the screen at the start", "CSS px/mm")),
     "completion_code": _text("the code that the participant hands in, or empty"),
 }
 EVENTS: Mapping[str, Column] = {

@@ -223,7 +223,7 @@ def _sessions(db: Transaction, study: Study, questions: Sequence[str]) -> Iterat
             *(count, session.excluded_reason, utc(participant.deleted_at), participant.consent_version),
             *(participant.consent_sha256, study.config_sha256),
             *(session.comprehension_attempts, utc(session.understood_at), session.viewport_w, session.viewport_h),
-            *(session.dpr, session.frame_ms, session.touch, session.completion_code or ""),
+            *(session.dpr, session.frame_ms, session.touch, session.px_per_mm, session.completion_code or ""),
             *(answers.get(question) for question in questions),
         ]
 

@@ -219,6 +219,7 @@ class Session(Base):
     dpr: Mapped[float | None]
     frame_ms: Mapped[float | None]
     touch: Mapped[bool | None]
+    px_per_mm: Mapped[float | None]  # CSS pixels, by a card held against the screen
     participant: Mapped[Participant] = relationship()
     slot: Mapped[PlanSlot] = relationship()
 

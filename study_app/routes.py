@@ -45,6 +45,7 @@ def entry(slug: str) -> str | BaseResponse:
         only_looks=only_looks,
         minutes=_minutes(overview),
         viewport=spec.min_viewport,
+        calibration=spec.calibration,
         consent_text=spec.consent.text,
         consent_version=spec.consent.version,
         consent_sha256=spec.consent.sha256,

@@ -126,6 +126,9 @@ class Spec:
     noise: int = 1  # levels of 255 by which a pair's pixels change at most, in each session by others; 0: not at all
     lr_resize: Literal["nearest", "bicubic"] = "nearest"  # how the low-resolution picture comes to full size
     min_viewport: tuple[int, ...] = (900, 600)
+    calibration: bool = (
+        False  # whether subjects are asked to hold a card against the screen, for its pixels a millimetre
+    )
     fullscreen: bool = False  # whether the browser is asked to fill the screen, which nobody has to allow
     idle_minutes: int = 45  # until an abandoned place is given to somebody else
     repeats: bool = False  # whether the same browser may take part again, in an open study
