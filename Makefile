@@ -9,6 +9,7 @@ help:
 	@echo "make study       serve a demonstration study of those pictures: http://localhost:$(PORT)/s/demo_task1"
 	@echo "make whole-study benchmark, study, 102 simulated people, analysis, report: what notebook 05 does"
 	@echo "make texts       bring study_app/locale up to date with the texts that subjects read"
+	@echo "make docs        the documentation as a site: docs/_build/index.html"
 	@echo "make test        lint, types and tests"
 
 QUICKSTART := $(BIN)/python benchmark.py run configs/quickstart.toml --out runs/quickstart
@@ -53,6 +54,9 @@ texts: .venv/installed-study
 			--no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date || exit; \
 	done; rm -f $$pot
 
+docs: .venv/installed-docs
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
 # One thread: threads that share cores with other work wait for each other in loops, a hundred times as long at worst.
 test: export OMP_NUM_THREADS := 1
 test: .venv/installed-dev
@@ -78,6 +82,10 @@ test: .venv/installed-dev
 	$(BIN)/pip install --quiet --editable '.[all]'
 	@touch $@ .venv/installed .venv/installed-study
 
+.venv/installed-docs: pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --editable '.[all,docs]'
+	@touch $@ .venv/installed .venv/installed-study .venv/installed-all
+
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	$(BIN)/pip install --quiet --editable '.[all,dev]'
-	@touch $@ .venv/installed .venv/installed-study .venv/installed-all
+	@touch $@ .venv/installed .venv/installed-study .venv/installed-all .venv/installed-docs

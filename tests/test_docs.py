@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -73,3 +75,12 @@ def test_commands_exist(page):
 
 def test_commands_are_found():
     assert sum(len(list(commands(page))) for page in PAGES) > 40
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    """Links between its pages, docstrings, the tables of columns and the command lines are checked by that."""
+    site = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", ROOT / "docs", tmp_path / "site"]
+    done = subprocess.run([*site, "-d", tmp_path / "trees"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    commands, files = ((tmp_path / "site" / f"reference/{name}.html").read_text() for name in ("commands", "files"))
+    assert "search-schedule" in commands and "exposure_actual_ms" in files
