@@ -144,7 +144,7 @@ def _alpha(trials: pd.DataFrame, by: list[str], resamples: int, rng: np.random.G
     judged = [trials[IMAGE]] if "model" in by else [trials[IMAGE], trials["model"]]
     picture = codes(*judged)
     n = np.bincount(picture).astype(np.float64)
-    k = np.bincount(picture, weights=trials["picked_model"].to_numpy(float))
+    k = np.bincount(picture, weights=trials["picked_model"].to_numpy(float)).astype(np.float64)
     row = {"n": len(trials), "subjects": trials[SUBJECT].nunique(), "images": trials[IMAGE].nunique()}
     several = n > 1
     if not several.any():
