@@ -9,7 +9,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -48,9 +48,11 @@ class Timer(Protocol):
 class Subject:
     """What a browser with a person before it does. A reply that cannot be gone on with is an AssertionError.
 
+    `understands`: the right answers of the comprehension check, where the study has one.
     `reach`: how many trials it takes before it asks again what comes next; None: all that it was told of.
     """
 
+    understands: Sequence[str] = ()
     reach: int | None = None
 
     def __init__(self, client: Client, base: str, clock: Timer, rng: random.Random) -> None:
@@ -126,9 +128,16 @@ class Subject:
             "early_attempts": 0,
         }
 
+    def comprehend(self, attempts: int) -> None:
+        """Answer the questions about the instructions."""
+        reply = self.post("/api/comprehension", {"attempt": attempts + 1, "answers": list(self.understands)})
+        assert reply.get_json().get("passed"), reply.text
+
     def take(self, choose: Callable[[Mapping[str, Any]], str], limit: int | None = None) -> bool:
         """Answer every trial, or leave after `limit` of them; returns whether the session is finished."""
-        while (now := self.upcoming())["state"] == "trials":
+        while (now := self.upcoming())["state"] in ("comprehension", "trials"):
+            if now["state"] == "comprehension":
+                self.comprehend(now["attempts"])
             for trial in now["window"][: self.reach]:
                 if trial["index"] == limit:
                     return False
@@ -203,9 +212,11 @@ def simulate(
     `subjects` have finished, or at None when every place is filled. `clock` is the app's own.
     """
     rng = random.Random(seed)
+    right = app.extensions["study_service"].overview(slug).spec.comprehension.right
     finished = 0
     while subjects is None or finished < subjects:
         bot = Bot(app, slug, clock, random.Random(rng.getrandbits(64)))
+        bot.understands = right
         reply = bot.enter()
         if reply.status_code == 200:
             reply = bot.start()

@@ -4,6 +4,7 @@ import csv
 import io
 import random
 import tomllib
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy import select
 from sr3eval.config import from_dict, to_toml
 from sr3eval.errors import UserError
 from study_app import export
-from study_app.bots import Bot
+from study_app.bots import Bot, simulate
 from study_app.comprehension import Check, Comprehension
 from study_app.models import PlanSlot, Session
 from study_app.recruitment import Codes, Recruitment
@@ -92,6 +93,19 @@ def test_who_fails_leaves_with_the_failed_code_and_the_place_is_free(app, clock)
     assert row["understood_at"] == "" and row["trials_answered"] == "0"
     subject(app, clock, 1)
     assert held(app) == [slot]
+
+
+def test_the_balance_is_exact_after_failures(app, clock):
+    """Who fails leaves no hole: each image is seen as often as planned."""
+    for seed in range(3):
+        bot = subject(app, clock, seed)
+        for number in (1, 2):
+            attempt(bot, number, WRONG)
+    assert simulate(app, "study", {"sr3": 0.5}, seed=0, clock=clock) == 6
+    rows = csv.DictReader(io.StringIO(export.responses_csv(app.extensions["study_database"], "study")))
+    views = Counter(row["image_id"] for row in rows if row["kind"] == "test")
+    assert len(views) == 8 and set(views.values()) == {3}
+    assert Counter(row["excluded_reason"] for row in sessions(app)) == {"failed_comprehension": 3, "": 6}
 
 
 def held(app):

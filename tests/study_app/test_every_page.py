@@ -18,6 +18,7 @@ from sqlalchemy import select, update
 from study_app import languages
 from study_app.bots import Bot
 from study_app.clock import system_clock
+from study_app.comprehension import Check, Comprehension
 from study_app.models import Participant, Session
 from study_app.recruitment import PREVIEW, Codes, Recruitment
 from study_app.spec import Consent, Criterion, Question
@@ -56,6 +57,12 @@ OTHERS = {
     "mturk": {"recruitment": Recruitment("mturk", codes=CODES), "repeats": False},
     "prolific": {"recruitment": Recruitment("prolific", codes=CODES), "repeats": False},
     "over": {},
+    "asked": {
+        "comprehension": Comprehension(2, (Check("⟦Clear?⟧", ("⟦yes⟧", "⟦no⟧"), "⟦yes⟧"),)),
+        "calibration": True,
+        "fullscreen": True,
+        "repeats": False,
+    },
 }
 
 SHOW = "async (id) => (await import('/static/screens.js')).show(id)"
@@ -118,6 +125,22 @@ def subject_pages(server, page):
     assert until(page)
     yield "pair of models"
 
+    go("/s/asked")
+    page.click("#agree")
+    find(page, "#calibration")
+    yield "calibration"
+    page.press("#calibration input", "ArrowRight")
+    page.click("#calibration button.main")
+    for name in ("instructions before questions", "instructions again"):
+        find(page, "#instructions")
+        yield name
+        page.click("#instructions button.main")
+        find(page, "#comprehension")
+        yield f"questions after {name}"
+        page.check("[value='⟦no⟧']")
+        page.click("#comprehension button.main")
+    page.wait_for_url("**/done")
+    yield "not understood"
     go("/s/study")
     yield "checking"
     find(page, "#consent")
