@@ -2,36 +2,36 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from sqlalchemy import Select, exists, func, select, update
-from sqlalchemy.orm import Session as Transaction
+from sqlalchemy import Connection, Row, Select, exists, func, select, update
 
 from analysis.adaptive import allot, shares
-from study_app.models import PlanSlot, PlanTrial, Response, Session, Stimulus, Study, Trial
+from study_app.models import PlanTrial, Response, Session, Stimulus, Trial
 from study_app.spec import Matchup, Spec
 
 
-def choose_pairs(db: Transaction, study: Study, spec: Spec, slot: PlanSlot) -> None:
+def choose_pairs(db: Connection, study: Row[Any], spec: Spec, slot: int) -> None:
     """Lay down anew which pairs a place shows, when it is taken for the first time and there are choices.
 
+    `study` is a row of `statements.STUDY`, `slot` the place's id.
     Images, their order and the sides stay as planned; the pairs are then balanced no longer.
     """
     models = study.models.split("\n")
     matchups = spec.matchups(models)
-    wins = _wins(db, study, models)
-    if not wins.any() or db.scalar(select(exists().where(Session.slot_id == slot.id))):
+    wins = _wins(db, study.id, models)
+    if not wins.any() or db.scalar(select(exists().where(Session.slot_id == slot))):
         return
     pairs = [(models.index(model), models.index(rival)) for model, rival in matchups]
-    rng = np.random.default_rng(random.Random(f"{spec.seed}/{slot.id}/{wins.sum()}").getrandbits(64))
+    rng = np.random.default_rng(random.Random(f"{spec.seed}/{slot}/{wins.sum()}").getrandbits(64))
     tests = db.execute(_tests(slot)).all()
-    stimuli = _stimuli(db, study)
+    stimuli = _stimuli(db, study.id)
     for (trial, number), pair in zip(tests, allot(shares(wins, pairs), len(tests), rng), strict=True):
         db.execute(update(PlanTrial).where(PlanTrial.id == trial).values(stimulus_id=stimuli[number, matchups[pair]]))
-    db.flush()
 
 
-def _wins(db: Transaction, study: Study, models: Sequence[str]) -> np.ndarray:
+def _wins(db: Connection, study: int, models: Sequence[str]) -> np.ndarray:
     """[models, models]: how often the row's model was chosen over the column's by the first criterion; ties half."""
     query = (
         select(Stimulus.model, Stimulus.rival, PlanTrial.real_side, Response.choice, func.count())
@@ -40,7 +40,7 @@ def _wins(db: Transaction, study: Study, models: Sequence[str]) -> np.ndarray:
         .join(Trial.planned)
         .join(PlanTrial.stimulus)
         .join(Session, Trial.session_id == Session.id)
-        .where(Stimulus.study_id == study.id, Stimulus.kind == "test", Session.excluded_reason == "")
+        .where(Stimulus.study_id == study, Stimulus.kind == "test", Session.excluded_reason == "")
         .group_by(Stimulus.model, Stimulus.rival, PlanTrial.real_side, Response.choice)
     )
     place = {model: i for i, model in enumerate(models)}
@@ -53,12 +53,13 @@ def _wins(db: Transaction, study: Study, models: Sequence[str]) -> np.ndarray:
     return wins
 
 
-def _tests(slot: PlanSlot) -> Select[int, int]:
-    query = select(PlanTrial.id, Stimulus.number).join(PlanTrial.stimulus).where(PlanTrial.slot_id == slot.id)
+def _tests(slot: int) -> Select[int, int]:
+    query = select(PlanTrial.id, Stimulus.number).join(PlanTrial.stimulus).where(PlanTrial.slot_id == slot)
     return query.where(Stimulus.kind == "test").order_by(PlanTrial.idx)
 
 
-def _stimuli(db: Transaction, study: Study) -> dict[tuple[int, Matchup], int]:
+def _stimuli(db: Connection, study: int) -> dict[tuple[int, Matchup], int]:
     """The test stimuli by image and pair."""
-    tests = select(Stimulus).where(Stimulus.study_id == study.id, Stimulus.kind == "test")
-    return {(found.number, Matchup(found.model, found.rival)): found.id for found in db.scalars(tests)}
+    tests = select(Stimulus.number, Stimulus.model, Stimulus.rival, Stimulus.id)
+    tests = tests.where(Stimulus.study_id == study, Stimulus.kind == "test")
+    return {(number, Matchup(model, rival)): id_ for number, model, rival, id_ in db.execute(tests)}

@@ -49,10 +49,9 @@ def idle_ms(spec: Spec) -> int:
     return spec.idle_minutes * 60_000
 
 
-def find_study(db: Transaction, slug: str, lock: bool = False) -> Study:
+def find_study(db: Transaction, slug: str) -> Study:
     """The study of this name; "not_found" without one."""
-    query = select(Study).where(Study.slug == slug)
-    study = db.scalar(query.with_for_update(key_share=True) if lock else query)
+    study = db.scalar(select(Study).where(Study.slug == slug))
     if study is None:
         raise RefusedError("not_found", N_("There is no such study."))
     return study

@@ -1,4 +1,4 @@
-"""What every trial asks of the database, as statements that are built once and give plain rows.
+"""What every start and every trial asks of the database, as statements that are built once and give plain rows.
 
 A study's load is these. Statements built anew, and ORM objects that are tracked, take three times their CPU time.
 """
@@ -12,6 +12,7 @@ from study_app.models import (
     Condition,
     Event,
     FurtherChoice,
+    Identity,
     Participant,
     PlanSlot,
     PlanTrial,
@@ -23,8 +24,59 @@ from study_app.models import (
 )
 
 PLACES = ("left", "right", "middle")
+SUBMISSION = ("project", "submission", "submit_to")  # of an identity what may change
 SERVED_AT = {place: f"{place}_served_at" for place in PLACES}
 
+STUDY = select(Study.id, Study.state, Study.config_toml, Study.models, Study.frozen_at).where(
+    Study.slug == bindparam("slug")
+)
+HELD_STUDY = STUDY.with_for_update(key_share=True)  # until the transaction ends
+# The greatest width and height of the :study's pictures.
+SIZE = select(func.coalesce(func.max(Stimulus.width), 0), func.coalesce(func.max(Stimulus.height), 0)).where(
+    Stimulus.study_id == bindparam("study")
+)
+_OF_PEOPLE = (
+    select(Session.id, Session.state, Session.expires_at, Session.participant_id, Participant.identity_hash)
+    .join(Session.participant)
+    .join(Participant.study)
+    .where(Study.slug == bindparam("slug"))
+)
+# Whose the :session (the token's hash) in the study :slug is, and who of the :people (by hash) has one in it.
+BY_TOKEN = _OF_PEOPLE.where(Session.token_sha256 == bindparam("session"))
+BY_PERSON = _OF_PEOPLE.where(Participant.identity_hash.in_(bindparam("people", expanding=True)))
+HAND_OVER = update(Session).where(Session.id == bindparam("session")).values(token_sha256=bindparam("token"))
+RESUBMIT = update(Identity).where(Identity.participant_id == bindparam("participant"))  # with what is SUBMISSION
+# Sessions of the :study that were abandoned before :now and still hold their places.
+IDLE = (
+    select(Session.id, Session.slot_id)
+    .join(Session.participant)
+    .where(Participant.study_id == bindparam("study"), Session.state == "active")
+    .where(Session.expires_at <= bindparam("now"))
+)
+EXPIRE = update(Session).where(Session.id.in_(bindparam("sessions", expanding=True))).values(state="expired")
+GIVE_UP = update(PlanSlot).where(PlanSlot.id.in_(bindparam("slots", expanding=True))).values(is_free=True)
+# The :study's free place with the lowest number, so that conditions fill evenly: of an index one entry a condition.
+_LOWEST = (
+    select(PlanSlot.id)
+    .where(PlanSlot.condition_id == Condition.id, PlanSlot.is_free)
+    .order_by(PlanSlot.number)
+    .limit(1)
+    .correlate(Condition)
+    .scalar_subquery()
+)
+FREE_SLOT = (
+    select(PlanSlot.id)
+    .join(Condition, PlanSlot.id == _LOWEST)
+    .where(Condition.study_id == bindparam("study"))
+    .order_by(PlanSlot.number, Condition.id)
+    .limit(1)
+)
+TAKE = update(PlanSlot).where(PlanSlot.id == bindparam("slot")).values(is_free=False)
+CONSENT = insert(Participant).returning(Participant.id)
+SEAT = insert(Session).returning(Session.id)
+IDENTIFY = insert(Identity)
+PLANNED = select(PlanTrial.id).where(PlanTrial.slot_id == bindparam("slot"))
+TRIALS = insert(Trial)
 # A :session (the token's hash) in the study :slug.
 SITTING = (
     select(Session.id, Session.state, Session.expires_at, Session.slot_id, Condition.exposure_ms, Study.config_toml)
@@ -90,7 +142,6 @@ SHOW = (
     )
 )
 TOUCH = update(Session).where(Session.id == bindparam("session")).values(expires_at=bindparam("until"))
-TRIALS = insert(Trial)
 EVENTS = insert(Event)
 COUNT_EVENTS = select(func.count(Event.id)).where(Event.session_id == bindparam("id"))
 KNOWN_EVENTS = select(Event.seq).where(
