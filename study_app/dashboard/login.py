@@ -34,7 +34,7 @@ def check() -> BaseResponse | None:
     """Before every request: is this form ours, and is somebody logged in? `g.admin` then acts in the name of them."""
     if request.method == "POST" and not _is_ours():
         raise RefusedError("csrf", "The page is out of date, or cookies are off: load it again.")
-    return None if is_logged_in() or request.endpoint in OPEN else redirect(url_for("dashboard.login_"), 303)
+    return None if is_logged_in() or request.endpoint in OPEN else _to_login()
 
 
 def is_logged_in() -> bool:
@@ -51,8 +51,20 @@ def check_preview() -> BaseResponse | None:
     if request.blueprint != PREVIEW or is_logged_in():
         return None
     if request.endpoint == f"{PREVIEW}.entry":
-        return redirect(url_for("dashboard.login_"), 303)
+        return _to_login()
     raise RefusedError("no_session")
+
+
+def _to_login() -> BaseResponse:
+    """And from there back to the page, no picture or file of it, that was asked for."""
+    if request.method == "GET" and request.accept_mimetypes.best == "text/html":
+        session["wanted"] = request.script_root + request.path
+    return redirect(url_for("dashboard.login_"), 303)
+
+
+def wanted() -> str:
+    """The page that somebody asked for before the login."""
+    return session.pop("wanted", url_for("dashboard.studies"))
 
 
 def csrf_token() -> str:
@@ -71,9 +83,10 @@ def log_in(name: str, password: str) -> bool:
     right = _accounts().check(name, password)
     _note(name[:64], "log in" if right else "failed login")
     if right:
+        page = wanted()
         session.clear()
         session.permanent = True
-        session.update(name=name, stamp=_accounts().stamp(name))
+        session.update(name=name, stamp=_accounts().stamp(name), wanted=page)
     return right
 
 

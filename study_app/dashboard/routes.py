@@ -68,7 +68,7 @@ def login_() -> str:
 def enter() -> str | BaseResponse | tuple[str, int]:
     """Log in, or say no more than that it did not work."""
     if login.log_in(request.form.get("name", ""), request.form.get("password", "")):
-        return redirect(url_for(".studies"), 303)
+        return redirect(login.wanted(), 303)
     return render_template("dashboard/login.html", wrong=True), 403
 
 

@@ -124,7 +124,18 @@ def test_a_copy_is_balanced_and_small(changes, target):
     assert copy == replace(spec, target=target)
 
 
-def test_admin_links_to_it(app, clock, pack):
+def test_the_login_leads_to_it_and_the_admin_pages_do(app, clock, pack):
     draft(app, pack, small_spec())
+    client = app.test_client()
+    for path, accept in (
+        ("/admin/study/preview", "text/html,*/*;q=0.8"),
+        ("/admin/study/images/1/real.png", "image/*"),
+    ):
+        assert client.get(path, headers={"Accept": accept}).location == "/admin/login"
+    token = re.search(r'name="csrf" value="([^"]+)"', client.get("/admin/login").text)[1]
+    sent = {"name": "ada", "password": PASSWORD, "csrf": token}
+    assert client.post("/admin/login", data=sent | {"password": "wrong"}).status_code == 403
+    reply = client.post("/admin/login", data=sent, follow_redirects=True)
+    assert (reply.request.path, reply.status_code) == ("/admin/study/preview", 200) and BANNER in reply.text
     page = researcher(app, clock).client.get("/admin/study")
     assert 'href="/admin/study/preview"' in page.text
