@@ -29,13 +29,13 @@ CORRELATIONS = ["kendall", "kendall_low", "kendall_high", "spearman", "spearman_
 def method_points(
     responses: pd.DataFrame, scores: pd.DataFrame, results: pd.DataFrame | None = None, by: Sequence[str] = SETTING
 ) -> pd.DataFrame:
-    """Metrics beside fool rates: `by`, metric, higher_is_better, method, value and the other columns of fool_rates.
+    """Metrics beside fool rates: `by`, metric, label, higher_is_better, method, value and the rest of fool_rates.
 
     scores: rows of per_image.csv, of one of its tasks; value is the mean over the images that people judged (finite
-    ones). results: rows of results.csv; it adds the metrics that only whole sets have, and higher_is_better (None where
-    it is not known). dataset: of the images in the run, "" for its only one. Models and images without scores, and
-    methods that nobody judged, are left out. DataError where no image, or no method, is in both, and for images of
-    several data sets where `by` does not tell these apart.
+    ones). results: rows of results.csv; it adds the metrics that only whole sets have, labels (without, the metrics'
+    names) and higher_is_better (None where it is not known). dataset: of the images in the run, "" for its only one.
+    Models and images without scores, and methods that nobody judged, are left out. DataError where no image, or no
+    method, is in both, and for images of several data sets where `by` does not tell these apart.
     """
     require_list(by, "by")
     trials, scores, known = _matched(responses, scores, results, by)
@@ -47,9 +47,11 @@ def method_points(
         whole = whole[~whole["metric"].isin(scores["metric"]) & whole["dataset"].isin(scores["dataset"])]
         values = pd.concat([values, whole[["dataset", "metric", "method", "value"]]], ignore_index=True)
     values["higher_is_better"] = [known.get(metric) for metric in values["metric"]]
+    labels = {} if results is None or "label" not in results else dict(results[["metric", "label"]].to_numpy())
+    values["label"] = [labels.get(metric) or metric for metric in values["metric"]]
     shared = ["dataset", "method"] if "dataset" in by else ["method"]
     points = values.merge(rates, on=shared).sort_values([*by, "metric", "method"], ignore_index=True)
-    first = [*by, "metric", "higher_is_better", "method", "value"]
+    first = [*by, "metric", "label", "higher_is_better", "method", "value"]
     return points[[*first, *(column for column in rates if column not in first)]]
 
 

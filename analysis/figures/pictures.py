@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.errors import DataError
-from analysis.figures.style import GREY, SINGLE, styled
+from analysis.figures.style import GREY, SINGLE, called, styled
 from analysis.tables import require
 
 NARROWEST, LETTER = 0.72, 0.065  # inches: of a picture with its numbers above; of a letter
@@ -47,7 +47,7 @@ def per_image_extremes(
     layout = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.03, wspace=0.03, hspace=0.02)
     figure = Figure(figsize=(width, 0.62 + len(finders) * (side + 0.02)), layout=layout)
     grid = figure.subplots(len(finders), len(shown), squeeze=False)
-    for panels, find, name in zip(grid, finders, (str(shown["model"].iloc[0]), "real"), strict=False):
+    for panels, find, name in zip(grid, finders, (called(str(shown["model"].iloc[0])), "real"), strict=False):
         for panel, row in zip(panels, shown.itertuples(), strict=True):
             _show(panel, _pixels(find(str(row.model), str(row.image_id))))
         panels[0].set_ylabel(textwrap.fill(name, int(side / LETTER)))

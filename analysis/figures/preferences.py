@@ -13,6 +13,7 @@ from analysis.errors import DataError
 from analysis.figures.style import (
     GREY,
     SINGLE,
+    called,
     looks,
     one_row_each,
     panels_of_tasks,
@@ -42,7 +43,7 @@ def preference_scores(scores: pd.DataFrame, models: Sequence[str] | None = None,
     order = list(models) if models is not None else list(dict.fromkeys(scores["model"]))
     check_names(order, set(scores["model"]), "model")
     kinds = [key for key, _ in scores.groupby(["task", "criterion"])]
-    labels = wrapped(order, LABELS * width)
+    labels = wrapped(map(called, order), LABELS * width)
     row = max(0.2, *(LINE * (label.count("\n") + 1) + 0.06 for label in labels))
     figure, panels = panels_of_tasks(len(kinds), width, 0.55 + row * len(order), sharex=True, sharey=True)
     for panel, (task, criterion) in zip(panels, kinds, strict=True):
@@ -53,7 +54,7 @@ def preference_scores(scores: pd.DataFrame, models: Sequence[str] | None = None,
         panel.tick_params(axis="y", length=0)
         panel.set_title(f"{criterion or question(task)}, {int(own['n'].sum()) // 2} choices")
         panel.label_outer()
-    figure.supxlabel("Bradley-Terry score, with 95 % interval; right: rank", fontsize="medium")
+    figure.supxlabel("Bradley-Terry score, with 95 % interval\n(0: mean of the models); right: rank", fontsize="medium")
     return figure
 
 
@@ -64,14 +65,14 @@ def win_matrix(rates: pd.DataFrame, width: float = SINGLE) -> Figure:
     rates: rows of analysis.preference.pair_rates, of one task and criterion. width: inches.
     """
     square, counts = matrix_of(rates), matrix_of(rates, "n")
-    names = wrapped((f"{name} ({place})" for place, name in enumerate(square.index, 1)), LABELS * width)
+    names = wrapped((f"{called(name)} ({place})" for place, name in enumerate(square.index, 1)), LABELS * width)
     row = max(0.24, *(LINE * (name.count("\n") + 1) + 0.06 for name in names))
     figure = Figure(figsize=(width, 0.7 + row * len(names)))
     panel = figure.subplots()
     panel.imshow(_colours(square.to_numpy()), aspect="auto")
     for (place, over), share in np.ndenumerate(square.to_numpy()):
         if not np.isnan(share):
-            colour = "white" if share > 0.55 else "black"
+            colour = "white" if share > 0.65 else "black"
             panel.text(over, place, f"{100 * share:.0f}", ha="center", va="center", color=colour)
     panel.set_xticks(range(len(names)), [f"({place})" for place in range(1, len(names) + 1)])
     panel.set_yticks(range(len(names)), names)
@@ -91,6 +92,10 @@ def _points(panel: Axes, scores: pd.DataFrame, order: Sequence[str]) -> None:
             panel.text(0, row, "not estimable", va="center", ha="center", color=GREY)
             continue
         score, low, high = (scores.loc[model, column] for column in ("score", "ci_low", "ci_high"))
+        if np.isnan(low):
+            panel.plot(score, row, markerfacecolor="white", **look[model])
+            panel.annotate("no interval", (1.02, row), xycoords=("axes fraction", "data"), va="center", color=GREY)
+            continue
         panel.errorbar(score, row, xerr=[[score - low], [high - score]], capsize=2, elinewidth=0.9, **look[model])
         ranks = (int(scores.loc[model, end]) for end in ("rank_low", "rank_high"))
         panel.annotate(

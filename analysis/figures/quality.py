@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from analysis.errors import DataError
 from analysis.exclusions import Rules, subject_quality
-from analysis.figures.style import COLOURS, GREY, SINGLE, looks, styled, wrapped
+from analysis.figures.style import DARK, GREY, SINGLE, called, looks, numbers, styled, wrapped
 from analysis.tables import judgements, require
 
 TOLERANCE_MS = 50.0  # of timing_ok
@@ -28,14 +28,16 @@ def response_times(responses: pd.DataFrame, rules: Rules | None = None, width: f
     if trials.empty:
         raise DataError("there are no response times to draw")
     models = sorted(trials["model"].unique())
-    labels = wrapped(models, 0.35 * width)
+    labels = wrapped(map(called, models), 0.35 * width)
     row = max(0.27, *(0.12 * (label.count("\n") + 1) + 0.06 for label in labels))
-    figure = Figure(figsize=(width, 0.6 + row * len(models)))
+    figure = Figure(figsize=(width, 0.85 + row * len(models)))
     panel = figure.subplots()
     for row, model in enumerate(models):
         _box(panel, row, trials.loc[trials["model"] == model, "rt_ms"] / 1000, looks(models)[model]["color"])
     limit = (rules or Rules()).min_median_rt_ms / 1000
     panel.axvline(limit, color=GREY, linewidth=0.8, linestyle=":")
+    panel.annotate(f"limit {limit:g} s", (limit, 1), (0, 1), ("data", "axes fraction"), "offset points", ha="center")
+    panel.set_title(numbers(trials["model"].value_counts(), "answers a model"), pad=11)
     panel.set_xscale("log")
     ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 30) if panel.get_xlim()[0] <= t <= panel.get_xlim()[1]]
     panel.set_xticks(ticks, [f"{t:g}" for t in ticks])
@@ -74,12 +76,13 @@ def _box(panel: Axes, row: int, seconds: pd.Series, colour: str) -> None:
 
 def _deviations(panel: Axes, missed: pd.Series) -> None:
     edges = np.arange(-SHOWN_MS, SHOWN_MS + 1, 10)
-    panel.hist(missed.clip(edges[0] + 1, edges[-1] - 1), bins=edges.tolist(), color=COLOURS[0])
+    panel.hist(missed.clip(edges[0] + 1, edges[-1] - 1), bins=edges.tolist(), color=GREY)
     for limit in (-TOLERANCE_MS, TOLERANCE_MS):
         panel.axvline(limit, color=GREY, linewidth=0.8, linestyle=":")
     inside = float((missed.abs() <= TOLERANCE_MS).mean())
     median, tail = missed.median(), missed.abs().quantile(0.99)
-    title = f"median {median:+.1f} ms, 99 % within {tail:.0f} ms,\n{100 * inside:.1f} % within ±{TOLERANCE_MS:.0f} ms"
+    title = f"{len(missed):,} trials: median {median:+.1f} ms, 99 % within {tail:.0f} ms,\n"
+    title += f"{100 * inside:.1f} % within ±{TOLERANCE_MS:.0f} ms"
     panel.set_title(title, fontsize="medium")
     panel.set_yscale("log")
     panel.set_ylim(bottom=0.8)  # so that a single trial is seen
@@ -92,13 +95,13 @@ def _deviations(panel: Axes, missed: pd.Series) -> None:
 def _flagged(panel: Axes, shares: pd.Series, limit: float) -> None:
     ordered = 100 * np.sort(shares)[::-1]
     over = ordered > 100 * limit
-    colours = np.where(over, COLOURS[1], COLOURS[0])
+    colours = np.where(over, DARK, GREY)
     panel.bar(np.arange(1, len(ordered) + 1), ordered, width=1.0, color=colours)
     panel.axhline(100 * limit, color=GREY, linewidth=0.8, linestyle=":")
     panel.text(
         0.98,
         0.93,
-        f"{over.sum()} of {len(ordered)} above {100 * limit:g} %",
+        f"{over.sum()} of {len(ordered)} subjects above {100 * limit:g} %",
         transform=panel.transAxes,
         ha="right",
         va="top",

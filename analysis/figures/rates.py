@@ -12,9 +12,12 @@ from analysis.errors import DataError
 from analysis.figures.style import (
     GREY,
     SINGLE,
+    called,
     chance_line,
+    errorbars,
     legend_above,
     looks,
+    numbers,
     one_row_each,
     panels_of_tasks,
     question,
@@ -26,7 +29,7 @@ from analysis.tables import check_names, require
 # White under a number that may lie on the line of chance.
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 LABELS, LINE = 0.35, 0.12  # of the width, for names of models; inches, of a line of them
-NEEDED = ("task", "model", "fool_rate", "ci_low", "ci_high")
+NEEDED = ("task", "model", "fool_rate", "ci_low", "ci_high", "n")
 
 
 @styled
@@ -40,13 +43,15 @@ def fool_rates(rates: pd.DataFrame, models: Sequence[str] | None = None, width: 
     one_row_each(rates, ("task", "model"), "fool rates")
     order = _order(rates, models)
     tasks = sorted(rates["task"].unique())
-    labels = wrapped(order, LABELS * width)
+    labels = wrapped(map(called, order), LABELS * width)
     row = max(0.2, *(LINE * (label.count("\n") + 1) + 0.06 for label in labels))
-    figure, panels = panels_of_tasks(len(tasks), width, 0.55 + row * len(order), sharex=True, sharey=True)
+    figure, panels = panels_of_tasks(len(tasks), width, 0.8 + row * len(order), sharex=True, sharey=True)
     top = _top(rates, beyond=8)
     for panel, task in zip(panels, tasks, strict=True):
-        _bars(panel, rates[rates["task"] == task].set_index("model"), order, labels)
-        panel.set(title=question(task), xlim=(0, top))
+        own = rates[(rates["task"] == task) & rates["model"].isin(order)]
+        _bars(panel, own.set_index("model"), order, labels)
+        panel.set_xlim(0, top)
+        panel.set_title(f"{question(task)}\n{numbers(own['n'], 'answers a model')}", pad=11)
         panel.label_outer()
     figure.supxlabel("Fool rate (%), with 95 % interval", fontsize="medium")
     return figure
@@ -63,13 +68,15 @@ def by_viewing_time(rates: pd.DataFrame, models: Sequence[str] | None = None, wi
     one_row_each(rates, ("task", "model", "exposure_ms"), "fool rates")
     order = _order(rates, models)
     tasks = sorted(rates["task"].unique())
-    figure, panels = panels_of_tasks(len(tasks), width, 1.8, sharex=True, sharey=True)
+    figure, panels = panels_of_tasks(len(tasks), width, 1.95, sharex=True, sharey=True)
     for panel, task in zip(panels, tasks, strict=True):
-        _lines(panel, rates[rates["task"] == task], order)
-        panel.set(title=question(task), ylabel="Fool rate (%)", xlabel="Viewing time (s)")
+        own = rates[(rates["task"] == task) & rates["model"].isin(order)]
+        _lines(panel, own, order)
+        panel.set_title(f"{question(task)}\n{numbers(own['n'], 'answers a point')}")
+        panel.set(ylabel="Fool rate (%)", xlabel="Viewing time (s)")
         panel.set_ylim(0, _top(rates, beyond=3))
         panel.label_outer()
-    legend_above(figure, panels[0])
+    legend_above(figure)
     return figure
 
 
@@ -97,10 +104,11 @@ def _bars(panel: Axes, rates: pd.DataFrame, order: list[str], labels: list[str])
             panel.text(1, row, "not estimable", va="center", color=GREY)
             continue
         rate, low, high = (100 * rates.loc[model, column] for column in ("fool_rate", "ci_low", "ci_high"))
-        panel.barh(row, rate, height=0.62, color=look[model]["color"], alpha=0.55)
+        panel.barh(row, rate, height=0.62, color=(look[model]["color"], 0.55), edgecolor=look[model]["color"])
         if not np.isnan(low):
             panel.errorbar(rate, row, xerr=[[rate - low], [high - rate]], color="black", capsize=2, linewidth=0.9)
-        panel.text(np.nanmax([high, rate]) + 1.2, row, f"{rate:.1f}", va="center", bbox=BEHIND)
+        shown = f"{rate:.1f}" if not np.isnan(low) else f"{rate:.1f}, no interval"
+        panel.text(np.nanmax([high, rate]) + 1.2, row, shown, va="center", bbox=BEHIND)
     chance_line(panel, vertical=True)
     panel.set_yticks(range(len(order)), labels)
     panel.set_ylim(len(order) - 0.45, -0.55)
@@ -112,10 +120,8 @@ def _lines(panel: Axes, rates: pd.DataFrame, order: list[str]) -> None:
     for place, model in enumerate(order):
         part = rates[rates["model"] == model].sort_values("exposure_ms")
         nudge = 1.025 ** (place - (len(order) - 1) / 2)  # side by side, so that intervals do not hide each other
-        rate = 100 * part["fool_rate"]
-        ends = [rate - 100 * part["ci_low"], 100 * part["ci_high"] - rate]
-        seconds = part["exposure_ms"] / 1000
-        panel.errorbar(seconds * nudge, rate, yerr=ends, label=model, capsize=2, elinewidth=0.8, **look[model])
+        rate, low, high = (100 * part[column] for column in ("fool_rate", "ci_low", "ci_high"))
+        errorbars(panel, nudge * part["exposure_ms"] / 1000, rate, low, high, look[model], label=called(model))
     chance_line(panel)
     times = sorted(rates["exposure_ms"].unique() / 1000)
     panel.set_xscale("log")

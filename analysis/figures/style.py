@@ -1,15 +1,18 @@
 """What all figures share: sizes, colours that the colour-blind can tell apart, how files are written."""
 
+import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from analysis.errors import DataError
 
@@ -18,7 +21,7 @@ LEGEND_ROW, LETTER = 0.16, 0.055  # inches
 # Okabe and Ito 2008, "Color universal design", without yellow, which white paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than colours, so that none comes with the same again
-GREY = "#666666"
+GREY, DARK = "#666666", "#000000"  # of what is no model
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
@@ -47,6 +50,7 @@ STYLE: dict[Any, Any] = {
 }
 # What would put the time of drawing into a file.
 METADATA: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
+CHANCE, NO_INTERVAL = "50 %: people cannot tell", "hollow: no interval"
 QUESTIONS = {1: "Task 1: input shown", 2: "Task 2: input not shown"}
 
 P = ParamSpec("P")
@@ -77,12 +81,24 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 _places: dict[str, int] = {}  # by name: which colour and which marker
+_labels: dict[str, str] = {}  # by name: what figures call it
 
 
-def keep_colours(models: Sequence[str]) -> None:
-    """Give models their colours in this order, say that of a run, in all figures that are drawn from now on."""
+def keep_colours(models: Sequence[str] | Mapping[str, str]) -> None:
+    """Give models their colours in this order, say that of a run, in all figures that are drawn from now on.
+
+    Of a mapping, {"sr3": "SR3 (ours)"}, the values are what figures call the models.
+    """
     _places.clear()
+    _labels.clear()
+    if isinstance(models, Mapping):
+        _labels.update(models)
     looks(models)
+
+
+def called(model: str) -> str:
+    """What figures call a model: its label, if `keep_colours` was given one."""
+    return _labels.get(model, model)
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -107,8 +123,13 @@ def _look(place: int) -> dict[str, Any]:
 
 
 def wrapped(names: Iterable[str], width: float) -> list[str]:
-    """Names in lines of at most `width` inches."""
-    return [textwrap.fill(name, max(8, int(width / LETTER))) for name in names]
+    """Names in lines of at most `width` inches, broken at spaces and behind underscores and hyphens."""
+    lines = Wrapper(max(8, int(width / LETTER)))
+    return [lines.fill(name) for name in names]
+
+
+class Wrapper(textwrap.TextWrapper):
+    wordsep_re = re.compile(r"([ \n]+)|(?<=[_-])")  # not at non-breaking spaces
 
 
 def one_row_each(frame: pd.DataFrame, key: Sequence[str], name: str) -> None:
@@ -126,15 +147,43 @@ def one_row_each(frame: pd.DataFrame, key: Sequence[str], name: str) -> None:
 
 
 def chance_line(axes: Axes, vertical: bool = False) -> None:
-    """The 50 % at which people cannot tell."""
-    line = axes.axvline if vertical else axes.axhline
-    line(50, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)), zorder=0)
+    """The 50 % at which people cannot tell, named: above a vertical line, in the legend for a horizontal one."""
+    style: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (4, 2)), "zorder": 0}
+    if not vertical:
+        axes.axhline(50, label=CHANCE, **style)
+        return
+    axes.axvline(50, **style)
+    axes.annotate(CHANCE, (50, 1), (0, 1), ("data", "axes fraction"), "offset points", ha="center", color=GREY)
 
 
-def legend_above(figure: Figure, panel: Axes) -> None:
-    """The legend of a panel's artists over the whole figure, in as many columns as fit; a row more makes it higher."""
-    handles, names = panel.get_legend_handles_labels()
-    labels = wrapped(names, figure.get_figwidth() - 0.5)
+def errorbars(
+    panel: Axes, x: ArrayLike, y: ArrayLike, low: ArrayLike, high: ArrayLike, look: Mapping[str, Any], **style: Any
+) -> None:
+    """Points with the intervals of y from low to high; hollow where these are nan, which the legend says."""
+    x, y, low, high = (np.atleast_1d(np.asarray(values, float)) for values in (x, y, low, high))
+    panel.errorbar(x, y, yerr=[y - low, high - y], capsize=2, elinewidth=0.8, clip_on=False, **look, **style)
+    without = np.isnan(low) & ~np.isnan(y)
+    if without.any():
+        hollow(panel, x[without], y[without], look)
+
+
+def hollow(panel: Axes, x: ArrayLike, y: ArrayLike, look: Mapping[str, Any]) -> None:
+    """Points that have no interval."""
+    empty: dict[str, Any] = {"linestyle": "", "markerfacecolor": "white"}
+    panel.plot(x, y, zorder=3, clip_on=False, **look, **empty)
+    if NO_INTERVAL not in panel.get_legend_handles_labels()[1]:
+        panel.plot([], [], marker="o", color=GREY, label=NO_INTERVAL, **empty)
+
+
+def legend_above(figure: Figure) -> None:
+    """The legend of all panels' artists over the figure, in as many columns as fit; a row more makes it higher."""
+    named: dict[str, Any] = {}
+    for panel in figure.axes:
+        handles, names = panel.get_legend_handles_labels()
+        named = dict(zip(names, handles, strict=True)) | named
+    last = [name for name in (CHANCE, NO_INTERVAL) if name in named]
+    ordered = [*(name for name in named if name not in last), *last]
+    handles, labels = [named[name] for name in ordered], wrapped(ordered, figure.get_figwidth() - 0.5)
     for columns in range(len(labels), 0, -1):
         legend = figure.legend(handles, labels, loc="outside upper center", ncols=columns, columnspacing=1)
         if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
@@ -150,6 +199,12 @@ def panels_of_tasks(count: int, width: float, height: float, **shared: Any) -> t
     rows, columns = (1, count) if beside else (count, 1)
     figure = Figure(figsize=(width, height * rows + 0.2))
     return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
+
+
+def numbers(n: Iterable[float], what: str) -> str:
+    """How many of what, "120 answers a model", or from the fewest to the most."""
+    low, high = int(min(n)), int(max(n))
+    return f"{low:,} {what}" if low == high else f"{low:,} to {high:,} {what}"
 
 
 def question(task: int) -> str:

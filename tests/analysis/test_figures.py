@@ -44,7 +44,10 @@ def test_fool_rates(two_tasks, width):
         assert [label.get_text() for label in panel.get_yticklabels()] == list(own.index) or task == 2
         np.testing.assert_allclose([bar.get_width() for bar in panel.patches], 100 * own["fool_rate"])
         np.testing.assert_allclose(spans(panel, axis=0), 100 * own[["ci_low", "ci_high"]].to_numpy())
-        assert [text.get_text() for text in panel.texts] == [f"{100 * rate:.1f}" for rate in own["fool_rate"]]
+        shown = [text.get_text() for text in panel.texts]
+        assert shown == [*(f"{100 * rate:.1f}" for rate in own["fool_rate"]), CHANCE]
+        low, high = own["n"].min(), own["n"].max()
+        assert panel.get_title().endswith(f"\n{low} to {high} answers a model") and low < high
     with pytest.raises(DataError, match='unknown model "sr4"; did you mean "sr3"'):
         figures.fool_rates(rates, models=["sr4"])
 
@@ -53,14 +56,70 @@ def test_fool_rates_that_cannot_be_estimated_are_said(kept):
     rates = fool_rates(kept).assign(ci_low=np.nan, ci_high=np.nan)
     rates.loc[0, "fool_rate"] = np.nan
     panel = figures.fool_rates(rates).axes[0]
-    assert "not estimable" in [text.get_text() for text in panel.texts] and len(panel.patches) == 2
+    shown = [text.get_text() for text in panel.texts]
+    assert "not estimable" in shown and len(panel.patches) == 2
+    assert [text.split(", ")[-1] for text in shown[:2]] == ["no interval"] * 2  # which no bare number could say
 
 
 def test_nothing_estimable_is_drawn_without_a_warning(kept):
     nothing = dict.fromkeys(["fool_rate", "ci_low", "ci_high"], np.nan)
     panel = figures.fool_rates(fool_rates(kept).assign(**nothing)).axes[0]
-    assert [text.get_text() for text in panel.texts] == ["not estimable"] * 3
+    assert [text.get_text() for text in panel.texts] == [*["not estimable"] * 3, CHANCE]
     figures.by_viewing_time(fool_rates(kept, ["task", "model", "exposure_ms"]).assign(**nothing))
+
+
+CHANCE = "50 %: people cannot tell"
+
+
+def legend(figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def filled(panel) -> dict[str, set[str]]:
+    """By marker, the faces of the points of one look."""
+    faces = {}
+    for line in panel.lines:
+        if line.get_marker() not in ("None", "", "|", "_") and len(line.get_xdata()):
+            faces.setdefault(line.get_marker(), set()).add(to_hex(line.get_markerfacecolor()))
+    return faces
+
+
+def test_points_without_an_interval_are_hollow(kept):
+    rates = fool_rates(kept, ["task", "model", "exposure_ms"])
+    rates.loc[rates["model"] == "sr3", ["ci_low", "ci_high"]] = np.nan
+    figure = figures.by_viewing_time(rates)
+    assert legend(figure) == ["sr3", "pulse", "fsrgan", CHANCE, "hollow: no interval"]
+    assert sorted("#ffffff" in faces for faces in filled(figure.axes[0]).values()).count(True) == 1
+    assert "hollow: no interval" not in legend(figures.by_viewing_time(rates[rates["model"] != "sr3"]))
+    points = fool_rates(kept).rename(columns={"model": "method"}).assign(metric="psnr", higher_is_better=True)
+    points = points.assign(value=points["fool_rate"], label="PSNR (RGB)")
+    figure = figures.metric_against_people(points.assign(ci_low=np.nan, ci_high=np.nan))
+    assert figure.axes[0].get_xlabel() == "PSNR (RGB)\N{NO-BREAK SPACE}↑" and figure.axes[0].get_title().endswith(
+        "answers a point"
+    )
+    assert legend(figure)[-2:] == [CHANCE, "hollow: no interval"]
+
+
+def test_a_model_of_the_second_task_alone_is_in_the_legend(two_tasks):
+    rates = fool_rates(two_tasks, ["task", "model", "exposure_ms"])
+    rates = rates[(rates["task"] == 2) | (rates["model"] != "sr3")]
+    assert sorted(legend(figures.by_viewing_time(rates))) == [CHANCE, "fsrgan", "pulse", "sr3"]
+
+
+def test_models_are_called_by_their_labels(kept, study):
+    labels = {"sr3": "SR3 (ours)", "fsrgan": "FSRGAN", "pulse": "PULSE"}
+    figures.keep_colours(labels)
+    rates = fool_rates(kept)
+    names = [label.get_text() for label in figures.fool_rates(rates, models=["sr3", "pulse"]).axes[0].get_yticklabels()]
+    assert names == ["SR3 (ours)", "PULSE"]
+    points = rates.rename(columns={"model": "method"}).assign(metric="psnr", higher_is_better=True, value=[1, 2, 3])
+    time = figures.by_viewing_time(fool_rates(kept, ["task", "model", "exposure_ms"]))
+    for figure in (time, figures.metric_against_people(points)):
+        assert set(legend(figure)) == {*labels.values(), CHANCE}
+    names = [label.get_text() for label in figures.response_times(study).axes[0].get_yticklabels()]
+    assert names == ["FSRGAN", "PULSE", "SR3 (ours)"]
+    figures.keep_colours([])  # names again
+    assert figures.fool_rates(rates, models="sr3").axes[0].get_yticklabels()[0].get_text() == "sr3"
 
 
 NAMES = [f"a model of the paper with a long name, variant {i}" for i in range(10)]
@@ -202,9 +261,9 @@ def test_response_times(study):
     boxes = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in panel.patches]
     expected = tests.groupby("model")["rt_ms"].quantile([0.25, 0.75]).unstack() / 1000
     np.testing.assert_allclose(boxes, expected)
-    assert [text.get_text() for text in panel.texts] == [
-        f"{m / 1000:.2f}" for m in tests.groupby("model")["rt_ms"].median()
-    ]
+    medians = [f"{m / 1000:.2f}" for m in tests.groupby("model")["rt_ms"].median()]
+    assert [text.get_text() for text in panel.texts] == [*medians, "limit 0.2 s"]
+    assert panel.get_title() == f"{len(tests) // 3} answers a model"
 
 
 def test_response_times_show_the_limit_of_the_rules(study):
