@@ -10,7 +10,8 @@ from analysis.clusters import Cells, caution, count, groups, numbered, variances
 from analysis.fool_rate import CONDITION, t_test
 from analysis.tables import require_list
 
-RESULTS = ["n", "subjects", "images", "times", "slope", "se", "df", "ci_low", "ci_high", "p", "note"]
+SLOPE = ["n", "subjects", "images", "slope", "se", "df", "ci_low", "ci_high", "p", "note"]
+RESULTS = [*SLOPE[:3], "times", *SLOPE[3:]]
 
 
 def viewing_time_slopes(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.DataFrame:
@@ -22,25 +23,30 @@ def viewing_time_slopes(responses: pd.DataFrame, by: Sequence[str] = CONDITION) 
     """
     require_list(by, "by")
     trials = numbered(responses, [*by, "exposure_ms"])
-    rows = [key | _slope(part) for key, part in groups(trials, by)]
+    rows = [
+        key
+        | slope(part, np.log2(part["exposure_ms"].to_numpy(float)), "one exposure")
+        | {"times": part["exposure_ms"].nunique()}
+        for key, part in groups(trials, by)
+    ]
     return pd.DataFrame(rows, columns=[*by, *RESULTS])
 
 
-def _slope(trials: pd.DataFrame) -> dict[str, object]:
-    exposures, level = np.unique(trials["exposure_ms"], return_inverse=True)
+def slope(trials: pd.DataFrame, x: np.ndarray, constant: str) -> dict[str, object]:
+    """SLOPE of the rate over x, one entry a numbered trial; constant: what the note calls an x that is."""
+    values, level = np.unique(x, return_inverse=True)
     cells = count(trials, level)
     row: dict[str, object] = {"n": len(trials), "subjects": cells.subjects, "images": cells.images}
-    row["times"] = len(exposures)
-    note = why_not_estimable(cells) or ("not estimable: one exposure" if len(exposures) == 1 else "")
+    note = why_not_estimable(cells) or (f"not estimable: {constant}" if len(values) == 1 else "")
     if note:
         return row | {"note": note}
-    slope, influence = _least_squares(cells, np.log2(exposures)[cells.level])
+    value, influence = _least_squares(cells, values[cells.level])
     v = variances(cells, influence)
     variance = max(v.two_way, min(v.subject, v.group))
     if variance < np.finfo(float).eps / len(trials):
-        return row | {"slope": slope, "note": "not estimable: no variation"}
+        return row | {"slope": value, "note": "not estimable: no variation"}
     se, df = math.sqrt(variance), cells.df
-    return row | {"slope": slope, "se": se, "df": df} | t_test(slope, se, df) | {"note": caution(cells)}
+    return row | {"slope": value, "se": se, "df": df} | t_test(value, se, df) | {"note": caution(cells)}
 
 
 def _least_squares(cells: Cells, x: np.ndarray) -> tuple[float, np.ndarray]:

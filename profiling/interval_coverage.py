@@ -19,6 +19,7 @@ from analysis.agreement import over_images
 from analysis.comparisons import compare
 from analysis.fool_rate import equivalence, fool_rates
 from analysis.image_rates import image_rates
+from analysis.mixed_model import mixed_model
 from analysis.power import Spread, power
 from analysis.signal_detection import side_bias
 from analysis.simulation import _center, simulate
@@ -108,6 +109,26 @@ def promised(comparison: str, correlation: float, studies: int) -> tuple[pd.Data
         for d in (effect, 0.0)
     )
     return apart, equivalence(equal, margin), says["power_equivalence"]
+
+
+def mixed_studies(design: tuple[int, int, int], within: bool, correlation: float, studies: int) -> pd.DataFrame:
+    """Of the mixed model: whether intervals of an odds ratio and of a mean rate hold the truth; how far it is off."""
+    rates = {"a": 0.45, "b": 0.3}
+    center = [_center(rate, float(np.hypot(SUBJECT_SD, IMAGE_SD))) for rate in rates.values()]
+    size = dict(zip(("subjects", "images", "trials"), design, strict=True))
+    plan, truth = simulate(dict.fromkeys(rates, 0.5), within=within, **size, **QUIET), center[0] - center[1]
+
+    def each(tables: pd.DataFrame) -> pd.DataFrame:
+        rows = []
+        for _, table in tables.groupby("replication"):
+            fit = mixed_model(table)
+            contrast, rate = fit.contrasts().iloc[0], fit.rates().iloc[1]
+            held = {"contrast": contrast["ci_low"] <= truth <= contrast["ci_high"]}
+            held["rate"] = rate["rate_low"] <= rates["b"] <= rate["rate_high"]
+            rows.append(held | {"error": contrast["log_odds_ratio"] - truth, "se": contrast["se"]})
+        return pd.DataFrame(rows)
+
+    return many(each, studies, plan=plan, rates=rates, correlation=correlation)
 
 
 def side_studies(studies: int) -> pd.DataFrame:
@@ -210,6 +231,17 @@ def print_agreement(studies: int) -> None:
         click.echo(f"agreement  64 images of {groups or 64} groups: {shares}")
 
 
+def print_mixed(studies: int) -> None:
+    for design, within, correlation in itertools.product(DESIGNS, (False, True), (0.5, 1.0)):
+        rows = mixed_studies(design, within, correlation, studies)
+        covered = f"odds ratios {100 * rows['contrast'].mean():.1f} %, rates {100 * rows['rate'].mean():.1f} %"
+        off = f"log odds ratio off by {rows['error'].mean():+.3f}, SD {rows['error'].std():.3f}"
+        how = "within" if within else "between"
+        click.echo(
+            f"mixed  {design} {how}, correlation {correlation}: covers {covered}; {off}, se {rows['se'].mean():.3f}"
+        )
+
+
 def print_single_images(studies: int) -> None:
     for image_sd, design in itertools.product((0.0, 0.4, 0.8), ((10, 20, 10), (50, 100, 50))):
         covered = images_covered(studies, *design, image_sd)
@@ -221,6 +253,7 @@ PARTS = {
     "groups": print_groups,
     "differences": print_differences,
     "power": print_power,
+    "mixed": print_mixed,
     "sides": print_sides,
     "agreement": print_agreement,
     "single-images": print_single_images,
