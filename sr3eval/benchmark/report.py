@@ -45,8 +45,14 @@ PALETTE = (
     "#7F7F7F",
 )  # after Okabe and Ito
 
+
+def _escaped(text: str) -> str:
+    return str(jinja2.filters.escape(text))
+
+
 HTML = Style(
-    escape=lambda text: str(jinja2.filters.escape(text)),
+    escape=_escaped,
+    name=_escaped,
     bold=lambda text: f"<strong>{text}</strong>",
     underline=lambda text: f"<u>{text}</u>",
     published=lambda method, source: f'<em>{method}</em> <span class="interval">{source}</span>',

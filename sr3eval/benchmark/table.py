@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+import textwrap
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from sr3eval.benchmark.summary import SCORED, takes_part
 from sr3eval.files import atomic_write
 
 FEW_METHODS = 3  # with fewer, the second best is the worst
+LATEX_NAME = 20  # characters of a line of a method's name
 LATEX_COLUMN, LATEX_LINE = 237, 495  # points: a column and both, of the two-column styles of IEEE and CVPR
 LATEX_CHARACTER, LATEX_GAP = 5.0, 4  # points: mean width in 10 pt roman, and \tabcolsep
 
@@ -43,9 +45,10 @@ class Style:
     """How one output format writes a table's parts."""
 
     escape: Callable[[str], str]
+    name: Callable[[str], str]  # a method's, escaped
     bold: Callable[[str], str]
     underline: Callable[[str], str]
-    published: Callable[[str, str], str]  # a method's name and its source, both escaped
+    published: Callable[[str, str], str]  # a method's name and its source, as they are printed
     heading: Callable[[str], str]  # an escaped label
     interval: Callable[[str, str], str]
     up: str
@@ -60,8 +63,13 @@ def _as_it_is(text: str) -> str:
     return text
 
 
+def _escaped_markdown(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 MARKDOWN = Style(
-    escape=lambda text: text.replace("|", "\\|"),
+    escape=_escaped_markdown,
+    name=_escaped_markdown,
     bold=lambda text: f"**{text}**",
     underline=_as_it_is,
     published=lambda method, source: f"*{method}* ({source})",
@@ -78,12 +86,30 @@ _LATEX_SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "×": r"$\times$",
+    "⁻": r"$^{-}$",
     **{c: f"$^{{{i}}}$" for i, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
 }
 
 
 def _latex(text: str) -> str:
     return "".join(_LATEX_SPECIAL.get(c, c) for c in text)
+
+
+class _Names(textwrap.TextWrapper):
+    """Breaks methods' names at spaces and behind underscores and hyphens."""
+
+    wordsep_re = re.compile(r"(\s+)|(?<=[_-])")
+
+
+def _name_lines(name: str) -> list[str]:
+    """Lines that leave half of a column to the numbers."""
+    return _Names(LATEX_NAME).wrap(name)
+
+
+def _latex_name(name: str) -> str:
+    lines = _name_lines(name)
+    stacked = r" \\ ".join(map(_latex, lines))
+    return stacked if len(lines) == 1 else rf"\begin{{tabular}}[t]{{@{{}}l@{{}}}}{stacked}\end{{tabular}}"
 
 
 def _stacked(label: str) -> str:
@@ -94,6 +120,7 @@ def _stacked(label: str) -> str:
 
 LATEX = Style(
     escape=_latex,
+    name=_latex_name,
     bold=lambda text: rf"\textbf{{{text}}}",
     underline=lambda text: rf"\underline{{{text}}}",
     published=lambda method, _source: rf"\textit{{{method}}}",
@@ -153,7 +180,7 @@ def rows(results: pd.DataFrame, columns: Sequence[Column], style: Style) -> list
     made = []
     for method, source in dict.fromkeys(zip(results["method"], results["source"], strict=True)):
         shown = f"{method} (N = {counts[method]})" if not source and method in counts else method
-        name = style.published(style.escape(method), style.escape(source)) if source else style.escape(shown)
+        name = style.published(style.name(method), style.escape(source)) if source else style.name(shown)
         found = [by_key.get((method, source, column.dataset, column.metric)) for column in columns]
         made.append(Row(name, ["–" if cell is None else _cell(*cell, style) for cell in found], bool(source)))
     return sorted(made, key=lambda row: row.published)
@@ -302,7 +329,8 @@ def _cited(source: str) -> str:
 
 def _latex_width(results: pd.DataFrame, columns: Sequence[Column], config: TableConfig) -> float:
     """About how many points wide the table is, by counting characters."""
-    style = replace(MARKDOWN, bold=_as_it_is, published=lambda method, _source: method, marks=config.intervals)
+    style = replace(MARKDOWN, name=lambda name: max(_name_lines(name), key=len), bold=_as_it_is)
+    style = replace(style, published=lambda method, _source: method, marks=config.intervals)
     style = replace(style, interval=lambda low, high: "-" * round(0.7 * len(f" [{low}, {high}]")))  # \scriptsize
     heads = [max(re.split(r",? (?=\()|, ", column.heading(style)), key=len) for column in columns]
     body = rows(results, columns, style)

@@ -173,11 +173,26 @@ def test_a_table_that_does_not_fit_a_column_takes_both(sets, count, environment)
     assert f"\\begin{{{environment}}}[t]" in table.latex(results)
 
 
+LONG = {
+    "Ours": "my own model of the paper, second variant, 50 steps a",
+    "old": "my_own_model_of_the_paper_second_variant_b",
+}
+
+
+def test_long_names_take_lines_and_leave_a_table_in_one_column(sets):
+    one = sets[sets["dataset"] == "Set5"].assign(dataset="").replace({"method": LONG})
+    text = table.latex(pd.concat([one.assign(metric=f"m{i}", label=f"PSNR{i}") for i in range(3)]))
+    assert "\\begin{table}[t]" in text
+    lines = r"{@{}l@{}}my own model of the \\ paper, second \\ variant, 50 steps a\end{tabular} & "
+    assert lines in text and r"my\_own\_model\_of\_the\_ \\ paper\_second\_ \\ variant\_b\end" in text
+    assert f"| {LONG['Ours']} |" in table.markdown(sets.replace({"method": LONG}))
+
+
 def test_metrics_bring_their_own_label_unit_and_decimals(sets):
-    own = sets.assign(label="MSE, masked", unit="×10⁵", decimals=1, higher_is_better=False)
-    assert "| Set5 MSE, masked (×10⁵) ↓ |" in table.markdown(own) and "| 31.0 [30.0, 32.0]" in table.markdown(own)
-    assert r"\shortstack[r]{MSE\\masked ($\times$10$^{5}$) $\downarrow$}" in table.latex(own)
-    assert "MSE, masked: in ×10⁵, RGB, mean." in table.markdown(own)
+    own = sets.assign(label="MSE, masked", unit="×10⁻⁵", decimals=1, higher_is_better=False)
+    assert "| Set5 MSE, masked (×10⁻⁵) ↓ |" in table.markdown(own) and "| 31.0 [30.0, 32.0]" in table.markdown(own)
+    assert r"\shortstack[r]{MSE\\masked ($\times$10$^{-}$$^{5}$) $\downarrow$}" in table.latex(own)
+    assert "MSE, masked: in ×10⁻⁵, RGB, mean." in table.markdown(own)
     decibels = sets.assign(label="PSNR", unit="dB", decimals=2)
     assert "Set5 PSNR ↑" in table.markdown(decibels) and "- PSNR: in dB, RGB, mean." in table.markdown(decibels)
 
