@@ -6,8 +6,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: benchmark study whole-study texts test help
 help:
 	@echo "make benchmark   score Bicubic, Regression, SR3 and ESRGAN on the embedded photographs: runs/quickstart/report.html"
-	@echo "make study       serve a demonstration study of those pictures: http://localhost:$(PORT)/s/demo_task1"
-	@echo "make whole-study benchmark, study, 102 simulated people, analysis, report: what notebook 05 does"
+	@echo "make study       serve a demonstration study of 40 photographs: http://localhost:$(PORT)/s/demo_task1"
+	@echo "make whole-study pictures, study, 102 simulated people, analysis, report: what notebook 05 does"
 	@echo "make texts       bring study_app/locale up to date with the texts that subjects read"
 	@echo "make docs        the documentation as a site: docs/_build/index.html"
 	@echo "make test        lint, types and tests"
@@ -30,9 +30,11 @@ study: $(DEMO)/ready | .venv/installed-study
 	@echo "Answers so far: STUDY_DATABASE_URL=$$STUDY_DATABASE_URL $(FLASK) study export demo_task1 --out responses.csv"
 	@$(FLASK) run --port $(PORT)
 
-# Seed 19 practises on pictures that show something.
-$(DEMO)/pack: | runs/quickstart/report.html
-	$(BIN)/python benchmark.py stimuli runs/quickstart --out $@ --seed 19 --test 48 --method regression --method sr3
+$(DEMO)/run/report.html: | .venv/installed
+	$(BIN)/python benchmark.py run configs/demo_study.toml --out $(DEMO)/run
+
+$(DEMO)/pack: | $(DEMO)/run/report.html
+	$(BIN)/python benchmark.py stimuli $(DEMO)/run --out $@ --method regression --method sr3
 
 $(DEMO)/ready: | $(DEMO)/pack .venv/installed-study
 	rm -f $(DEMO)/study.sqlite*

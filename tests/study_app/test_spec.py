@@ -38,10 +38,10 @@ def test_the_papers_studies():
     }
     for name, study in studies.items():
         counts = (study.images, study.per_subject, study.practice, study.catch, study.catch_pass)
-        assert counts == ((48, 24, 4, 8, 7) if name.startswith("demo") else (100, 50, 4, 8, 7))
+        assert counts == ((40, 20, 4, 8, 7) if name.startswith("demo") else (100, 50, 4, 8, 7))
         assert study.mode == "between"
         study.check_models(["a model"])
-        side = {"demo_task1": 64, "demo_task2": 64, "task2_natural": 256}.get(name, 128)
+        side = {"task2_natural": 256}.get(name, 128)
         study.check_size(side, side)
         assert from_dict(spec.Spec, tomllib.loads(to_toml(study))) == study
 
