@@ -112,7 +112,7 @@ class Choice:
     @property
     def sha256(self) -> str:
         """Tells a repeated request from another answer."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self, default=vars, sort_keys=True).encode()).hexdigest()
 
     @property
     def claimed_ms(self) -> float:
@@ -123,7 +123,7 @@ class Choice:
     @property
     def measured(self) -> dict[str, Any]:
         """All but the further answers."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "further"}
+        return {key: value for key, value in vars(self).items() if key != "further"}
 
     def timing_ok(self, exposure_ms: int) -> bool:
         """Whether the pictures were seen as planned, by the browser's clock: human_study §3."""

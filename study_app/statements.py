@@ -5,10 +5,11 @@ A study's load is these. Statements built anew, and ORM objects that are tracked
 
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Select, and_, bindparam, func, insert, or_, select, text, update
 from sqlalchemy.orm import aliased
 
 from study_app.models import (
+    ACTIVE,
     Condition,
     Event,
     FurtherChoice,
@@ -50,15 +51,15 @@ RESUBMIT = update(Identity).where(Identity.participant_id == bindparam("particip
 IDLE = (
     select(Session.id, Session.slot_id)
     .join(Session.participant)
-    .where(Participant.study_id == bindparam("study"), Session.state == "active")
-    .where(Session.expires_at <= bindparam("now"))
+    .where(text(f"session.{ACTIVE}"), Session.expires_at <= bindparam("now"))  # as the index says it
+    .where(Participant.study_id + 0 == bindparam("study"))  # + 0: not by the index of all who ever came
 )
 EXPIRE = update(Session).where(Session.id.in_(bindparam("sessions", expanding=True))).values(state="expired")
 GIVE_UP = update(PlanSlot).where(PlanSlot.id.in_(bindparam("slots", expanding=True))).values(is_free=True)
 # The :study's free place with the lowest number, so that conditions fill evenly: of an index one entry a condition.
 _LOWEST = (
     select(PlanSlot.id)
-    .where(PlanSlot.condition_id == Condition.id, PlanSlot.is_free)
+    .where(PlanSlot.condition_id == Condition.id, text("plan_slot.is_free"))  # as the index says it
     .order_by(PlanSlot.number)
     .limit(1)
     .correlate(Condition)

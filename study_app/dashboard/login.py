@@ -4,7 +4,8 @@ import datetime
 import hmac
 import secrets
 
-from flask import Flask, current_app, g, redirect, request, session, url_for
+from flask import Flask, Request, current_app, g, redirect, request, session, url_for
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.wrappers import Response as BaseResponse
 
 from study_app.accounts import Accounts
@@ -18,8 +19,17 @@ ATTEMPTS_PER_HOUR, ATTEMPTS_AT_ONCE = 30, 8  # of an address, and of a name
 OPEN = ("dashboard.login_", "dashboard.enter")
 
 
+class Sessions(SecureCookieSessionInterface):
+    """Flask's sessions, for these pages alone: subjects have a cookie of their own, and many requests."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """None elsewhere: Flask then has one that is empty and cannot be written to."""
+        return super().open_session(app, request) if request.path.startswith("/admin") else None
+
+
 def install(app: Flask) -> None:
     """The cookie's settings, the accounts and the throttle."""
+    app.session_interface = Sessions()
     app.config.update(
         SESSION_COOKIE_NAME="study_admin",
         SESSION_COOKIE_SAMESITE="Strict",

@@ -1,5 +1,6 @@
 """python -m study_app.deploy: check the settings, bring the tables up to date, then serve under gunicorn."""
 
+import os
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from sr3eval.errors import UserError
 from study_app import create_app
 
 SHORTEST_SECRET = 32  # characters
+MEMORY = "/dev/shm"
 
 
 class Server(BaseApplication):
@@ -43,6 +45,7 @@ def main(bind: str, workers: int, threads: int) -> None:
         worker_class="gthread",
         preload_app=True,
         keepalive=75,
+        worker_tmp_dir=MEMORY if os.access(MEMORY, os.W_OK) else None,  # where a worker says, often, that it lives
         control_socket_disable=True,
     ).run()
 

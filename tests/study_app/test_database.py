@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from study_app import create_app
+from study_app import create_app, statements
 from study_app.bots import Bot, simulate
 from study_app.database import Database, migrations, upgrade
 from study_app.models import Base
@@ -206,3 +206,14 @@ def test_a_full_disk_refuses_the_answer_and_loses_none(tmp_path, clock, pack):
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
     assert bot.answer(second, now["exposure_ms"], "left").status_code == 200
     assert len(everything(app.config["DATABASE_URL"])["response"]) == 2
+
+
+def test_free_places_and_abandoned_sessions_are_found_by_their_indices(tmp_path):
+    """So that a start costs the same however many places are taken and however many people have come."""
+    database = Database(f"sqlite:///{tmp_path / 'study.sqlite'}")
+    with database.reading() as db:
+        for query, index in ((statements.FREE_SLOT, "ix_plan_slot_free"), (statements.IDLE, "ix_session_active")):
+            plan = db.exec_driver_sql(f"EXPLAIN QUERY PLAN {query.compile(db)}", (1,) * len(query.compile(db).params))
+            steps = [step for *_, step in plan]
+            assert any(index in step for step in steps) and not any("SCAN" in step for step in steps), steps
+    database.engine.dispose()
