@@ -82,7 +82,8 @@ def over_methods(
         sample = _resampled_methods(part, matched, here, resamples, seed)
         for metric, group in here.groupby("metric"):
             row = {"metric": metric, "higher_is_better": known.get(str(metric)), "methods": len(group)}
-            rows.append(key | row | _over_methods(group, known.get(str(metric)), *sample[str(metric)]))
+            higher, fewest = known.get(str(metric)), int(part[[SUBJECT, CLUSTER]].nunique().min())
+            rows.append(key | row | _over_methods(group, higher, *sample[str(metric)], fewest))
     columns = [*by, "metric", "higher_is_better", "methods", *CORRELATIONS, "note"]
     return _ranked(pd.DataFrame(rows, columns=columns), by)
 
@@ -222,12 +223,14 @@ def _means(values: Array, weights: Array) -> Array:
     return np.divide(weights @ np.where(finite, values, 0), total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
-def _over_methods(points: pd.DataFrame, higher: bool | None, values: Array, rates: Array) -> dict[str, object]:
+def _over_methods(
+    points: pd.DataFrame, higher: bool | None, values: Array, rates: Array, clusters: int
+) -> dict[str, object]:
     methods = len(points)
     if methods < FEWEST_METHODS:
         return {"note": f"not estimable: {methods} methods"}
     x, y = points["value"].to_numpy(float), points["fool_rate"].to_numpy(float)
-    row = _correlated(x, y, higher, np.ones(methods), values, rates)
+    row = _correlated(x, y, higher, np.ones(methods), values, rates, clusters)
     smallest = 2 / math.factorial(methods)
     few = f"few methods: p cannot be below {smallest:.2g}" if methods < FEW_METHODS else ""
     return row | {"note": "; ".join(filter(None, [str(row["note"]), few]))}
@@ -241,7 +244,7 @@ def _over_images(group: pd.DataFrame, higher: bool | None, resamples: int, seed:
     rng, size = np.random.default_rng(seed), int(cluster.max()) + 1
     weights = rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(float)[:, cluster]
     x, y = group["value"].to_numpy(float), group["fool_rate"].to_numpy(float)
-    row = _correlated(x, y, higher, weights, x, y)
+    row = _correlated(x, y, higher, weights, x, y, size)
     if size == len(group) or "p" not in row:
         return row
     few = few_photographs(size) if size < FEW else ""
@@ -272,16 +275,24 @@ def _grouped_p(x: Array, y: Array, cluster: Codes, resamples: int, rng: np.rando
 
 
 def _correlated(
-    x: Array, y: Array, higher: bool | None, weights: Array, sampled_x: Array, sampled_y: Array
+    x: Array, y: Array, higher: bool | None, weights: Array, sampled_x: Array, sampled_y: Array, clusters: int
 ) -> dict[str, object]:
-    """CORRELATIONS of x and y [n], with intervals from samples [resamples, n] or weights [resamples, n]; and a note."""
+    """CORRELATIONS of x and y [n], with intervals from samples [resamples, n] or weights [resamples, n]; and a note.
+
+    Percentiles are further out than 2.5 % where few clusters are drawn again, as far as Student's t is, since a
+    bootstrap of n of them has (n - 1) / n of the variance: Hesterberg 2015, "What teachers should know about the
+    bootstrap", expanded percentile intervals.
+    """
     sign = -1.0 if higher is False else 1.0
     one = np.ones(len(x))
     if len(np.unique(x)) == 1 or len(np.unique(y)) == 1:
         return {"note": "not estimable: all values are equal"}
     row: dict[str, object] = {"p": float(stats.kendalltau(stats.rankdata(x), y).pvalue)}
     point, samples = rank_correlations(x, y, one), rank_correlations(sampled_x, sampled_y, weights)
-    tail = (1 - LEVEL) / 2
+    reach = (
+        stats.t.ppf((1 + LEVEL) / 2, clusters - 1) * math.sqrt(clusters / (clusters - 1)) if clusters > 1 else np.inf
+    )
+    tail = stats.norm.sf(reach)
     for name, value, sample in zip(("kendall", "spearman"), point, samples, strict=True):
         low, high = np.nanquantile(sign * sample, [tail, 1 - tail])
         row |= {name: sign * float(value) + 0.0, f"{name}_low": float(low), f"{name}_high": float(high)}

@@ -148,8 +148,11 @@ def side_studies(studies: int) -> pd.DataFrame:
     return many(answered, studies, plan=plan, rates={"m": 0.5})
 
 
-def unrelated(groups: int | None, studies: int, resamples: int = 199) -> pd.DataFrame:
-    """Agreement over 64 images of 5 scores and answers that share their groups and nothing else."""
+def unrelated(groups: int | None, studies: int, resamples: int = 199, share: float = 0.5) -> pd.DataFrame:
+    """Agreement over 64 images of 5 scores and answers that share their groups and nothing else.
+
+    share: of the variance of both, that between groups.
+    """
     plan = simulate({"m": 0.5}, subjects=50, images=64, trials=32, groups=groups, **QUIET)
     rng = np.random.default_rng(1)
 
@@ -157,7 +160,8 @@ def unrelated(groups: int | None, studies: int, resamples: int = 199) -> pd.Data
         shown = table.drop_duplicates("image_id")
         group = shown["group"] if groups else shown["image_id"]
         code = pd.factorize(group)[0]
-        values = np.sqrt(0.5) * rng.normal(size=(5, code.max() + 1))[:, code] + np.sqrt(0.5) * rng.normal(size=(5, 64))
+        of_groups, own = rng.normal(size=(5, code.max() + 1))[:, code], rng.normal(size=(5, 64))
+        values = np.sqrt(share) * of_groups + np.sqrt(1 - share) * own
         base = pd.DataFrame({"task": "t", "method": "m", "image_id": shown["image_id"], "group": group})
         scores = pd.concat([base.assign(metric=f"m{i}", value=value) for i, value in enumerate(values)])
         return over_images(table.assign(task=1), scores, resamples=resamples)
@@ -167,7 +171,9 @@ def unrelated(groups: int | None, studies: int, resamples: int = 199) -> pd.Data
 
     return pd.concat(
         [
-            many(each, min(CHUNK, studies - start), seed=start, plan=plan, rates={"m": 0.4}).assign(chunk=start)
+            many(each, min(CHUNK, studies - start), seed=start, plan=plan, rates={"m": 0.4}, group_share=share).assign(
+                chunk=start
+            )
             for start in range(0, studies, CHUNK)
         ]
     )
@@ -224,11 +230,13 @@ def print_sides(studies: int) -> None:
 
 
 def print_agreement(studies: int) -> None:
-    for groups in (7, 16, None):
-        rows = unrelated(groups, studies)
+    for groups, share in itertools.product((7, 20, None), (0.5, 0.8)):
+        rows = unrelated(groups, studies, 999, share)
         one, any_of = (rows["p"] < 0.05).mean(), (rows.groupby(["chunk", "study"])["p_holm"].min() < 0.05).mean()
         shares = f"p < 5 % in {100 * one:.1f} %, the least of 5 p_holm in {100 * any_of:.1f} %"
-        click.echo(f"agreement  64 images of {groups or 64} groups: {shares}")
+        held = ((rows["spearman_low"] <= 0) & (rows["spearman_high"] >= 0)).mean()
+        what = f"64 images of {groups or 64} groups, {share:.0%} between them"
+        click.echo(f"agreement  {what}: {shares}, rho's interval covers {100 * held:.1f} %")
 
 
 def print_mixed(studies: int) -> None:
