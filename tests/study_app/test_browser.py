@@ -520,17 +520,20 @@ def test_a_lost_session_says_so(serve, visit):
     find(page, "#consent")
 
 
-def test_large_text_fits(serve, visit):
-    server, page = serve(task=1), visit()
+@pytest.mark.parametrize(("width", "text"), [(1280, 200), (360, 100)])
+def test_large_text_and_narrow_screens_fit(serve, visit, width, text):
+    small = {"zoom": 1, "min_viewport": (304, 270)} if width < 900 else {}
+    server, page = serve(task=1, language="de", **small), visit(viewport={"width": width, "height": 800})
 
     def assert_no_overflow():
         page.add_style_tag(url="/large.css")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         for button in page.locator("button:visible").all():
             box = button.bounding_box()
-            assert box["x"] >= 0 and box["x"] + box["width"] <= 1280
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width
 
-    page.route("**/large.css", lambda route: route.fulfill(body="html { font-size: 200% }", content_type="text/css"))
+    css = f"html {{ font-size: {text}% }}"
+    page.route("**/large.css", lambda route: route.fulfill(body=css, content_type="text/css"))
     page.goto(server.url)
     find(page, "#consent")
     assert_no_overflow()
