@@ -1,5 +1,6 @@
 """One function a figure, DataFrame -> matplotlib Figure, for a column of a paper (SINGLE) or for both (DOUBLE)."""
 
+from analysis.figures.correlations import correlations
 from analysis.figures.pictures import per_image_extremes
 from analysis.figures.preferences import preference_scores, win_matrix
 from analysis.figures.quality import response_times, timing_quality
@@ -11,6 +12,7 @@ __all__ = [
     "DOUBLE",
     "SINGLE",
     "by_viewing_time",
+    "correlations",
     "fid_against_steps",
     "fool_rates",
     "keep_colours",

@@ -10,6 +10,7 @@ from matplotlib.ticker import NullLocator
 
 from analysis.errors import DataError
 from analysis.figures.style import (
+    BEHIND,
     GREY,
     SINGLE,
     called,
@@ -26,8 +27,6 @@ from analysis.figures.style import (
 )
 from analysis.tables import check_names, require
 
-# White under a number that may lie on the line of chance.
-BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 LABELS, LINE = 0.35, 0.12  # of the width, for names of models; inches, of a line of them
 NEEDED = ("task", "model", "fool_rate", "ci_low", "ci_high", "n")
 

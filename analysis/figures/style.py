@@ -22,6 +22,7 @@ LEGEND_ROW, LETTER = 0.16, 0.055  # inches
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than colours, so that none comes with the same again
 GREY, DARK = "#666666", "#000000"  # of what is no model
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # under text that may lie on a line
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine

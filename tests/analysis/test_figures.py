@@ -410,3 +410,39 @@ def test_nothing_to_draw(study, kept):
     ):
         with pytest.raises(DataError, match="there are no"):
             draw(table)
+
+
+CORRELATED = pd.DataFrame(
+    [
+        ("sr3", "psnr", 40, -0.2, -0.5, 0.1, ""),
+        ("sr3", "lpips", 40, 0.5, 0.3, 0.6, ""),
+        ("pulse", "psnr", 38, np.nan, np.nan, np.nan, "not estimable: all values are equal"),
+        ("pulse", "lpips", 38, 0.4, 0.1, 0.5, ""),
+    ],
+    columns=["model", "metric", "images", "spearman", "spearman_low", "spearman_high", "note"],
+)
+
+
+@pytest.mark.parametrize("width", [figures.SINGLE, figures.DOUBLE])
+def test_correlations(width):
+    ceilings = pd.DataFrame({"model": ["sr3", "pulse"], "ceiling": [0.8, np.nan]})
+    ceilings = ceilings.assign(ceiling_low=[0.7, np.nan], ceiling_high=[0.9, np.nan])
+    figure = figures.correlations(CORRELATED, ceilings, names={"psnr": "PSNR", "lpips": NAMES[0]}, width=width)
+    sr3, pulse = figure.axes
+    assert [label.get_text().replace("\n", " ") for label in sr3.get_yticklabels()] == [NAMES[0], "PSNR"]
+    np.testing.assert_allclose(np.concatenate(points(sr3)), [[0.5, 0], [-0.2, 1]])
+    np.testing.assert_allclose(spans(sr3, axis=0), [[0.3, 0.6], [-0.5, 0.1]])
+    assert [panel.get_title() for panel in figure.axes] == ["sr3\n40 images", "pulse\n38 images"]
+    assert [text.get_text() for text in pulse.texts] == ["not estimable"] and not sr3.texts
+    assert [list(line.get_xdata()) for line in sr3.lines if line.get_linestyle() == ":"] == [[0.8, 0.8]]
+    assert not [line for line in pulse.lines if line.get_linestyle() == ":"] and not pulse.patches
+    assert legend(figure) == ["noise ceiling, with 95 % interval"]
+    figure.draw_without_rendering()
+    bounds = figure.get_tightbbox()
+    assert bounds.x0 >= -0.02 and bounds.x1 <= width + 0.02 and bounds.y1 <= figure.get_figheight() + 0.02
+    over_methods = CORRELATED.head(2).drop(columns="model").rename(columns={"images": "methods"})
+    assert figures.correlations(over_methods).axes[0].get_title() == "40 methods"
+    with pytest.raises(DataError, match="2 rows for one panel: choose one task"):
+        figures.correlations(CORRELATED, pd.concat([ceilings, ceilings]))
+    with pytest.raises(DataError, match="correlations: 2 rows for model sr3, metric psnr"):
+        figures.correlations(pd.concat([CORRELATED, CORRELATED]))
