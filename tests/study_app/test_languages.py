@@ -41,6 +41,21 @@ def test_a_catalog_has_every_text(language, tmp_path):
                 assert sorted(re.findall(part, text)) == sorted(re.findall(part, source))
 
 
+SENTENCE = re.compile(r"""["'`]([A-Z][a-z]+(?=[ .,:;!?"'`])[^"'`]*)""")  # what begins as one, of a word or more
+
+
+def test_scripts_hold_no_text():
+    """It stands in base.html, where it is translated."""
+    assert SENTENCE.findall('say("Copied"), say(`Practice ${n}`); get("Accept-Language", "POST", "next")') == [
+        "Copied",
+        "Practice ${n}",
+    ]
+    scripts = [path for path in (ROOT / "study_app" / "static").glob("*.js") if path.name != "dashboard.js"]
+    comment = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+    assert len(scripts) > 10
+    assert not {path.name: found for path in scripts if (found := SENTENCE.findall(comment.sub("", path.read_text())))}
+
+
 def test_a_german_study(pack, clock, tmp_path):
     app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
     spec = small_spec(language="de", title="Bilder", exposures_ms=[2500])
