@@ -55,6 +55,7 @@ def test_the_papers_studies():
         ({"images": 3}, "per_subject = 4: there are only images = 3"),
         ({"target": 5}, "do not see 8 images equally often"),
         ({"catch_pass": 3}, "catch_pass = 3: there are only catch = 2"),
+        ({"language": "fr"}, 'language = "fr": valid: de, en'),
         ({"zoom": 0}, "zoom = 0: must be from 1 to 16"),
         ({"exposures_ms": []}, "name each viewing time once"),
         ({"exposures_ms": [3000, 3000]}, "name each viewing time once"),
