@@ -61,7 +61,7 @@ def test_scripts_hold_no_text():
 
 def test_a_german_study(pack, clock, tmp_path):
     app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
-    spec = small_spec(language="de", title="Bilder", exposures_ms=[2500])
+    spec = small_spec(language="de", title="Bilder", exposures_ms=(2500,))
     assert spec.asked[0].question.startswith("Welches Bild") and spec.answers == ("Links", "Rechts")
     assert spec.consent.text.startswith("Wir laden Sie ein") and spec.consent.text != CONSENT
     assert from_dict(Spec, tomllib.loads(to_toml(spec))) == spec  # as the database keeps it
