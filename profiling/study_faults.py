@@ -3,16 +3,20 @@
     python profiling/study_faults.py --fault kill --bots 100 --every 5 --trials 60          # a minute and a half
     python profiling/study_faults.py --fault restart --database postgresql
     python profiling/study_faults.py --fault disk
+    python profiling/study_faults.py --fault pages
 
 Bots take a whole study over HTTP from the image's own start script while, again and again, a worker of gunicorn is
 killed (kill -9), PostgreSQL is stopped as by a crash and started, or the disk is full for a while (a small one of
-memory, in a namespace of its own: util-linux's `unshare`). They ask again, as a browser does. In the end every answer
-that was acknowledged must be stored, none twice, every place must be taken once, and every picture seen equally often.
+memory, in a namespace of its own: util-linux's `unshare`). Or SQLite may not grow until somebody was refused
+(`max_page_count`, which each connection is told, so that this server is threads of this process). They ask again, as a
+browser does. In the end every answer that was acknowledged must be stored, none twice, every place must be taken once,
+and every picture seen equally often.
 """
 
 import contextlib
 import itertools
 import random
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -25,9 +29,11 @@ from pathlib import Path
 
 import click
 import numpy as np
+from flask import Response as Reply
 from PIL import Image
-from sqlalchemy import func, select
+from sqlalchemy import Connection, Engine, event, func, select
 from study_servers import Application, Cluster
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -78,6 +84,7 @@ class Outcome:
     """What became of a study; `balanced`: each place once, and each picture as often as the others."""
 
     faults: int
+    refused: int  # requests that the server said it could not serve now
     acknowledged: int
     stored: int
     lost: int
@@ -90,7 +97,7 @@ class Outcome:
         return self.balanced and not self.lost and not self.doubled
 
 
-def outcome(url: str, spec: Spec, acknowledged: dict[str, str], faults: int) -> Outcome:
+def outcome(url: str, spec: Spec, acknowledged: dict[str, str], faults: int, refused: int) -> Outcome:
     app = create_app({"DATABASE_URL": url, "SECRET_KEY": "faults"})
     with app.extensions["study_database"].read() as db:
         stored = db.execute(select(Trial.token, Response.choice).join(Trial.response)).all()
@@ -108,6 +115,7 @@ def outcome(url: str, spec: Spec, acknowledged: dict[str, str], faults: int) -> 
     known = dict(stored)
     return Outcome(
         faults,
+        refused,
         len(acknowledged),
         len(stored),
         sum(known.get(token) != side for token, side in acknowledged.items()),
@@ -129,10 +137,16 @@ def take(bot: Impatient) -> None:
     bot.browser.close()
 
 
-def endure(server: Application, bots: int, every_s: float, pace_s: float, strike: Callable[[], None]) -> tuple:
-    """Let bots take the study while `strike` strikes; what was acknowledged, and how often it struck."""
+def endure(url: str, bots: int, every_s: float, pace_s: float, strike: Callable[[], None]) -> tuple:
+    """Let bots take the study while `strike` strikes; what was acknowledged, how often it struck, and the 503s."""
+    refused = itertools.count()
+
+    def record(path: str, seconds: float, status: int) -> None:
+        if status == 503:
+            next(refused)
+
     people = [
-        Impatient(Browser(server.url, patience_s=60), "faults", random.Random(seed), pace_s=pace_s)
+        Impatient(Browser(url, patience_s=60, record=record), "faults", random.Random(seed), pace_s=pace_s)
         for seed in range(bots)
     ]
     over, strikes = threading.Event(), itertools.count()
@@ -150,7 +164,8 @@ def endure(server: Application, bots: int, every_s: float, pace_s: float, strike
     finally:
         over.set()
         disturber.join()
-    return {token: side for bot in people for token, side in bot.acknowledged.items()}, next(strikes)
+    acknowledged = {token: side for bot in people for token, side in bot.acknowledged.items()}
+    return acknowledged, next(strikes), next(refused)
 
 
 def kill_worker(server: Application) -> Callable[[], None]:
@@ -192,6 +207,50 @@ def fill(disk: Path) -> Callable[[], None]:
     return strike
 
 
+class Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: object) -> None:
+        """Nothing."""
+
+
+class Limited:
+    """The study in threads of this process; its connections to SQLite may use so many pages."""
+
+    ENDLESS = 1 << 30
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.pages, self.refused = file, self.ENDLESS, threading.Event()
+        limits = {"STARTS_PER_HOUR": None, "REQUESTS_PER_SECOND": None}
+        app = create_app({"DATABASE_URL": f"sqlite:///{file}", "SECRET_KEY": "faults", **limits})
+        app.after_request(self._look)
+        event.listen(Engine, "begin", self._limit)
+        self.server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+        self.url = f"http://127.0.0.1:{self.server.port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    def strike(self) -> None:
+        """No page more, until somebody was refused for it."""
+        self.refused.clear()
+        with contextlib.closing(sqlite3.connect(self.file)) as connection:
+            self.pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        self.refused.wait(10 * PAUSE_S)
+        self.pages = self.ENDLESS
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        event.remove(Engine, "begin", self._limit)
+
+    def _limit(self, connection: Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {self.pages}")
+
+    def _look(self, response: Reply) -> Reply:
+        if response.status_code == 503:
+            assert response.get_json()["error"] == "busy" and response.headers["Retry-After"], response.get_data()
+            self.refused.set()
+        return response
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
     """A file system of `DISK` bytes in memory, that a namespace holds which a sleeping process keeps."""
@@ -221,19 +280,19 @@ def suffer(fault: str, kind: str, bots: int, trials: int, every_s: float, pace_s
             disk = stack.enter_context(small_disk(folder))
             url = f"sqlite:///{disk / 'study.sqlite'}"
         open_study(url, spec)
-        server = Application(folder, url).start()
+        server = Limited(folder / "study.sqlite") if fault == "pages" else Application(folder, url).start()
         stack.callback(server.stop)
         strike = {
             "kill": lambda: kill_worker(server),
             "restart": lambda: restart(cluster),
             "disk": lambda: fill(disk),
+            "pages": lambda: server.strike,
         }[fault]()
-        acknowledged, strikes = endure(server, bots, every_s, pace_s, strike)
-        return outcome(url, spec, acknowledged, strikes)
+        return outcome(url, spec, *endure(server.url, bots, every_s, pace_s, strike))
 
 
 @click.command()
-@click.option("--fault", type=click.Choice(["kill", "restart", "disk"]), default="kill", show_default=True)
+@click.option("--fault", type=click.Choice(["kill", "restart", "disk", "pages"]), default="kill", show_default=True)
 @click.option("--database", "kind", type=click.Choice(["sqlite", "postgresql"]), default="sqlite", show_default=True)
 @click.option("--bots", type=click.IntRange(2), default=100, show_default=True, help="A multiple of 4.")
 @click.option("--trials", type=click.IntRange(1), default=60, show_default=True, help="Of each bot, an even number.")
@@ -242,7 +301,7 @@ def suffer(fault: str, kind: str, bots: int, trials: int, every_s: float, pace_s
 def main(fault: str, kind: str, bots: int, trials: int, every: float, pace: float) -> None:
     """Does a study lose or double an answer when its servers are killed, restarted or out of disk?"""
     if (fault == "restart") != (kind == "postgresql") and fault != "kill":
-        raise click.UsageError("restart is for postgresql, disk for sqlite")
+        raise click.UsageError("restart is for postgresql, disk and pages are for sqlite")
     found = suffer(fault, kind, bots, trials, every, pace)
     click.echo(found)
     if not found.is_sound:

@@ -14,6 +14,7 @@ from analysis.exclusions import exclude
 from analysis.fool_rate import fool_rates
 from study_app import export
 from study_app.bots import Bot, simulate
+from study_app.recruitment import Codes, Recruitment
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
 
 PASSWORD = "correct horse battery"
@@ -157,6 +158,32 @@ def test_rates_and_progress_are_those_of_the_export(app, ada, clock, tmp_path):
     images = [row for row in cells(ada.get("/admin/study/images"))[1:] if row[2] == "test"]
     assert [int(row[7] or 0) for row in images] == [views[row[0], row[1]] for row in images]
     assert len(images) == 16
+
+
+def test_who_has_withdrawn_is_shown_as_gone_and_not_paid_as_complete(clock, pack, tmp_path):
+    app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
+    open_study(app, pack, small_spec(questions=(), recruitment=Recruitment("prolific", codes=Codes("C1", "F1"))))
+    app.extensions["study_accounts"].set_password("ada", PASSWORD)
+    bots = [Bot(app, "study", clock, random.Random(seed)) for seed in range(2)]
+    for number, bot in enumerate(bots):
+        bot.enter(f"?PROLIFIC_PID=p{number}&STUDY_ID=s&SESSION_ID=t{number}")
+        assert bot.start().status_code == 201
+    bots[0].take(lambda trial: "left", limit=3)
+    assert bots[0].post("/withdraw", {}).status_code == 200
+    ada = app.test_client()
+    log_in(ada)
+    progress = [row for row in cells(ada.get("/admin/study")) if len(row) == 6 and row[0] != "Condition"]
+    assert sorted(row[1:] for row in progress) == [["0 of 6", "0", "0", "1", "0"], ["0 of 6", "0", "1", "0", "0"]]
+    newest, gone = cells(ada.get("/admin/study/subjects"))[1:]
+    assert (newest[2], gone[2], gone[4], gone[6]) == ("active", "withdrew", "3", "") and "study: withdrew" in gone[5]
+    paid = {
+        row["participant_id"]: row for row in csv.DictReader(io.StringIO(ada.get("/admin/study/payments.csv").text))
+    }
+    assert (paid["p0"]["outcome"], paid["p0"]["completion_code"], paid["p0"]["minutes"]) == ("withdrew", "", "")
+    assert paid["p1"]["outcome"] == "not finished"
+    approvals = ada.get("/admin/study/approvals.csv")
+    assert (approvals.status_code, approvals.text) == (200, "")
+    app.extensions["study_database"].engine.dispose()
 
 
 def test_thumbnails(app, ada):

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("session", sa.Column("px_per_mm", sa.Float(), nullable=True))
+    op.add_column("session", sa.Column("px_per_mm", sa.Double(), nullable=True))
 
 
 def downgrade() -> None:
