@@ -12,8 +12,7 @@ from analysis.clusters import CLUSTER, FEW, SUBJECT, Cells, codes, count, few_ph
 from analysis.comparisons import holm
 from analysis.errors import DataError
 from analysis.fool_rate import fool_rates
-from analysis.pigeonhole import check_resamples, draws, rates_drawn
-from analysis.proportions import LEVEL
+from analysis.pigeonhole import check_resamples, draws, percentiles, rates_drawn
 from analysis.tables import judgements, require, require_list, with_dataset
 
 Array = NDArray[np.float64]
@@ -277,24 +276,15 @@ def _grouped_p(x: Array, y: Array, cluster: Codes, resamples: int, rng: np.rando
 def _correlated(
     x: Array, y: Array, higher: bool | None, weights: Array, sampled_x: Array, sampled_y: Array, clusters: int
 ) -> dict[str, object]:
-    """CORRELATIONS of x and y [n], with intervals from samples [resamples, n] or weights [resamples, n]; and a note.
-
-    Percentiles are further out than 2.5 % where few clusters are drawn again, as far as Student's t is, since a
-    bootstrap of n of them has (n - 1) / n of the variance: Hesterberg 2015, "What teachers should know about the
-    bootstrap", expanded percentile intervals.
-    """
+    """CORRELATIONS of x and y [n], with intervals from samples [resamples, n] or weights [resamples, n]; and a note."""
     sign = -1.0 if higher is False else 1.0
     one = np.ones(len(x))
     if len(np.unique(x)) == 1 or len(np.unique(y)) == 1:
         return {"note": "not estimable: all values are equal"}
     row: dict[str, object] = {"p": float(stats.kendalltau(stats.rankdata(x), y).pvalue)}
     point, samples = rank_correlations(x, y, one), rank_correlations(sampled_x, sampled_y, weights)
-    reach = (
-        stats.t.ppf((1 + LEVEL) / 2, clusters - 1) * math.sqrt(clusters / (clusters - 1)) if clusters > 1 else np.inf
-    )
-    tail = stats.norm.sf(reach)
     for name, value, sample in zip(("kendall", "spearman"), point, samples, strict=True):
-        low, high = np.nanquantile(sign * sample, [tail, 1 - tail])
+        low, high = percentiles(sign * sample, clusters)
         row |= {name: sign * float(value) + 0.0, f"{name}_low": float(low), f"{name}_high": float(high)}
     return row | {"note": "direction unknown: sign of the raw values" if higher is None else ""}
 

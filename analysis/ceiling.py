@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from analysis.agreement import FEW_METHODS, FEWEST_IMAGES, rank_correlations
 from analysis.clusters import CLUSTER, FEW, IMAGE, SUBJECT, Codes, codes, few_photographs, groups, numbered
 from analysis.errors import DataError
-from analysis.pigeonhole import check_resamples
+from analysis.pigeonhole import check_resamples, percentiles
 from analysis.proportions import LEVEL
 from analysis.tables import judgements
 
 Array = NDArray[np.float64]
 
-SPLITS, RESAMPLES = 50, 200
-TAILS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+SPLITS, RESAMPLES = 50, 400
 FEWEST_SUBJECTS = 4
 CEILING = ["subjects", "things", "views", "half", "reliability", "ceiling", "ceiling_low", "ceiling_high", "note"]
 RATERS = ["n", "subjects", "images", "agreement", "by_chance", "alpha", "alpha_low", "alpha_high", "note"]
@@ -50,21 +50,18 @@ def noise_ceiling(
     return pd.DataFrame(rows, columns=[*by, *CEILING])
 
 
-def rater_agreement(
-    responses: pd.DataFrame, by: Sequence[str] = ("task", "model"), resamples: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def rater_agreement(responses: pd.DataFrame, by: Sequence[str] = ("task", "model")) -> pd.DataFrame:
     """How far subjects who judged the same picture agree on whether it is real, one row a group of test trials.
 
     Columns: `by`, n, subjects, images; agreement, the share of pairs of subjects who said the same of a picture, an
     answer's pairs counting 1 / (answers to the picture - 1); by_chance, that of answers shuffled over all pictures;
-    alpha = (agreement - by_chance) / (1 - by_chance), Krippendorff's alpha of nominal values, with the 95 % percentile
-    interval of a bootstrap that draws images or groups of them again; note. Pictures with one answer do not count.
-    At 50 % by honest guessing alpha is 0: people who cannot tell do not agree.
+    alpha = (agreement - by_chance) / (1 - by_chance), Krippendorff's alpha of nominal values, with a 95 % interval over
+    images or groups of them (a bias-corrected jackknife of Fisher's z of an intraclass correlation, Student's t); note.
+    Pictures with one answer do not count. People who cannot tell do not agree: of guesses, alpha is 0.
     """
-    check_resamples(resamples)
     rows = []
     for key, part in groups(judgements(responses, by), by):
-        rows.append(key | _alpha(numbered(part, by), [*by], resamples, np.random.default_rng(seed)))
+        rows.append(key | _alpha(numbered(part, by), [*by]))
     return pd.DataFrame(rows, columns=[*by, *RATERS])
 
 
@@ -89,9 +86,10 @@ def _ceiling(trials: pd.DataFrame, thing: str, splits: int, resamples: int, rng:
         return row | {"note": "not estimable: all values are equal"}
     half = float(sampled[0])
     reliability = np.clip(2 * sampled / (1 + sampled), 0, 1)
-    low, high = np.nanquantile(np.sqrt(reliability[1:]), TAILS)
+    clusters = int(cluster.max()) + 1
+    low, high = percentiles(np.sqrt(reliability[1:]), clusters)
     row |= {"half": half, "reliability": reliability[0], "ceiling": float(np.sqrt(reliability[0]))}
-    return row | {"ceiling_low": low, "ceiling_high": high, "note": _note(half, int(cluster.max()) + 1, things, images)}
+    return row | {"ceiling_low": low, "ceiling_high": high, "note": _note(half, clusters, things, images)}
 
 
 def _note(half: float, clusters: int, things: int, images: bool) -> str:
@@ -140,7 +138,7 @@ def _half_correlations(x: Array, y: Array, drawn: Array) -> Array:
     return rank_correlations(x[both], y[both], drawn[:, both])[1]
 
 
-def _alpha(trials: pd.DataFrame, by: list[str], resamples: int, rng: np.random.Generator) -> dict[str, Any]:
+def _alpha(trials: pd.DataFrame, by: list[str]) -> dict[str, Any]:
     judged = [trials[IMAGE]] if "model" in by else [trials[IMAGE], trials["model"]]
     picture = codes(*judged)
     n = np.bincount(picture).astype(np.float64)
@@ -150,19 +148,38 @@ def _alpha(trials: pd.DataFrame, by: list[str], resamples: int, rng: np.random.G
     if not several.any():
         return row | {"note": "not estimable: no picture has two answers"}
     cluster = codes(_clusters_of(picture, trials[CLUSTER].to_numpy())[several])
-    agreement, chance = _agreement(n[several], k[several], _drawn(cluster, resamples, rng))
+    n, k, clusters = n[several], k[several], int(cluster.max()) + 1
+    without = np.concatenate([np.ones((1, clusters)), 1 - np.eye(clusters)])[:, cluster]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        agreement, chance = _agreement(n, k, without)
+        alpha = (agreement - chance) / (1 - chance)
     row |= {"agreement": agreement[0], "by_chance": chance[0]}
     if chance[0] == 1:
         return row | {"note": "not estimable: all answers are equal"}
-    clusters = int(cluster.max()) + 1
     if clusters == 1:
-        return row | {"note": "not estimable: one photograph" if several.sum() > 1 else "not estimable: one image"}
-    with np.errstate(invalid="ignore", divide="ignore"):
-        alpha = np.where(chance < 1, (agreement - chance) / (1 - chance), np.nan)
-    low, high = np.nanquantile(alpha[1:], TAILS)
-    grouped = clusters < several.sum()
-    few = few_photographs(clusters) if grouped else f"few clusters: {clusters} images"
-    return row | {"alpha": alpha[0], "alpha_low": low, "alpha_high": high, "note": few if clusters < FEW else ""}
+        return row | {"note": "not estimable: one photograph" if len(n) > 1 else "not estimable: one image"}
+    row |= {"alpha": alpha[0]}
+    if agreement[0] == 1 or np.isnan(alpha).any():
+        return row | {"note": "no interval: nobody disagrees" if agreement[0] == 1 else "no interval: too few pictures"}
+    low, high = _jackknifed(alpha, float(n.mean()))
+    few = few_photographs(clusters) if clusters < len(n) else f"few clusters: {clusters} images"
+    return row | {"alpha_low": low, "alpha_high": high, "note": few if clusters < FEW else ""}
+
+
+def _jackknifed(alpha: Array, answers: float) -> tuple[float, float]:
+    """95 % interval of alpha[0], from those without each of the clusters; answers: to a picture, on average.
+
+    On the scale of Fisher's z of an intraclass correlation r of m answers, log((1 + (m - 1) r) / (1 - r)) / 2, whose
+    variance does not depend on r. Source: Fisher 1925, "Statistical methods for research workers", section 39.
+    """
+    m, clusters = answers, len(alpha) - 1
+    r = np.clip(alpha, -0.99 / (m - 1), 0.9999)
+    z = np.log((1 + (m - 1) * r) / (1 - r)) / 2
+    error = np.sqrt((clusters - 1) ** 2 / clusters * z[1:].var(ddof=1))
+    middle, reach = clusters * z[0] - (clusters - 1) * z[1:].mean(), stats.t.ppf((1 + LEVEL) / 2, clusters - 1) * error
+    ends = np.exp(2 * np.array([middle - reach, middle + reach]))
+    low, high = (ends - 1) / (ends + m - 1)
+    return float(low), float(high)
 
 
 def _agreement(n: Array, k: Array, drawn: Array) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from scipy import stats
 from analysis.clusters import CLUSTER, FEW, SUBJECT, Cells, codes, groups, labelled, variances
 from analysis.comparisons import holm
 from analysis.errors import DataError
-from analysis.pigeonhole import check_resamples
+from analysis.pigeonhole import check_resamples, percentiles
 from analysis.proportions import LEVEL, ClusteredRates
 from analysis.tables import of_tests, require, with_dataset
 
@@ -26,7 +26,6 @@ Array = NDArray[np.float64]
 VOTES = ("dataset", "image_id", "model_a", "model_b", "share_a", "n", "ties")
 OPINIONS = ("dataset", "image_id", "method", "opinion")
 GOT = {"left": 1.0, "right": 0.0, "tie": 0.5}
-TAILS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
 FEWEST = 3  # clusters, below which nothing is said
 TWO_AFC = ["pairs", "images", "score", "ci_low", "ci_high", "p_50", "p_holm", "human", "majority", "note"]
 CORRELATIONS = ["pictures", "references", "spearman", "spearman_low", "spearman_high", "kendall"]
@@ -80,7 +79,7 @@ def opinion_agreement(
     opinions: pd.DataFrame,
     scores: pd.DataFrame,
     higher_is_better: Mapping[str, bool],
-    resamples: int = 200,
+    resamples: int = 400,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Rank correlations of metrics with opinion scores in each data set, the best metric first.
@@ -221,7 +220,7 @@ def _correlations(known: pd.DataFrame, resamples: int, rng: np.random.Generator)
         return row | {"note": f"no intervals: {len(parts)} references"}
     drawn = rng.integers(len(parts), size=(resamples, len(parts)))
     sampled = [_spearman(*np.concatenate([parts[i] for i in draw]).T) for draw in drawn]
-    row |= dict(zip(("spearman_low", "spearman_high"), np.nanquantile(sampled, TAILS), strict=True))
+    row |= dict(zip(("spearman_low", "spearman_high"), percentiles(np.array(sampled), len(parts)), strict=True))
     return row | _within(np.array([_spearman(*part.T) for part in parts if len(part) > 1]))
 
 

