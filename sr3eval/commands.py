@@ -133,6 +133,26 @@ def check(name: str, folder: Path, lr_folder: Path | None) -> None:
     click.echo("\n".join(compare(name, folder, lr_folder)))
 
 
+@main.command()
+@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.option("--published", required=True, metavar="psnr=25.15,ssim=0.7341", help="With the digits as printed.")
+@click.option("--method", metavar="NAME", help="Whose pictures; needed where a run has several.")
+@click.option("--dataset", metavar="NAME", help="Which images; needed where a run has several sets.")
+def explain(folder: Path, published: str, method: str | None, dataset: str | None) -> None:
+    """Say by which conventions the pictures of RUN have the PSNR and SSIM that somebody has published.
+
+    Channels, borders, crops, pooling, windows of SSIM and, of bicubic, kernels of the inputs are tried. Exit code 1 if
+    none fits.
+    """
+    from sr3eval.benchmark import explain as search
+
+    with console.stages() as tell:
+        found = search.explain(folder, published, method, dataset, tell)
+    click.echo(search.summary(found))
+    if not found[0].fits:
+        raise click.exceptions.Exit(1)
+
+
 @main.command("list")
 @click.argument("what", type=click.Choice(["metrics", "methods", "tasks", "protocols"]))
 @click.argument("name", required=False)
