@@ -11,8 +11,9 @@ from PIL import Image
 
 from sr3eval.benchmark.layout import HR, LR, RunFolder
 from sr3eval.benchmark.scores import Scores, read_conventions, read_run, refuse_other
+from sr3eval.benchmark.styles import MARKDOWN
 from sr3eval.benchmark.summary import MEAN, SET, Kind, is_reference
-from sr3eval.benchmark.table import MARKDOWN, markdown_lines
+from sr3eval.benchmark.table import markdown_lines
 from sr3eval.errors import UserError
 from sr3eval.metrics import Convention
 from sr3eval.significance import LEVEL, holm

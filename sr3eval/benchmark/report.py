@@ -22,7 +22,8 @@ from sr3eval.benchmark.figure import Window
 from sr3eval.benchmark.layout import HR, LR, RunFolder
 from sr3eval.benchmark.notes import legend, notes
 from sr3eval.benchmark.scores import Scores
-from sr3eval.benchmark.table import Style, columns, groups, has_second_best, labelled, rows
+from sr3eval.benchmark.styles import Style
+from sr3eval.benchmark.table import columns, groups, has_second_best, labelled, rows
 from sr3eval.errors import number
 from sr3eval.files import atomic_write
 

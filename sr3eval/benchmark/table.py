@@ -4,8 +4,7 @@ import itertools
 import json
 import math
 import re
-import textwrap
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ import pandas as pd
 
 from sr3eval.benchmark.config import TableConfig
 from sr3eval.benchmark.notes import has_identical, image_counts, is_generated, is_similar, legend, notes
+from sr3eval.benchmark.styles import COMPACT, LATEX, MARKDOWN, Style, as_it_is, latex_text, name_lines
 from sr3eval.benchmark.summary import SCORED, takes_part
 from sr3eval.files import atomic_write
 
 FEW_METHODS = 3  # with fewer, the second best is the worst
-LATEX_NAME = 20  # characters of a line of a method's name
 LATEX_COLUMN, LATEX_LINE = 237, 495  # points: a column and both, of the two-column styles of IEEE and CVPR
 LATEX_CHARACTER, LATEX_GAP = 5.0, 4  # points: mean width in 10 pt roman, and \tabcolsep
 
@@ -38,101 +37,6 @@ def labelled(results: pd.DataFrame) -> pd.DataFrame:
     shared = filled.groupby(["task", "label"])["metric"].transform("nunique") > 1  # each task has a table of its own
     told = filled["label"] + " (" + filled["variant"] + ")"
     return filled.assign(label=told.where(shared & (filled["variant"] != ""), filled["label"]))
-
-
-@dataclass(frozen=True)
-class Style:
-    """How one output format writes a table's parts."""
-
-    escape: Callable[[str], str]
-    name: Callable[[str], str]  # a method's, escaped
-    bold: Callable[[str], str]
-    underline: Callable[[str], str]
-    published: Callable[[str, str], str]  # a method's name and its source, as they are printed
-    heading: Callable[[str], str]  # an escaped label
-    interval: Callable[[str, str], str]
-    up: str
-    down: str
-    similar: str  # mark of values that do not differ from the best one
-    identical: str  # mark of means over images of which some equal HR
-    plus_minus: str
-    marks: bool = True  # whether there are intervals and the marks of tests
-
-
-def _as_it_is(text: str) -> str:
-    return text
-
-
-def _escaped_markdown(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-MARKDOWN = Style(
-    escape=_escaped_markdown,
-    name=_escaped_markdown,
-    bold=lambda text: f"**{text}**",
-    underline=_as_it_is,
-    published=lambda method, source: f"*{method}* ({source})",
-    heading=_as_it_is,
-    interval=lambda low, high: f" [{low}, {high}]",
-    up="↑",
-    down="↓",
-    similar="†",
-    identical="‡",
-    plus_minus=" ± ",
-)
-_LATEX_SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "×": r"$\times$",
-    "⁻": r"$^{-}$",
-    **{c: f"$^{{{i}}}$" for i, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX_SPECIAL.get(c, c) for c in text)
-
-
-class _Names(textwrap.TextWrapper):
-    """Breaks methods' names at spaces and behind underscores and hyphens."""
-
-    wordsep_re = re.compile(r"(\s+)|(?<=[_-])")
-
-
-def _name_lines(name: str) -> list[str]:
-    """Lines that leave half of a column to the numbers."""
-    return _Names(LATEX_NAME).wrap(name)
-
-
-def _latex_name(name: str) -> str:
-    lines = _name_lines(name)
-    stacked = r" \\ ".join(map(_latex, lines))
-    return stacked if len(lines) == 1 else rf"\begin{{tabular}}[t]{{@{{}}l@{{}}}}{stacked}\end{{tabular}}"
-
-
-def _stacked(label: str) -> str:
-    """A label in two lines, "FD, EfficientNet-Lite0" or "PSNR (y)", where it has a name and a specification."""
-    parts = re.match(r"(.+?),? (\(.+|(?<=, ).+)", label)
-    return rf"\shortstack[r]{{{parts[1]}\\{parts[2]}}}" if parts else label
-
-
-LATEX = Style(
-    escape=_latex,
-    name=_latex_name,
-    bold=lambda text: rf"\textbf{{{text}}}",
-    underline=lambda text: rf"\underline{{{text}}}",
-    published=lambda method, _source: rf"\textit{{{method}}}",
-    heading=_stacked,
-    interval=lambda low, high: rf" {{\scriptsize [{low}, {high}]}}",
-    up=r"$\uparrow$",
-    down=r"$\downarrow$",
-    similar=r"$^\dagger$",
-    identical=r"$^\ddagger$",
-    plus_minus=r" $\pm$ ",
-)
-COMPACT = replace(LATEX, marks=False)
 
 
 @dataclass(frozen=True)
@@ -285,7 +189,11 @@ def _caption(task: str, results: pd.DataFrame, style: Style) -> str:
     names = [name for name in dict.fromkeys(results["dataset"]) if name]
     on = f"{', '.join(names)} ({task})" if names else task
     second = ", second best underlined" if _second_best(results) else ""
-    what = f"Generated images ({_latex(on)})" if is_generated(results) else f"Super-resolution results on {_latex(on)}"
+    what = (
+        f"Generated images ({latex_text(on)})"
+        if is_generated(results)
+        else f"Super-resolution results on {latex_text(on)}"
+    )
     parts = [f"{what}.", f"Best in bold{second}."]
     if style.marks:
         parts.append(r"Brackets: 95\,\% intervals.")
@@ -301,7 +209,7 @@ def _latex_header(columns: Sequence[Column], style: Style) -> list[str]:
         return [metrics]
     names, rules, start = [], [], 2
     for name, count in groups(columns):
-        names.append(rf"\multicolumn{{{count}}}{{c}}{{{_latex(name)}}}")
+        names.append(rf"\multicolumn{{{count}}}{{c}}{{{latex_text(name)}}}")
         rules.append(rf"\cmidrule(l){{{start}-{start + count - 1}}}" if name else "")
         start += count
     return [rf"    & {' & '.join(names)} \\", f"    {' '.join(filter(None, rules))}", metrics]
@@ -318,18 +226,18 @@ def _latex_sources(results: pd.DataFrame) -> list[str]:
     published = results[results["source"] != ""].drop_duplicates(["method", "source"])
     if published.empty:
         return []
-    sources = "; ".join(f"{_latex(row.method)}: {_cited(row.source)}" for row in published.itertuples())
+    sources = "; ".join(f"{latex_text(row.method)}: {_cited(row.source)}" for row in published.itertuples())
     return [rf"  \par\smallskip {{\footnotesize In italics, values as published ({sources}).}}"]
 
 
 def _cited(source: str) -> str:
     r"""A source in LaTeX; "\cite{key}" stays what it is."""
-    return source if re.fullmatch(r"\\cite\w*\{[^{}]+\}", source) else _latex(source)
+    return source if re.fullmatch(r"\\cite\w*\{[^{}]+\}", source) else latex_text(source)
 
 
 def _latex_width(results: pd.DataFrame, columns: Sequence[Column], config: TableConfig) -> float:
     """About how many points wide the table is, by counting characters."""
-    style = replace(MARKDOWN, name=lambda name: max(_name_lines(name), key=len), bold=_as_it_is)
+    style = replace(MARKDOWN, name=lambda name: max(name_lines(name), key=len), bold=as_it_is)
     style = replace(style, published=lambda method, _source: method, marks=config.intervals)
     style = replace(style, interval=lambda low, high: "-" * round(0.7 * len(f" [{low}, {high}]")))  # \scriptsize
     heads = [max(re.split(r",? (?=\()|, ", column.heading(style)), key=len) for column in columns]
