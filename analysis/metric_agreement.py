@@ -17,8 +17,9 @@ from scipy import stats
 from analysis.clusters import CLUSTER, FEW, SUBJECT, Cells, codes, groups, labelled, variances
 from analysis.comparisons import holm
 from analysis.errors import DataError
+from analysis.fool_rate import CHANCE
 from analysis.pigeonhole import check_resamples, percentiles
-from analysis.proportions import LEVEL, ClusteredRates
+from analysis.proportions import LEVEL
 from analysis.tables import of_tests, require, with_dataset
 
 Array = NDArray[np.float64]
@@ -50,10 +51,11 @@ def two_afc(
 
     A pair adds share_a where the metric calls a the better, 1 - share_a where it calls b the better, and a half where
     both are equal; the score is the mean over rows of votes. Columns: `by`, metric, pairs (rows), images; score with
-    95 % interval, clustered by image or group, and by subject where votes have subjects; p_50 of "chooses by chance",
-    p_holm over the group's metrics; human, the score of one of the people against the others (2 human - 1 is Kendall
-    and Babington Smith's coefficient of agreement), nan where the number of votes is not known; majority, the score of
-    siding with most people in each pair, which nothing exceeds; note. Pairs without both scores are left out.
+    95 % interval (Student's t), clustered by image or group, and by subject where votes have subjects; p_50 of "chooses
+    by chance", p_holm over the group's metrics; human, the score of one of the people against the others (2 human - 1
+    is Kendall and Babington Smith's coefficient of agreement), nan where the number of votes is not known; majority,
+    the score of siding with most people in each pair, which nothing exceeds; note. Pairs without both scores are left
+    out.
     Source: Zhang et al. 2018, "The unreasonable effectiveness of deep features as a perceptual metric", 2AFC.
 
     DataError where no pair has scores of both pictures, for a score given twice, and for a metric that
@@ -169,13 +171,13 @@ def _two_afc(votes: pd.DataFrame, got: Array) -> dict[str, Any]:
     variance, df = _variance(votes, cluster, got)
     if np.isnan(variance):
         return row | {"note": "not estimable: one subject"}
-    rate, n = np.array(row["score"]), np.array(float(len(got)))
-    spread = rate * (1 - rate)
-    effect = np.divide(variance * n, spread, out=np.ones_like(rate), where=spread > 0)
-    found = ClusteredRates(rate, n, effect, np.array(df))
-    low, high = found.interval()
-    note = f"few clusters: {df + 1}" if df + 1 < FEW else ""
-    return row | {"ci_low": float(low), "ci_high": float(high), "p_50": float(found.p_two_sided(0.5)), "note": note}
+    if variance == 0:
+        return row | {"note": "no interval: all pairs add the same"}
+    error = np.sqrt(variance)
+    reach = stats.t.ppf((1 + LEVEL) / 2, df) * error
+    row |= {"ci_low": max(0.0, row["score"] - reach), "ci_high": min(1.0, row["score"] + reach)}
+    p = 2 * stats.t.sf(abs(row["score"] - CHANCE) / error, df)
+    return row | {"p_50": float(p), "note": f"few clusters: {df + 1}" if df + 1 < FEW else ""}
 
 
 def _clusters(votes: pd.DataFrame) -> NDArray[np.int64]:
