@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sr3eval.diffusion.solvers import SamplerOptions
 
 
-@click.group(cls=console.Group)
+@click.group(cls=console.Joining)
 def main() -> None:
     """Train SR3, Regression and generators, upscale folders of images, and make images from noise."""
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import EntryPoint, entry_points
 from types import FrameType, TracebackType
 from typing import IO, Any, ClassVar
 
@@ -29,6 +30,7 @@ EXTRAS = {
 }
 
 
+COMMANDS = "sr3eval.commands"  # entry points
 SPEAKING = 2.0  # seconds that the process that says what ends a job is given; then the launcher ends all
 
 
@@ -107,6 +109,36 @@ class Group(click.Group):
                 raise
             where = f"{error.filename}: " if error.filename else ""
             raise Refusal(f"{where}{error.strerror}; {REMEDIES[error.errno]}") from None
+
+
+class Joined(click.Command):
+    """A command of another package, which is imported when it is called, not to list it."""
+
+    def __init__(self, point: EntryPoint) -> None:
+        super().__init__(point.name, help=f"Commands of {point.value.replace(':', '.')}.")
+        self.point = point
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """That of the command itself."""
+        try:
+            command: click.Command = self.point.load()
+        except ModuleNotFoundError as error:
+            needed = f"{error.name} is not installed, which `sr3eval {self.name}` needs: README.md names the extras"
+            raise Refusal(missing_package(error) or needed) from None
+        return command.make_context(*arguments, **options)
+
+
+class Joining(Group):
+    """A group that installed packages add commands to, by the entry point group `sr3eval.commands`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Own ones, then those that join in."""
+        return [*super().list_commands(ctx), *sorted(entry_points(group=COMMANDS).names)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The own one of that name, or one that joins in."""
+        joined = (Joined(point) for point in entry_points(group=COMMANDS, name=name))
+        return super().get_command(ctx, name) or next(joined, None)
 
 
 # tqdm's own, but with n rounded: it may be parts of an image.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from flask import current_app
-from flask.cli import with_appcontext
+from flask.cli import ScriptInfo, with_appcontext
 from sqlalchemy.exc import DatabaseError
 
 from sr3eval import console
@@ -36,8 +36,13 @@ class Group(console.Group):
 
 
 @click.group(cls=Group)
-def study() -> None:
+@click.pass_context
+def study(ctx: click.Context) -> None:
     """Make studies from packs of pictures, run them and export the answers."""
+    if ctx.find_object(ScriptInfo) is None:  # called by `sr3eval study`, not by `flask --app study_app study`
+        from study_app import create_app
+
+        ctx.obj = ScriptInfo(create_app=create_app)
 
 
 @study.command()

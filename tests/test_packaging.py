@@ -102,10 +102,20 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel):
 
 def test_the_study_runs_without_torch(installed):
     assert installed("-c", "import torch").stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'torch'"
-    listed = installed("-m", "flask", "--app", "study_app", "study", "--help")
-    assert listed.returncode == 0 and "freeze" in listed.stdout, listed.stderr
+    for study in (("flask", "--app", "study_app", "study"), ("sr3eval.cli", "study")):
+        listed = installed("-m", *study, "--help")
+        assert listed.returncode == 0 and "freeze" in listed.stdout, listed.stderr
+        assert installed("-m", *study, "list").returncode == 0
     made = installed("-c", "import sr3eval, analysis, study_app; print(study_app.create_app().name)")
     assert made.stdout == "study_app\n", made.stderr
+
+
+def test_the_benchmark_is_a_command_wherever_the_wheel_is(installed):
+    assert re.search(r"benchmark +Commands of benchmark.main\.", installed("-m", "sr3eval.cli", "--help").stdout)
+    asked = installed("-m", "sr3eval.cli", "benchmark", "run", "--help")
+    assert asked.returncode == 0 and "CONFIG" in asked.stdout, asked.stderr
+    lacking = installed("-m", "sr3eval.cli", "benchmark", "list", "tasks")
+    assert lacking.returncode == 1 and lacking.stderr == "Error: torch is not installed: pip install 'sr3eval[eval]'\n"
 
 
 def test_a_study_is_made_and_served_without_torch(installed):

@@ -1,13 +1,15 @@
 """Metrics. A file of this folder holds one or several: pure functions, and what builds a `Metric` of them.
 
 `build(...)` builds the metric that is named as its file, `build_NAME(...)` the metric NAME; such a file is all that a
-new metric takes. Metrics of single images are a `PerImage`, those of whole sets a `SetMetric`.
+new metric takes. An installed package joins in by the entry point group `sr3eval.metrics`, whose values are packages of
+such files. Metrics of single images are a `PerImage`, those of whole sets a `SetMetric`.
 """
 
 import functools
 import importlib
 import re
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +55,18 @@ __all__ = [
 ]
 
 
+GROUP = "sr3eval.metrics"
+
+
 def _builders() -> dict[str, tuple[str, str]]:
-    """(module, function) by the metric's name, as the files of this folder have them; none is imported."""
-    files = [path for folder in __path__ for path in Path(folder).glob("[!_]*.py")]
+    """(module, function) by the metric's name, as the files have them; none of ours is imported."""
+    others = [importlib.import_module(point.value) for point in entry_points(group=GROUP)]
+    places = [(package.__name__, folder) for package in others for folder in package.__path__]
+    places += [(__name__, folder) for folder in __path__]
     return {
-        name or path.stem: (path.stem, f"build_{name}" if name else "build")
-        for path in files
+        name or path.stem: (f"{package}.{path.stem}", f"build_{name}" if name else "build")
+        for package, folder in places
+        for path in Path(folder).glob("[!_]*.py")
         for name in re.findall(r"^def build(?:_(\w+))?\(", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
 
@@ -74,7 +82,7 @@ def builder(name: str) -> Callable[..., Metric]:
     if name not in builders:
         raise UserError(f'unknown metric "{name}": {nearest(name, builders)}')
     module, function = builders[name]
-    build: Callable[..., Metric] = getattr(importlib.import_module(f"sr3eval.metrics.{module}"), function)
+    build: Callable[..., Metric] = getattr(importlib.import_module(module), function)
     return build
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import sr3eval
 from benchmark import main
-from sr3eval import methods
+from sr3eval import cli, methods, metrics
 from sr3eval.benchmark.config import MethodConfig
 from sr3eval.benchmark.plan import build
 from sr3eval.images import load, save
@@ -38,6 +38,25 @@ def build(*, scale: int, gain: float = 1.0) -> Blocks:
     return Blocks(scale, gain)
 '''
 
+DARKNESS = '''
+"""How far below a level images are."""
+
+from sr3eval.metrics import Convention, PerImage
+
+
+def build(*, level: float = 0.0) -> PerImage:
+    about = Convention("darkness", "Darkness", False, f"mean minus {level}")
+    return PerImage(about, lambda batch: batch.sr.mean(dim=(1, 2, 3)) - level)
+'''
+
+GREETINGS = """
+import click
+
+@click.command()
+def greet():
+    click.echo("hello")
+"""
+
 
 @pytest.fixture
 def joined(tmp_path, monkeypatch):
@@ -49,11 +68,17 @@ def joined(tmp_path, monkeypatch):
     (package / "blocks.py").write_text(BLOCKS)
     (package / "broken.py").write_text("import a_missing_package\n")
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[sr3eval.methods]\ntheirs = their_methods\n")
+    (tmp_path / "their_metrics").mkdir()
+    (tmp_path / "their_metrics" / "__init__.py").touch()
+    (tmp_path / "their_metrics" / "darkness.py").write_text(DARKNESS)
+    (tmp_path / "their_greetings.py").write_text(GREETINGS)
+    joins = {"methods": "their_methods", "metrics": "their_metrics", "commands": "their_greetings:greet"}
+    text = "\n".join(f"[sr3eval.{group}]\ntheirs = {value}" for group, value in joins.items())
+    (metadata / "entry_points.txt").write_text(f"{text}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
-    for name in ("their_methods", "their_methods.blocks"):
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.startswith("their_")]:
+        sys.modules.pop(name)
 
 
 def contracts():
@@ -73,6 +98,15 @@ def test_an_entry_point_brings_methods_into_the_list(joined):
     assert said["blocks"] == "Every pixel as a block of its colour"
     assert "a_missing_package" in said["broken"]
     assert {"bicubic", "sr3", "esrgan"} <= said.keys()
+
+
+def test_an_entry_point_brings_a_metric_and_a_command(joined):
+    metric = metrics.load("darkness", level=0.25)
+    image = torch.full((2, 3, 8, 8), 0.5)
+    metric.update(metrics.Batch(["a", "b"], image, image))
+    assert metric.compute().value == 0.25 and "darkness" in metrics.available()
+    asked, called = (CliRunner().invoke(cli.main, arguments) for arguments in (["--help"], ["theirs"]))
+    assert "theirs " in asked.output and called.output == "hello\n", called.output
 
 
 def test_without_the_entry_point_there_is_no_such_method():
