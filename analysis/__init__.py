@@ -15,5 +15,5 @@ viewing_time, signal_detection, image_rates, response_times and mixed_model (exp
 does so for choices between models, which simulated_choices plans and adaptive directs; pigeonhole is a check; agreement
 sets metrics beside people, ceiling says how far people agree with one another, metric_agreement and public_judgements
 score metrics on pairs and on others' data; summary gives all of it in two calls; methods writes what a paper says of
-it; figures draws. The statistics are those of human_study.md, section 4.
+it; figures draws. The statistics are those of study_protocol.md, section 4.
 """

@@ -44,8 +44,8 @@ def compare(
 
     The variance is V_s + V_g - V_0, and at least the smaller of V_s and V_g. What a and b share cancels in it; the
     larger, the floor of fool_rates, would put the images' part back where the design balanced it out. Between subjects,
-    V_0 is the plain sum of squares of human_study.md §4; where a subject sees an image of both, it is that of the sums,
-    with Cameron, Gelbach and Miller's factor.
+    V_0 is the plain sum of squares of study_protocol.md §4; where a subject sees an image of both, it is that of the
+    sums, with Cameron, Gelbach and Miller's factor.
     """
     if reference not in ("t", "z"):
         raise DataError(f'reference "{reference}": must be t or z')

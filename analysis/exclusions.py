@@ -19,7 +19,7 @@ NOBODY = ""  # the subject of a row about a rule
 
 @dataclass(frozen=True)
 class Rules:
-    """The limits; the defaults are those of human_study.md §4.9. To change one, use dataclasses.replace.
+    """The limits; the defaults are those of study_protocol.md §4.9. To change one, use dataclasses.replace.
 
     min_catch_share: catch trials in which the real picture was chosen, 7 of 8 by default (who guesses has as many 3.5 %
     of the time). min_median_rt_ms: median over the test trials.

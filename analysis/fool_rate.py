@@ -34,8 +34,8 @@ def fool_rates(responses: pd.DataFrame, by: Sequence[str] = CONDITION) -> pd.Dat
     whole interval is above 50 %; design_effect, the variance as a multiple of that of n independent responses; note,
     why numbers are nan or to be taken with care (say, few photographs), else "".
 
-    The variance is V_s + V_g - V_0 (by subject, by group of images, by both), and at least V_s and V_g (human_study.md
-    §4.1). Interval and p are by Student's t of the rate from 1/3 to 2/3, and beyond of its logit
+    The variance is V_s + V_g - V_0 (by subject, by group of images, by both), and at least V_s and V_g
+    (study_protocol.md §4.1). Interval and p are by Student's t of the rate from 1/3 to 2/3, and beyond of its logit
     (`proportions.ClusteredRates`). Where all responses are the same, the se is nan and the interval the exact one of
     independent responses. Raises DataError for missing columns. Neither the order of the rows nor that of the columns
     changes any digit.

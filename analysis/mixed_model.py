@@ -9,7 +9,7 @@ every image for equally hard under all. It answers for one subject and image wha
 Variances maximise the restricted likelihood by Laplace's method, fixed and random effects together at their mode:
 Stiratelli, Laird and Ware 1984; Breslow and Clayton 1993; as glmmTMB with REML. It pulls odds ratios a little towards
 1: in simulated studies of 50 subjects and 100 images by 4 to 7 % of the logarithm, a third of its standard error.
-statsmodels' variational fit of such a model is too sure of itself (human_study.md, section 4.4).
+statsmodels' variational fit of such a model is too sure of itself (study_protocol.md, section 4.4).
 """
 
 import itertools

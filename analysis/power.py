@@ -24,7 +24,7 @@ TARGET = 0.8
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviations on the scale of rates; the defaults are those of human_study.md's worked example.
+    """Standard deviations on the scale of rates; the defaults are those of the worked example of tests/analysis.
 
     subject, image: between the true rates of subjects and of images. response: of a single response, all causes
     together (0.5 at a rate of 50 %). subject_correlation, image_correlation: between a subject's, or an image's,

@@ -76,7 +76,7 @@ class Further:
 
 @dataclass(frozen=True)
 class Choice:
-    """An answer and what the browser measured around it (human_study §3); times in ms."""
+    """An answer and what the browser measured around it (study_protocol.md §3); times in ms."""
 
     client_uuid: str
     choice: Picked
@@ -126,7 +126,7 @@ class Choice:
         return {key: value for key, value in vars(self).items() if key != "further"}
 
     def timing_ok(self, exposure_ms: int) -> bool:
-        """Whether the pictures were seen as planned, by the browser's clock: human_study §3."""
+        """Whether the pictures were seen as planned, by the browser's clock: study_protocol.md §3."""
         return abs(self.exposure_ms - exposure_ms) <= 50 and self.hidden_ms == 0 and self.frame_max_gap_ms <= 100
 
 

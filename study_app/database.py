@@ -27,7 +27,7 @@ PRAGMAS = ("journal_mode = WAL", "busy_timeout = 5000", "secure_delete = ON")
 class Database:
     """Transactions on `url`. The tables are made or brought up to date at the first one.
 
-    `durable`: what was acknowledged survives a power cut (some 300 commits/s on SQLite, human_study §7). Without it
+    `durable`: what was acknowledged survives a power cut (some 300 commits/s on SQLite). Without it
     simulations are faster.
     """
 

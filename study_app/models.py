@@ -271,7 +271,7 @@ class Trial(Base):
 
 
 class Response(Base):
-    """The one answer to a trial, with what the browser measured (human_study §3); times in ms."""
+    """The one answer to a trial, with what the browser measured (study_protocol.md §3); times in ms."""
 
     __tablename__ = "response"
     __table_args__ = (

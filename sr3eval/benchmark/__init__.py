@@ -38,7 +38,7 @@ def run(
         tell: is told (stage, done, total) after every step, see `progress.Tell`; every process its own.
 
     Returns:
-        results.csv as a table: a row for each task, data set, metric and method.
+        The table of results.csv, with a row for each task, data set, metric and method.
 
     Raises:
         UserError: for what the user can mend, before any work where that can be told.

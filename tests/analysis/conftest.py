@@ -1,4 +1,4 @@
-"""Data of the worked examples of human_study.md §4, and a simulated study."""
+"""Data of the worked examples, and a simulated study."""
 
 import hashlib
 

@@ -9,7 +9,7 @@ from analysis.comparisons import compare
 from analysis.fool_rate import equivalence, fool_rates, pooled, subject_summary
 from analysis.simulation import simulate
 
-SUBJECT_SD, IMAGE_SD = 0.5, 0.8  # logits, as in human_study.md §4's table
+SUBJECT_SD, IMAGE_SD = 0.5, 0.8  # logits, as in study_protocol.md §4's table
 STUDIES = 600
 
 

@@ -1,4 +1,4 @@
-"""Examples A and B of human_study.md §4: numbers computed there with scipy and statsmodels, apart from this code."""
+"""Worked examples A and B, whose numbers were computed with scipy and statsmodels, apart from this code."""
 
 import hashlib
 
