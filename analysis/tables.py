@@ -19,37 +19,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.codebook import CHOICES, RESPONSES, Column
 from analysis.errors import DataError
 
-KINDS = ("test", "practice", "catch")
 SIDES = ("left", "right")
-VALUES = {
-    "task": ("1", "2"),
-    "kind": KINDS,
-    "real_side": SIDES,
-    "choice_side": SIDES,
-    "picked_model": ("0", "1"),
-    "timing_ok": ("0", "1"),
-    "finished": ("0", "1"),
+NUMBERS = {
+    *(name for columns in (RESPONSES, CHOICES) for name, about in columns.items() if about["type"] != "string"),
+    *("value", "ci_low", "ci_high"),
 }
-WHOLE = ("task", "exposure_ms", "trial_index", "picked_model", "timing_ok", "finished")
-MEASURED = ("rt_ms", "exposure_actual_ms")
-NUMBERS = (*WHOLE, *MEASURED, "value", "ci_low", "ci_high")
 LISTED = 8  # names in an error
-TEXT = ("study", "condition", "model", "subject", "image_id", "excluded_reason")
 COLUMNS = (
     *("study", "task", "condition", "model", "exposure_ms", "subject", "image_id", "kind", "trial_index"),
     *("real_side", "choice_side", "picked_model", "rt_ms", "exposure_actual_ms", "timing_ok", "finished"),
     *("excluded_reason", "received_at"),
 )
-TRUTHS = ("picked_model", "timing_ok", "finished")
 # What may occur once: a trial, and a picture of one model before one subject.
 TRIAL = ("study", "task", "condition", "subject", "kind", "trial_index")
 SHOWN = ("study", "task", "condition", "model", "subject", "image_id")
 RESPONSE = ("study", "subject", "image_id")  # who judged what
-PICKS = (*SIDES, "tie", "skip")
-CHOICE_VALUES = {key: VALUES[key] for key in ("task", "kind", "timing_ok", "finished")} | {"choice_side": PICKS}
-CHOICE_TEXT = ("study", "condition", "subject", "image_id", "excluded_reason", "criterion", "model_left", "model_right")
 CHOICE_COLUMNS = (
     *("study", "task", "condition", "exposure_ms", "subject", "image_id", "kind", "trial_index", "criterion"),
     *("model_left", "model_right", "choice_side", "real_side", "rt_ms", "exposure_actual_ms", "timing_ok", "finished"),
@@ -63,7 +50,7 @@ Paths = str | Path | Iterable[str | Path]
 def load(
     paths: Paths, models: Collection[str] | str | None = None, groups: pd.DataFrame | Paths | None = None
 ) -> pd.DataFrame:
-    """The responses of one file or several, typed and checked, in the order of the files.
+    """The responses of one file or several, CSV or Parquet, typed and checked, in the order of the files.
 
     models: the names that may occur; without, any. groups: the per_image.csv of the run whose pictures were judged, as
     a file or as `load_scores` gives it; its images get their column `group`, by which analyses cluster (`with_groups`).
@@ -106,7 +93,7 @@ def with_groups(responses: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 def validate(frame: pd.DataFrame, name: str = "responses") -> pd.DataFrame:
     """A frame with responses.csv's columns, as text or as values, with their types; `name` is what errors call it."""
-    typed = _typed(frame, COLUMNS, TEXT, VALUES, name, "responses")
+    typed = _typed(frame, COLUMNS, RESPONSES, name, "responses")
     _check_meaning(typed, name)
     _check_unique(typed, name)
     return typed
@@ -131,8 +118,7 @@ def load_choices(paths: Paths) -> pd.DataFrame:
 
 def validate_choices(frame: pd.DataFrame, name: str = "choices") -> pd.DataFrame:
     """A frame with the columns of choices.csv, as text or as values, with their types."""
-    typed = _typed(frame, CHOICE_COLUMNS, CHOICE_TEXT, CHOICE_VALUES, name, "choices")
-    typed["real_side"] = typed["real_side"].fillna("")
+    typed = _typed(frame, CHOICE_COLUMNS, CHOICES, name, "choices")
     for column in ("study", "subject", "image_id"):
         _refuse(typed[column] == "", typed[column], name, "must not be empty")
     compared, catch = typed["kind"] != "catch", typed["kind"] == "catch"
@@ -153,30 +139,34 @@ def _unique_choices(choices: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _typed(
-    frame: pd.DataFrame,
-    columns: Sequence[str],
-    text: Sequence[str],
-    values: Mapping[str, Sequence[str]],
-    name: str,
-    what: str,
+    frame: pd.DataFrame, columns: Sequence[str], codebook: Mapping[str, Column], name: str, what: str
 ) -> pd.DataFrame:
-    """A frame that has `columns`, with their types: `text` stripped, the others as numbers, none but `values`."""
+    """A frame that has `columns`, and perhaps a group, with the types and values that the codebook names."""
     require(frame, columns, name)
     if frame.empty:
         raise DataError(f"{name}: holds no {what}")
     typed = frame.reset_index(drop=True)
-    for column in (column for column in (*text, "group") if column in typed):
-        typed[column] = _names(typed[column], name)
-    for column in (column for column in TRUTHS if column in columns):
-        typed[column] = typed[column].map(_as_number)
-    for column in (column for column in WHOLE if column in columns):
-        typed[column] = _whole(typed[column], name)
-    for column, allowed in values.items():
-        _refuse(~typed[column].astype(str).isin(allowed), typed[column], name, f"must be {' or '.join(allowed)}")
-    for column in MEASURED:
-        typed[column] = _measured(typed[column], name)
-    typed["received_at"] = _moments(typed["received_at"], name)
+    for column in (*columns, *(["group"] if "group" in typed else [])):
+        typed[column] = _column(typed[column], codebook[column], name)
     return typed
+
+
+def _column(values: pd.Series, about: Column, name: str) -> pd.Series:
+    allowed = about.get("enum")
+    if "pattern" in about:
+        return _moments(values, name)
+    if about["type"] == "number":
+        return _measured(values, name)
+    if about["type"] == "integer":
+        values = _whole(values.map(_as_number) if allowed == [0, 1] else values, name)
+    elif allowed is None:
+        return _names(values, name)
+    elif "" in allowed:
+        values = values.fillna("")
+    if allowed is not None:
+        rule = f"must be {' or '.join(str(value) for value in allowed if value != '')}"
+        _refuse(~values.isin(allowed), values, name, rule)
+    return values
 
 
 def load_scores(paths: Paths) -> pd.DataFrame:
@@ -246,7 +236,9 @@ def _files(paths: Paths) -> list[Path]:
 
 
 def _read(path: Path, columns: Collection[str]) -> pd.DataFrame:
-    """The cells of a CSV file as text; separated by semicolons or tabs only where that gives it all of the columns."""
+    """The cells of a file as text; CSV separated by semicolons or tabs only where that gives it all of the columns."""
+    if path.suffix == ".parquet":
+        return _of_parquet(path)
     header = _parsed(path, ",", rows=0).columns
     other = next((separator for separator in "\t;" if len(header) == 1 and separator in header[0]), None)
     if other is None:
@@ -255,6 +247,19 @@ def _read(path: Path, columns: Collection[str]) -> pd.DataFrame:
     if not set(columns) <= set(frame.columns):
         raise DataError(f"{path}: columns are not separated by commas; save it as CSV with commas")
     return frame.assign(**{column: _decimal_points(frame[column]) for column in NUMBERS if column in frame})
+
+
+def _of_parquet(path: Path) -> pd.DataFrame:
+    """Its cells as a CSV file would have them."""
+    try:
+        frame = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except ImportError:
+        raise DataError(f"{path}: Parquet needs pyarrow: pip install 'sr3eval[analysis]'") from None
+    except (OSError, ValueError) as error:  # ValueError: pyarrow's errors
+        raise DataError(f"{path}: not a readable table ({str(error).strip().splitlines()[0]})") from None
+    return frame.astype(object).map(lambda cell: "" if pd.isna(cell) else str(cell))
 
 
 def _decimal_points(values: pd.Series) -> pd.Series:
@@ -309,7 +314,7 @@ def _names(values: pd.Series, name: str) -> pd.Series:
     spaced = sorted(set(stripped[stripped != given]))
     if spaced:
         some = ", ".join(f'"{one}"' for one in spaced[:LISTED]) + ", …" * (len(spaced) > LISTED)
-        warnings.warn(f"{name}: spaces around {values.name} {some} removed", UserWarning, stacklevel=5)
+        warnings.warn(f"{name}: spaces around {values.name} {some} removed", UserWarning, stacklevel=6)
     return stripped
 
 

@@ -29,7 +29,7 @@ suppress_warnings = ["misc.highlighting_failure"]  # TOML fragments with an elli
 
 def write_columns(_app: object) -> None:
     """Tables of the columns of a study's exports, from the codebook that is written beside them."""
-    from study_app import codebook
+    from analysis import codebook
 
     tables = {"responses.csv": codebook.RESPONSES, "choices.csv": codebook.CHOICES}
     tables |= {"sessions.csv": codebook.SESSIONS, "events.csv": codebook.EVENTS}

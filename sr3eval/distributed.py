@@ -3,6 +3,7 @@
 import atexit
 import functools
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from sr3eval.errors import UserError
 
 R = TypeVar("R")
 T = TypeVar("T")
+LEAVING = 0.2  # seconds
 LONGEST = timedelta(days=7)  # that a process waits for others; the launcher ends all of them when one dies
 
 
@@ -141,8 +143,19 @@ def job() -> Job:
     store = torch.distributed.PrefixStore(_attempt(), store)
     state = PartialState(cpu=not torch.cuda.is_available(), store=store, rank=rank, world_size=count)
     group = torch.distributed.new_group(backend="gloo", timeout=LONGEST)
-    atexit.register(torch.distributed.destroy_process_group)  # else gloo's threads may abort a process that ends
+    atexit.register(_leave)
     return Job(state.process_index, state.num_processes, group, store)
+
+
+def _leave() -> None:
+    """Let go of the others. gloo's threads must not do so after Python has ended: that would abort the process.
+
+    They free the tensors of the last exchange once they get Python's lock (PyTorch 2.14), which sleeping lets go of.
+    """
+    import torch.distributed
+
+    time.sleep(LEAVING)
+    torch.distributed.destroy_process_group()
 
 
 def _is_shared() -> bool:

@@ -229,12 +229,26 @@ def show(slug: str) -> None:
 @click.option("--codebook", type=FILE, help="Also what every column means, as JSON Schema.")
 @with_appcontext
 def export(slug: str, out: Path | None, **others: Path | None) -> None:
-    """Write one row a response, or of pairs of models one row a choice."""
+    """Write one row a response, or of pairs of models one row a choice; a file named .parquet is written as Parquet."""
     answers = tables.answers_table(_admin().database, slug)
     for name, path in {answers: out or Path(f"{answers}.csv"), **others}.items():
         if path is not None:
-            atomic_write(path, tables.export(_admin(), slug, name).encode())
+            text = tables.export(_admin(), slug, name)
+            atomic_write(path, tables.to_parquet(text, name) if path.suffix == ".parquet" else text.encode())
             click.echo(path)
+
+
+@study.command()
+@click.argument("slug")
+@click.option("--out", required=True, type=FOLDER, help="The new folder of the data set.")
+@click.option("--licence", default="cc-by-4.0", show_default=True, help="Of the votes, as the card names it.")
+@with_appcontext
+def publish(slug: str, out: Path, licence: str) -> None:
+    """Write the votes as a data set to be published: anonymous, with a card, and its pictures by checksum."""
+    from study_app.publication import publish as write
+
+    write(_admin(), slug, out, licence)
+    click.echo(f"{out}: complete what its README.md marks [FILL IN]")
 
 
 @study.command()

@@ -1,6 +1,6 @@
 """The answers as tidy tables: one row a response, or a choice between two models, a session, an event.
 
-`codebook` says what the columns mean.
+`analysis.codebook` says what the columns mean.
 """
 
 import csv
@@ -11,10 +11,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
 
-from study_app import codebook
+from analysis import codebook
+from sr3eval.errors import UserError
 from study_app.admin import Admin, the_study
 from study_app.bodies import Choice
 from study_app.database import Database
@@ -127,6 +129,26 @@ def to_csv(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
     writer.writerow(columns)
     writer.writerows([_cell(value) for value in row] for row in rows)
     return buffer.getvalue()
+
+
+def to_parquet(text: str, table: str) -> bytes:
+    """One of TABLES but the codebook, given as CSV, as Parquet with the codebook's types.
+
+    Raises UserError where pyarrow is not installed, and for the codebook, which is no table.
+    """
+    if table == "codebook":
+        raise UserError("--codebook: is no table; name it .json")
+    columns = {"responses": codebook.RESPONSES, "choices": codebook.CHOICES, "sessions": codebook.SESSIONS}
+    known = columns.get(table, codebook.EVENTS)
+    frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    for name, about in known.items():
+        if "string" not in about["type"]:
+            numbers = pd.to_numeric(frame[name])
+            frame[name] = numbers.astype("Int64") if "integer" in about["type"] else numbers
+    try:
+        return frame.to_parquet(index=False)
+    except ImportError:
+        raise UserError("Parquet needs pyarrow: pip install 'sr3eval[analysis]'") from None
 
 
 def _cell(value: Any) -> Any:

@@ -223,7 +223,7 @@ def test_several_threads_load_and_results_stay_in_order():
 
 
 def test_two_processes_write_the_bytes_of_one(world, alone, benchmark, tmp_path):
-    code, output = benchmark(config(world), tmp_path / "run", ranks=2)
+    code, output = benchmark(config(world), tmp_path / "run", launcher=(*TORCHRUN, "--nproc-per-node=2"))
     assert code == 0, output
     assert files(tmp_path / "run") == alone
     assert output.count("report.html") == 1

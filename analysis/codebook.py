@@ -1,5 +1,9 @@
-"""What every exported column means: the one list of columns, and the JSON Schema that is written beside the tables."""
+"""What every column of a study's tables means: the one list of columns, by which tables are read.
 
+The JSON Schema that is written beside the tables is made of it.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,7 +62,7 @@ RESPONSES: Mapping[str, Column] = {
     "exposure_ms": _whole("how long the pictures were to be seen", "ms"),
     "subject": SUBJECT,
     "image_id": _text("the image of the pack"),
-    "kind": _one_of("only test trials count in fool rates", "practice", "test", "catch"),
+    "kind": _one_of("only test trials count in fool rates", "test", "practice", "catch"),
     "trial_index": _whole("place in the session, from 0, practice included"),
     "real_side": _one_of("where the real picture was", "left", "right"),
     "choice_side": _one_of("which picture was chosen", "left", "right"),
@@ -98,7 +102,7 @@ RESPONSES: Mapping[str, Column] = {
 # Of a choice between two models; the rest of its columns are those of RESPONSES that make sense of it.
 _CHOICE: Mapping[str, Column] = {
     **{name: RESPONSES[name] for name in ("study", "task", "condition", "exposure_ms", "subject", "image_id", "group")},
-    "kind": _one_of("only test trials count in preferences", "practice", "test", "catch"),
+    "kind": _one_of("only test trials count in preferences", "test", "practice", "catch"),
     "trial_index": RESPONSES["trial_index"],
     "criterion": _text("which of the study's questions about the pair this answers"),
     "model_left": _text("whose output stood left; empty in a catch trial"),
@@ -165,6 +169,17 @@ def schema(study: str, questions: Sequence[tuple[str, str]], answers: str) -> di
         "type": "object",
         "properties": {name: {"type": "array", "items": _row(columns)} for name, columns in tables.items()},
     }
+
+
+def published(table: str, columns: Sequence[str]) -> str:
+    """The codebook of a published table of answers, which has these columns of its own, as JSON Schema."""
+    known = {"responses": RESPONSES, "choices": CHOICES}[table]
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "array",
+        "items": _row({column: known[column] for column in columns}),
+    }
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _row(columns: Mapping[str, Column]) -> dict[str, Any]:
