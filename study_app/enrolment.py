@@ -109,9 +109,9 @@ class Enrolment(Desk):
             study = _study(db, statements.HELD_STUDY, slug)
             session = self._of_token(db, slug, token)
             if session is None and (session := self._of_person(db, slug, person)) is not None:
-                _hand_over(db, session, token, person)
+                _hand_over(db, session, token)
             if session is not None:
-                self._resume(session, person)
+                self._resume(db, session, person)
                 return False
             spec = spec_of(study.config_toml)
             _admit(study.state, spec, self._size(db, study), body)
@@ -124,11 +124,23 @@ class Enrolment(Desk):
             self._seat(db, participant, slot, token, spec, body)
             return True
 
-    def _resume(self, session: Row[Any], person: Identity | None) -> None:
+    def resume(self, slug: str, token: str, person: Identity) -> None:
+        """The person of a session that goes on comes again by a link."""
+        with self.database.statements() as db:
+            session = self._of_token(db, slug, token)
+            if session is not None:
+                self._resume(db, session, person)
+
+    def _resume(self, db: Connection, session: Row[Any], person: Identity | None) -> None:
+        """A task that was returned and taken again is another submission, and it is the one that is paid."""
         if not self._is_of(session, person):
             raise RefusedError("somebody_else")
-        if session.state not in ENDED:
-            self._alive(session.state, session.expires_at)
+        if session.state in ENDED:
+            return
+        self._alive(session.state, session.expires_at)
+        if person is not None:
+            submission = {name: getattr(person, name) for name in statements.SUBMISSION}
+            db.execute(statements.RESUBMIT, {"participant": session.participant_id, **submission})
 
     def _free_slot(self, db: Connection, study: Row[Any]) -> int:
         """Abandoned sessions give up their places, then the first free one; what they answered stays."""
@@ -183,14 +195,11 @@ def _session(db: Connection, query: Executable, **named: Any) -> Row[Any] | None
     return db.execute(query, named).first()
 
 
-def _hand_over(db: Connection, session: Row[Any], token: str, person: Identity | None) -> None:
+def _hand_over(db: Connection, session: Row[Any], token: str) -> None:
     """To another browser of the same person."""
     if session.state in ENDED:
         raise RefusedError("taken_part")
     db.execute(statements.HAND_OVER, {"session": session.id, "token": hash_token(token)})
-    if person is not None:  # a task returned and taken again is another submission
-        submission = {name: getattr(person, name) for name in statements.SUBMISSION}
-        db.execute(statements.RESUBMIT, {"participant": session.participant_id, **submission})
 
 
 def _admit(state: str, spec: Spec, size: tuple[int, int], body: bodies.Start) -> None:

@@ -33,6 +33,8 @@ def entry(slug: str) -> str | BaseResponse:
     if standing == "somebody_else" or (standing in ("ended", "expired") and spec.repeats):
         web.fresh_token()
         standing = _service().standing(slug, g.token, person)
+    if standing == "active" and person is not None:
+        _service().resume(slug, g.token, person)
     if standing in ("active", "ended"):
         return redirect(web.base(slug) + ("/run" if standing == "active" else "/done"), 303)
     if standing in ("expired", "taken_part"):

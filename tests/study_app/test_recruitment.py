@@ -34,6 +34,12 @@ def mturk(worker="A1B2", assignment="3XYZ", submit_to=SITE):
     return f"?workerId={worker}&hitId=h1&assignmentId={assignment}&turkSubmitTo={submit_to}"
 
 
+RETURNED = [
+    (PROLIFIC, prolific(session="first"), prolific(session="again")),
+    (MTURK, mturk(assignment="first"), mturk(assignment="again")),
+]
+
+
 @pytest.fixture
 def site(url, clock, pack):
     """site(recruitment, **changes of the study): an app with that study."""
@@ -111,6 +117,32 @@ def test_whoever_deletes_the_cookie_goes_on_with_the_same_place(site, clock):
         assert "DONE1" not in page(bot, link)  # another's code is not to be had by another's name
     clock.advance(46 * 60_000)
     assert count(app) == 1
+
+
+@pytest.mark.parametrize(("recruitment", "first", "again"), RETURNED)
+def test_a_task_returned_and_taken_again_in_the_same_browser_is_the_one_that_is_paid(site, recruitment, first, again):
+    app = site(recruitment)
+    bot = newcomer(app, first)
+    if "Secure" in (cookie := bot.entry.headers["Set-Cookie"]):
+        bot.client.set_cookie("study", re.search("study=([^;]+)", cookie)[1], path="/s/study")
+    assert bot.start().status_code == 201
+
+    def paid():
+        with app.extensions["study_database"].read() as db:
+            return db.scalar(select(Identity.submission))
+
+    assert paid() == "first"
+    entry = bot.client.get(bot.base + again)
+    assert entry.location.endswith("/run") and paid() == "again"
+    bot.link = first
+    assert (bot.start().status_code, paid()) == (200, "first")
+    bot.client.get(bot.base + again)
+    bot.link = ""
+    bot.client.get(bot.base)  # our own page's link says nothing of it
+    take_all(app, bot)
+    assert recruitment is PROLIFIC or 'name="assignmentId" value="again"' in page(bot)
+    bot.client.get(bot.base + first)  # what has been handed in stays
+    assert (count(app), paid()) == (1, "again")
 
 
 def test_two_people_at_one_computer_are_two(site):
