@@ -6,9 +6,9 @@
 One subject in headless Chromium goes through a study of Task-1 on the real server (Flask's own, a new SQLite file) and
 answers by key; what is reported is what the browser sent and the server stored. An exposure lasts from the time stamp
 of the first frame with the pictures to that of the first without (study_protocol.md §3); its error is the difference
-from what was asked for, at best up to half a frame because screens change in frames. What a display adds, no software sees.
-A frame is dropped where the page got fewer than the exposure has room for. Targets: median <= 1 frame, 99th percentile
-<= 2 frames. About `trials` times 4 s; a quiet machine.
+from what was asked for, at best up to half a frame because screens change in frames. What a display adds, no software
+sees. A frame is dropped where the page got fewer than the exposure has room for. Targets: median <= 1 frame, 99th
+percentile <= 2 frames. About `trials` times 4 s; a quiet machine.
 """
 
 import logging

@@ -26,6 +26,7 @@ except ImportError:  # Windows
 TEMPORARY = ".tmp-"  # what names of unfinished files begin with; `atomic_write` adds host and process
 HOST = f"{TEMPORARY}{platform.node()}-"
 TAIL = 4096  # bytes
+TIDY: set[Path] = set()  # folders that are held, in which no killed process has left anything
 LOCK = f"{TEMPORARY}lock"  # what a file is named that is locked, and lies there no longer than that
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 PATIENCE = 10.0  # seconds until a folder that is held is refused: workers of a killed process may outlive it by some
@@ -244,26 +245,30 @@ def _locked(lock: Path, what: Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    descriptor = _lock(lock, what, time.monotonic() + PATIENCE)
+    descriptor, is_new = _lock(lock, what, time.monotonic() + PATIENCE)
+    if is_new:
+        TIDY.add(what.resolve())
     try:
         yield
     finally:
+        TIDY.discard(what.resolve())
         with suppress(OSError):
             lock.unlink(missing_ok=True)  # while it is locked: who waits for it will see that it has gone
         os.close(descriptor)
 
 
-def _lock(lock: Path, what: Path, end: float) -> int:
-    """The descriptor of the file, locked."""
+def _lock(lock: Path, what: Path, end: float) -> tuple[int, bool]:
+    """The descriptor of the file, locked, and whether it is new: one that lies there was left by a killed process."""
     while True:
         try:
+            is_new = not lock.exists()
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise UserError(f"{what}: cannot be used ({error.strerror})") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is(lock, descriptor):
-                return descriptor
+                return descriptor, is_new
         except BlockingIOError:
             if time.monotonic() >= end:
                 os.close(descriptor)
@@ -272,7 +277,7 @@ def _lock(lock: Path, what: Path, end: float) -> int:
         except OSError as error:
             if error.errno in NO_LOCKS:
                 _say_unlocked(what)
-                return descriptor
+                return descriptor, False
             os.close(descriptor)
             raise UserError(f"{what}: cannot be used ({error.strerror})") from None
         os.close(descriptor)
@@ -299,7 +304,8 @@ def claim_folder(folder: Path, config_name: str, config: str) -> None:
     """
     existing = folder / config_name
     try:
-        remove_unfinished(folder)
+        if folder.resolve() not in TIDY:
+            remove_unfinished(folder)
         if existing.exists():
             if existing.read_text(encoding="utf-8") != config:
                 raise UserError(f"{folder}: holds a run of another config or of other images; give another folder")

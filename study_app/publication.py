@@ -1,4 +1,4 @@
-"""A study's votes as a data set that can be published and cited: anonymous, with a card, and its pictures by checksum."""
+"""A study's votes as a data set to publish and cite: anonymous, with a card, and its pictures by checksum."""
 
 import csv
 import hashlib

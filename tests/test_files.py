@@ -118,6 +118,21 @@ def test_an_error_is_not_taken_for_a_file_system_without_locks(tmp_path, monkeyp
         pass
 
 
+def test_what_a_killed_process_left_is_looked_for_where_its_lock_lies(tmp_path):
+    left = tmp_path / f"{files.HOST}999999999-x"  # of no process that there is
+    for killed in (False, True):
+        left.touch()
+        (tmp_path / files.LOCK).unlink(missing_ok=True)
+        if killed:
+            (tmp_path / files.LOCK).touch()
+        with files.held(tmp_path):
+            files.claim_folder(tmp_path, "config", "x")
+        assert left.exists() is not killed
+    left.touch()
+    files.claim_folder(tmp_path, "config", "x")  # in a folder that nobody holds
+    assert not left.exists()
+
+
 def test_a_file_that_is_being_written_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "PATIENCE", 0.1)
     held, refused = files.held_file(tmp_path / "a.npz"), pytest.raises(UserError, match=r"a\.npz: another process is")

@@ -86,7 +86,7 @@ def test_a_folder_that_exists_is_left_alone(published, app):
 
 
 def test_tables_come_as_parquet_too(published, tmp_path):
-    folder, exported = published
+    _, exported = published
     (tmp_path / "r.parquet").write_bytes(export.to_parquet(exported, "responses"))
     (tmp_path / "r.csv").write_text(exported)
     columns = list(tables.COLUMNS)
