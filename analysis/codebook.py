@@ -137,7 +137,9 @@ SESSIONS: Mapping[str, Column] = {
     "frame_ms": _maybe(_number("median time between frames at the start", "ms")),
     "touch": _maybe(_flag("1: the device is used by touch")),
     "px_per_mm": _maybe(_number("by a card held against the screen at the start", "CSS px/mm")),
-    "completion_code": _text("the code that the participant hands in, or empty"),
+    "completion_code": _text(
+        "the code that the participant was given to hand in, or empty; many share one of recruitment.codes"
+    ),
 }
 EVENTS: Mapping[str, Column] = {
     "study": STUDY,

@@ -28,7 +28,7 @@ from study_app.models import (
 )
 from study_app.pack import Pair
 from study_app.recruitment import INVITATION, invitation
-from study_app.sessions import spec_of
+from study_app.sessions import new_code, spec_of
 from study_app.signing import Keys
 from study_app.spec import SLUG, Matchup, Spec
 
@@ -182,11 +182,13 @@ class Admin:
         """Delete what identifies a participant, named by subject or completion code, and what the study says besides.
 
         With `deletion = "delete_answers"` the responses go too and the place is free again; returns whether. What stays
-        is a row with the consent and the time of the deletion. slug: the study that it must be a participant of.
+        is a row with the subject's code, the consent, the times and the state of the session, and the time of the
+        deletion. slug: the study that it must be a participant of.
         """
         with self.database.write() as db:
             named = or_(Participant.code == code, Session.completion_code == code)
             query = select(Session).join(Session.participant).join(Participant.study).where(named)
+            query = query.with_for_update(of=Session)  # so that no answer comes in between
             session = db.scalar(query if slug is None else query.where(Study.slug == slug))
             if session is None or session.participant.deleted_at is not None:
                 raise UserError(f'no participant "{code}" (or deleted already)')
@@ -298,6 +300,8 @@ def _forget(db: Transaction, session: Session) -> None:
         db.execute(delete(table).where(table.session_id == session.id))
     session.token_sha256 = session.viewport_w = session.viewport_h = None
     session.dpr = session.frame_ms = session.touch = session.px_per_mm = None
+    if session.completion_code:  # what was handed in tells who it was
+        session.completion_code = new_code(12)
 
 
 def _erase(db: Transaction, session: Session) -> None:

@@ -37,9 +37,7 @@ class Endings(Desk):
             session = required(db.scalar(with_token(slug, token)))
             identity = db.get(Identity, session.participant_id)
             spec = spec_of(session.participant.study.config_toml)
-            leaving = None
-            if session.state in ENDED:
-                leaving = spec.recruitment.exit(_outcome(session), session.completion_code or "")
+            leaving = leaves_with(spec, session) if session.state in ENDED else None
             submission = (identity.submission, identity.submit_to) if identity and identity.submit_to else ("", "")
             return Certificate(session.participant.code, session.excluded_reason, leaving, *submission)
 
@@ -76,6 +74,17 @@ class Endings(Desk):
                 self._alive(session.state, session.expires_at)
                 session.leave("withdrew")
                 session.excluded_reason = "withdrew"
+
+
+def leaves_with(spec: Spec, session: Session) -> Exit:
+    """What a session that has ended leaves with: what its last page shows, and what pays it."""
+    return spec.recruitment.exit(_outcome(session), session.completion_code or "")
+
+
+def code_of(spec: Spec, session: Session) -> str:
+    """The code that the subject was given, "" where there is none; of a deleted participant nothing is told."""
+    is_told = session.state in ENDED and session.participant.deleted_at is None
+    return leaves_with(spec, session).code if is_told else ""
 
 
 def _outcome(session: Session) -> Outcome:

@@ -14,12 +14,14 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
+from sqlalchemy.orm import contains_eager
 
 from analysis import codebook
 from sr3eval.errors import UserError
 from study_app.admin import Admin, the_study
 from study_app.bodies import Choice
 from study_app.database import Database
+from study_app.endings import code_of
 from study_app.models import (
     Answer,
     Condition,
@@ -72,9 +74,9 @@ def sessions_csv(database: Database, slug: str) -> str:
     """One row a session, unfinished and deleted ones too, with the answers to the questions at the end."""
     with database.read() as db:
         study = the_study(db, slug)
-        questions = [question.id for question in spec_of(study.config_toml).questions]
-        columns = [*codebook.SESSIONS, *(f"answer_{question}" for question in questions)]
-        return to_csv(columns, _sessions(db, study, questions))
+        spec = spec_of(study.config_toml)
+        columns = [*codebook.SESSIONS, *(f"answer_{question.id}" for question in spec.questions)]
+        return to_csv(columns, _sessions(db, study, spec))
 
 
 def events_csv(database: Database, slug: str) -> str:
@@ -230,12 +232,13 @@ def _choices(
         yield [(common | own)[column] for column in codebook.CHOICES]
 
 
-def _sessions(db: Transaction, study: Study, questions: Sequence[str]) -> Iterator[list[Any]]:
+def _sessions(db: Transaction, study: Study, spec: Spec) -> Iterator[list[Any]]:
     answered = select(func.count(Response.id)).join(Response.trial).where(Trial.session_id == Session.id)
     query = (
         select(Condition.label, Participant, Session, answered.correlate(Session).scalar_subquery())
         .select_from(Session)
         .join(Session.participant)
+        .options(contains_eager(Session.participant))
         .order_by(Session.id)
     )
     for label, participant, session, count in db.execute(of_study(query, study)):
@@ -245,8 +248,8 @@ def _sessions(db: Transaction, study: Study, questions: Sequence[str]) -> Iterat
             *(count, session.excluded_reason, utc(participant.deleted_at), participant.consent_version),
             *(participant.consent_sha256, study.config_sha256),
             *(session.comprehension_attempts, utc(session.understood_at), session.viewport_w, session.viewport_h),
-            *(session.dpr, session.frame_ms, session.touch, session.px_per_mm, session.completion_code or ""),
-            *(answers.get(question) for question in questions),
+            *(session.dpr, session.frame_ms, session.touch, session.px_per_mm, code_of(spec, session)),
+            *(answers.get(question.id) for question in spec.questions),
         ]
 
 

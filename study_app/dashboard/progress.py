@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session as Transaction
+from sqlalchemy.orm import contains_eager
 
+from study_app.endings import code_of
 from study_app.models import (
     Audit,
     Condition,
@@ -22,6 +24,7 @@ from study_app.models import (
     of_study,
 )
 from study_app.sessions import spec_of
+from study_app.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,25 @@ def subjects(db: Transaction, study: Study) -> list[Subject]:
     )
     query = (
         select(
-            *(Session.id, Participant.code, Condition.label, Session.state, Session.started_at, Session.finished_at),
-            *(func.coalesce(Session.completion_code, ""), Session.excluded_reason, Participant.deleted_at),
-            func.coalesce(answers.c.answered, 0),
+            *(Session, Participant, Condition.label, func.coalesce(answers.c.answered, 0)),
             *(func.coalesce(column, "") for column in (Identity.source, Identity.person, Identity.submission)),
         )
         .select_from(Session)
         .join(Session.participant)
+        .options(contains_eager(Session.participant))
         .outerjoin(Identity, Identity.participant_id == Participant.id)
         .outerjoin(answers, answers.c.session_id == Session.id)
         .order_by(Session.id.desc())
     )
-    return [Subject(*row) for row in db.execute(of_study(query, study))]
+    spec = spec_of(study.config_toml)
+    return [_subject(spec, *row) for row in db.execute(of_study(query, study))]
+
+
+def _subject(spec: Spec, session: Session, participant: Participant, condition: str, *counted: Any) -> Subject:
+    return Subject(
+        *(session.id, participant.code, condition, session.state, session.started_at, session.finished_at),
+        *(code_of(spec, session), session.excluded_reason, participant.deleted_at, *counted),
+    )
 
 
 def median_minutes(of: Sequence[Subject]) -> float | None:

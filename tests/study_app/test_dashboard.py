@@ -162,7 +162,7 @@ def test_rates_and_progress_are_those_of_the_export(app, ada, clock, tmp_path):
 
 def test_who_has_withdrawn_is_shown_as_gone_and_not_paid_as_complete(clock, pack, tmp_path):
     app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
-    open_study(app, pack, small_spec(questions=(), recruitment=Recruitment("prolific", codes=Codes("C1", "F1"))))
+    open_study(app, pack, small_spec(questions=(), recruitment=Recruitment("prolific", codes=Codes("C1", "F1", "N1"))))
     app.extensions["study_accounts"].set_password("ada", PASSWORD)
     bots = [Bot(app, "study", clock, random.Random(seed)) for seed in range(2)]
     for number, bot in enumerate(bots):
@@ -175,11 +175,11 @@ def test_who_has_withdrawn_is_shown_as_gone_and_not_paid_as_complete(clock, pack
     progress = [row for row in cells(ada.get("/admin/study")) if len(row) == 6 and row[0] != "Condition"]
     assert sorted(row[1:] for row in progress) == [["0 of 6", "0", "0", "1", "0"], ["0 of 6", "0", "1", "0", "0"]]
     newest, gone = cells(ada.get("/admin/study/subjects"))[1:]
-    assert (newest[2], gone[2], gone[4], gone[6]) == ("active", "withdrew", "3", "") and "study: withdrew" in gone[5]
+    assert (newest[2], gone[2], gone[4], gone[6]) == ("active", "withdrew", "3", "N1") and "study: withdrew" in gone[5]
     paid = {
         row["participant_id"]: row for row in csv.DictReader(io.StringIO(ada.get("/admin/study/payments.csv").text))
     }
-    assert (paid["p0"]["outcome"], paid["p0"]["completion_code"], paid["p0"]["minutes"]) == ("withdrew", "", "")
+    assert (paid["p0"]["outcome"], paid["p0"]["completion_code"], paid["p0"]["minutes"]) == ("withdrew", "N1", "")
     assert paid["p1"]["outcome"] == "not finished"
     approvals = ada.get("/admin/study/approvals.csv")
     assert (approvals.status_code, approvals.text) == (200, "")

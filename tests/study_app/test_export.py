@@ -315,6 +315,7 @@ def test_a_deleted_participant_leaves_a_tombstone(clock, pack, url, policy):
     with database.read() as db:
         session = db.scalars(select(Session).order_by(Session.id)).first()
         assert (session.token_sha256, session.viewport_w, session.dpr) == (None, None, None)
+        assert session.completion_code != code
         assert db.get(Participant, session.participant_id).deleted_at == clock()
         assert len(db.scalars(select(Response.id)).all()) == len(rows_of(app))
         assert db.scalar(select(Trial.id).where(Trial.session_id == session.id)) is None or policy == "keep_answers"

@@ -11,7 +11,10 @@ from sqlalchemy import func, select
 
 from sr3eval.config import from_dict
 from sr3eval.errors import UserError
+from study_app import export
+from study_app.admin import the_study
 from study_app.bots import Bot
+from study_app.dashboard.progress import subjects
 from study_app.models import Identity, Participant, Session
 from study_app.recruitment import Codes, Recruitment
 from study_app.signing import Keys
@@ -205,6 +208,11 @@ def test_every_outcome_has_its_code_and_its_way_back(site, clock):
         trial = "/api/trials/" + "a" * 22
         assert bot.post(trial + "/start", {"attempt": bot.uuid()}).status_code == 404
         assert (bot.client.get("/s/study/api/next").json.get("error") or "over") == error
+    with app.extensions["study_database"].read() as db:  # whom to pay: by the codes of the last pages
+        people = subjects(db, the_study(db, "study"))
+    table = csv.DictReader(io.StringIO(export.sessions_csv(app.extensions["study_database"], "study")))
+    given = ["DONE1", "FAIL2", "NOPE3", ""]
+    assert [row["completion_code"] for row in table] == [one.completion_code for one in people[::-1]] == given
     with app.extensions["study_database"].read() as db:
         states = db.scalars(select(Session.state).order_by(Session.id)).all()
     assert states == ["finished", "excluded", "withdrew", "active"]
