@@ -24,7 +24,7 @@ def choose_pairs(db: Connection, study: Row[Any], spec: Spec, slot: int) -> None
     if not wins.any() or db.scalar(select(exists().where(Session.slot_id == slot))):
         return
     pairs = [(models.index(model), models.index(rival)) for model, rival in matchups]
-    rng = np.random.default_rng(random.Random(f"{spec.seed}/{slot}/{wins.sum()}").getrandbits(64))
+    rng = np.random.default_rng(random.Random(f"{study.salt}/{spec.seed}/{slot}/{wins.sum()}").getrandbits(64))
     tests = db.execute(_tests(slot)).all()
     stimuli = _stimuli(db, study.id)
     for (trial, number), pair in zip(tests, allot(shares(wins, pairs), len(tests), rng), strict=True):

@@ -1,5 +1,6 @@
 """What the researcher does with a study: create, freeze, run, pause, close, delete a participant."""
 
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -89,8 +90,11 @@ class Admin:
                 db.execute(insert(Stimulus), [{"study_id": study.id, **row}])
             self.log(db, "create", slug, f"sha256 {spec.sha256}")
 
-    def freeze(self, slug: str) -> None:
-        """Lay down who sees what: from here on the study is what it is."""
+    def freeze(self, slug: str, salt: str | None = None) -> None:
+        """Lay down who sees what: from here on the study is what it is.
+
+        salt: what the plan is drawn by, beside the study's own settings; 128 secret bits, but in simulations.
+        """
         with self.database.write() as db:
             study = the_study(db, slug, lock=True)
             if study.state != "draft":
@@ -98,6 +102,7 @@ class Admin:
             columns = (Stimulus.kind, Stimulus.number, Stimulus.model, Stimulus.rival, Stimulus.id)
             stimuli = db.execute(select(*columns).where(Stimulus.study_id == study.id)).all()
             ids = {(kind, number, Matchup(*shown)): id_ for kind, number, *shown, id_ in stimuli}
+            study.salt = secrets.token_hex(16) if salt is None else salt
             for condition in study.conditions:
                 _lay_down(db, study, condition, ids)
             study.state, study.frozen_at = "frozen", self.clock()
@@ -265,7 +270,7 @@ def _lay_down(db: Transaction, study: Study, condition: Condition, ids: dict[tup
     spec = spec_of(study.config_toml)
     one = Matchup(condition.model, condition.rival)
     matchups = [one] if one.model else spec.matchups(study.models.split("\n"))
-    for number, trials in enumerate(plan(spec, condition.label, len(matchups))):
+    for number, trials in enumerate(plan(spec, condition.label, len(matchups), study.salt)):
         slot = PlanSlot(condition_id=condition.id, number=number)
         db.add(slot)
         db.flush()

@@ -30,13 +30,14 @@ class Planned:
     real_side: Side
 
 
-def plan(spec: Spec, condition: str, models: int) -> list[list[Planned]]:
+def plan(spec: Spec, condition: str, models: int, salt: str) -> list[list[Planned]]:
     """The trials of every slot of one condition in the order in which they are shown.
 
-    They depend only on the study's seed and task and on the condition's label. In a within-subject study `models` share
-    a subject's images in equal parts, else there is one.
+    They depend only on the study's salt, seed and task and on the condition's label; the salt is secret, since whoever
+    knows all of these knows every answer. In a within-subject study `models` share a subject's images in equal parts,
+    else there is one.
     """
-    seed = f"{spec.seed}/{spec.task}/{condition}"
+    seed = f"{salt}/{spec.seed}/{spec.task}/{condition}"
     rng = random.Random(f"{seed}/images")
     edges = [(slot, image) for slot, images in enumerate(deal(spec, rng)) for image in images]
     tests: dict[int, list[Planned]] = defaultdict(list)

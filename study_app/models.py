@@ -68,6 +68,7 @@ class Study(Base):
     models: Mapped[str] = mapped_column(Text)  # names, one a line
     created_at: Mapped[Millis]
     frozen_at: Mapped[Millis | None]
+    salt: Mapped[str] = mapped_column(String(32), default="", server_default="")  # of the plan; shown to nobody
     conditions: Mapped[list["Condition"]] = relationship(back_populates="study", order_by="Condition.id")
 
 

@@ -134,7 +134,7 @@ class Spec:
     repeats: bool = False  # whether the same browser may take part again, in an open study
     replace_failed: bool = True  # whether who fails the catch trials is left out and the place given to somebody else
     deletion: Literal["keep_answers", "delete_answers"] = "delete_answers"  # what `delete-participant` does
-    seed: int = 0
+    seed: int = 0  # of the plan, beside a secret that `freeze` draws
     language: str = languages.SOURCE  # of all that is not this file's own text
     recruitment: Recruitment = OPEN
     comprehension: Comprehension = NONE

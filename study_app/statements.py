@@ -28,7 +28,7 @@ PLACES = ("left", "right", "middle")
 SUBMISSION = ("project", "submission", "submit_to")  # of an identity what may change
 SERVED_AT = {place: f"{place}_served_at" for place in PLACES}
 
-STUDY = select(Study.id, Study.state, Study.config_toml, Study.models, Study.frozen_at).where(
+STUDY = select(Study.id, Study.state, Study.config_toml, Study.models, Study.frozen_at, Study.salt).where(
     Study.slug == bindparam("slug")
 )
 HELD_STUDY = STUDY.with_for_update(key_share=True)  # until the transaction ends

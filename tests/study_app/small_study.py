@@ -72,7 +72,7 @@ def open_study(app, pack: Path, spec: Spec, slug: str = "study", models=("sr3", 
     """Create, freeze and run."""
     admin, source = app.extensions["study_admin"], Pack(pack)
     admin.create(slug, spec, list(models), source.pairs(spec, source.slugs(models)))
-    admin.freeze(slug)
+    admin.freeze(slug, salt="0" * 32)
     admin.move(slug, "run")
 
 

@@ -10,6 +10,8 @@ from study_app.allocation import plan
 from study_app.spec import load
 from tests.study_app.small_study import small_spec
 
+SALT = "0123456789abcdef0123456789abcdef"
+
 
 def counts(slots, *fields, kind="test"):
     """By the value of `fields` ("slot", "number", "model", "real_side"), how many trials of a kind."""
@@ -44,7 +46,7 @@ def check(spec, models, slots):
 
 def test_the_papers_design():
     spec = load("task1_faces")
-    slots = plan(spec, "sr3", 1)
+    slots = plan(spec, "sr3", 1, SALT)
     check(spec, 1, slots)
     sides = counts(slots, "number", "real_side")
     assert set(sides.values()) == {12, 13}
@@ -56,11 +58,11 @@ def test_the_papers_design():
 
 def test_who_takes_both_tasks_sees_other_orders_and_sides():
     """Else what the practice of one task tells holds for the other, and an image's sides are confounded with it."""
-    first, second = (plan(small_spec(task=task), "sr3", 1) for task in (1, 2))
+    first, second = (plan(small_spec(task=task), "sr3", 1, SALT) for task in (1, 2))
     for kind in ("test", "practice", "catch"):
         sides = [counts(slots, "slot", "number", "real_side", kind=kind) for slots in (first, second)]
         assert sides[0] != sides[1]
-    assert plan(small_spec(), "sr3", 1) == second
+    assert plan(small_spec(), "sr3", 1, SALT) == second
 
 
 @settings(deadline=None, max_examples=15)
@@ -81,11 +83,12 @@ def test_any_design(data):
         practice=data.draw(st.integers(0, 4)),
     )
     spec.check_models([str(i) for i in range(models)])
-    check(spec, models, plan(spec, "all", models))
+    check(spec, models, plan(spec, "all", models, SALT))
 
 
-def test_a_plan_follows_from_seed_and_condition():
+def test_a_plan_follows_from_salt_seed_and_condition():
     spec = load("demo_task2")
-    assert plan(spec, "sr3", 1) == plan(spec, "sr3", 1)
-    assert plan(spec, "sr3", 1) != plan(spec, "bicubic", 1)
-    assert plan(spec, "sr3", 1) != plan(load("demo_task2", ["seed=1"]), "sr3", 1)
+    assert plan(spec, "sr3", 1, SALT) == plan(spec, "sr3", 1, SALT)
+    assert plan(spec, "sr3", 1, SALT) != plan(spec, "bicubic", 1, SALT)
+    assert plan(spec, "sr3", 1, SALT) != plan(load("demo_task2", ["seed=1"]), "sr3", 1, SALT)
+    assert plan(spec, "sr3", 1, SALT) != plan(spec, "sr3", 1, "")

@@ -4,21 +4,25 @@ import csv
 import io
 import itertools
 import random
+import re
 from collections import defaultdict
 
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from study_app import export
+from study_app.allocation import plan
 from study_app.bots import Bot, _truth
-from study_app.models import PlanTrial, Trial
+from study_app.models import Condition, PlanSlot, PlanTrial, Stimulus, Study, Trial
 from study_app.noise import decode, noisy
-from study_app.pack import encode
+from study_app.pack import Pack, encode
+from study_app.preregistration import preregistration
 from study_app.spec import EARLY_MS, LATENCY_MS, PRELOAD_MS
 from study_app.web import RECEIPT
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
+from tests.study_app.test_dashboard import PASSWORD, log_in
 
 EXPOSURE, FIXATION = 3000, 500
 
@@ -237,3 +241,50 @@ def test_both_clocks_must_agree(site, clock, elapsed, rt_ms, status, timing_ok):
         times = [row["served_at"], row["start_received_at"], row["received_at"]]
         assert times == [export.utc(fetched), export.utc(fetched + 10), export.utc(fetched + 10 + elapsed)]
         assert row["noise"] == "1"
+
+
+def sides(app, slug="study"):
+    """Of every place of the first condition, (kind, image's number, real side) in the order shown."""
+    query = select(PlanTrial.slot_id, Stimulus.kind, Stimulus.number, PlanTrial.real_side).join(PlanTrial.stimulus)
+    query = query.join(PlanSlot, PlanTrial.slot_id == PlanSlot.id).join(PlanSlot.condition).join(Condition.study)
+    query = query.where(Study.slug == slug, Condition.label == "sr3").order_by(PlanTrial.slot_id, PlanTrial.idx)
+    places = defaultdict(list)
+    with app.extensions["study_database"].read() as db:
+        for slot, *trial in db.execute(query):
+            places[slot].append(tuple(trial))
+    return list(places.values())
+
+
+def test_the_settings_do_not_tell_the_answers(site, pack):
+    """Everything but the salt is public: the source code, the settings with their seed, the pack's order."""
+    app, spec, source = site(), small_spec(questions=()), Pack(pack)
+    for slug in ("again", "and-again"):
+        app.extensions["study_admin"].create(slug, spec, ["sr3"], source.pairs(spec, source.slugs(["sr3"])))
+        app.extensions["study_admin"].freeze(slug)
+    with app.extensions["study_database"].read() as db:
+        salts = dict(db.execute(select(Study.slug, Study.salt)).all())
+    assert len(set(salts.values())) == 3 and all(re.fullmatch("[0-9a-f]{32}", salt) for salt in salts.values())
+
+    def planned(salt):
+        return [[(t.kind, t.number, t.real_side) for t in place] for place in plan(spec, "sr3", 1, salt)]
+
+    one, two, public = sides(app, "again"), sides(app, "and-again"), planned("")
+    for some, others in ((one, two), (one, public), (two, public)):
+        assert not any(place in others for place in some)
+    assert one == planned(salts["again"])
+
+
+def test_the_salt_is_told_nowhere(site, tmp_path):
+    app = site()
+    with app.extensions["study_database"].write() as db:
+        db.execute(update(Study).values(salt=(salt := "5a17" * 8)))
+    begin(app).take(lambda trial: "left")
+    run = lambda *line: app.test_cli_runner().invoke(args=["study", *line])  # noqa: E731
+    assert run("export", "study", "--out", str(tmp_path / "r.csv")).exit_code == 0
+    admin = app.extensions["study_admin"]
+    told = [run("show", "study").output, run("list").output, preregistration(small_spec(), ["sr3"])]
+    told += [export.export(admin, "study", table) for table in export.TABLES if table != "choices"]
+    app.extensions["study_accounts"].set_password("ada", PASSWORD)
+    log_in(client := app.test_client())
+    told += [client.get(page).text for page in ("/admin/", "/admin/study", "/admin/study/subjects", "/admin/study/log")]
+    assert all("study" in text for text in told) and salt not in "".join(told)

@@ -72,7 +72,7 @@ def test_migrations_make_what_the_models_say(url, request, tmp_path):
 def test_migrations_keep_the_data_down_and_up(url, clock, pack):
     """What a study of the first version holds is there after a step back to it and forth again, to the last row.
 
-    But for what that version does not know: a study's newer settings, and when pictures were served.
+    But for what that version does not know: a study's newer settings and salt, and when pictures were served.
     """
     app = make_app(url, clock)
     open_study(app, pack, small_spec(target=2))
@@ -89,7 +89,7 @@ def test_migrations_keep_the_data_down_and_up(url, clock, pack):
 
 def of_the_first(rows):
     """Rows without the columns whose values the first version did not have."""
-    newer = {("study", "config_toml"), *(("trial", f"{place}_served_at") for place in PLACES)}
+    newer = {("study", "config_toml"), ("study", "salt"), *(("trial", f"{place}_served_at") for place in PLACES)}
     columns = {table.name: [column.name for column in table.columns] for table in Base.metadata.sorted_tables}
     return {
         table: [[v for v, name in zip(row, columns[table], strict=True) if (table, name) not in newer] for row in found]

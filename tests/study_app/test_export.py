@@ -75,7 +75,7 @@ def test_who_fails_is_replaced_until_every_condition_is_full_in_exact_balance(ap
         assert result.exit_code == code, result.output
         return result.output
 
-    assert study("list").count("6 of 6 finished, 0 active, ") == 2
+    assert study("list").count("6 of 6 finished, 0 active") == 2
     study("close", "study")
     chosen = sorted({row["subject"] for row in rows if row["finished"] == "1"} - failed)[:3]
     assert "only places of finished sessions" in study("reopen", "study", chosen[0], failed.pop(), code=1)

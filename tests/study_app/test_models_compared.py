@@ -213,7 +213,7 @@ def test_adaptive_pairs_go_where_the_order_is_uncertain(clock, pack, url, tmp_pa
     tests = exported(app, tmp_path).query("kind == 'test'")
     counts = Counter(tuple(sorted(pair)) for pair in tests[["model_left", "model_right"]].itertuples(index=False))
     hard = counts.pop(("esrgan (x4)", "sr3"))
-    assert sum(counts.values()) + hard == 72 and hard >= 36 and min(counts.values()) >= 12
+    assert sum(counts.values()) + hard == 72 and hard >= 30 and min(counts.values()) >= 12
     assert set(Counter(tests["subject"] + tests["image_id"]).values()) == {1}
     first = tests[tests["subject"] == tests["subject"].iloc[0]]
     assert len(set(Counter(first["model_left"] + first["model_right"]).values())) == 1  # nobody had chosen yet

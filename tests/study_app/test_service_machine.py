@@ -72,7 +72,7 @@ class StudyMachine(RuleBasedStateMachine):
         self.service, admin = Service(self.database, self.clock, Keys("secret")), Admin(self.database, self.clock)
         self.admin = admin
         admin.create("study", SPEC, ["sr3", "esrgan (x4)"], pairs())
-        admin.freeze("study")
+        admin.freeze("study", salt="0" * 32)
         admin.move("study", "run")
         self.visitors: list[Visitor] = []
         self.uuid = functools.partial(Bot.uuid, self)  # Bot's own, from self.rng
