@@ -39,6 +39,7 @@ MOVES = {
     "pause": (("running",), "paused"),
     "close": (("frozen", "running", "paused"), "closed"),
 }
+RESERVED = ("log", "login", "logout")  # pages of /admin, where each study has one of its own
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Admin:
         """Make a draft from pictures, in place of a draft of the same name. A frozen study is never changed."""
         if not SLUG.fullmatch(slug):
             raise UserError(f'"{slug}" cannot be in an address; take small letters, digits, - and _')
+        if slug in RESERVED:
+            raise UserError(f'"{slug}" is the name of a page under /admin; give another --slug')
         spec.check_models(models)
         rows = [_row(spec, pair) for pair in pairs]
         with self.database.write() as db:
@@ -188,8 +191,10 @@ class Admin:
 
         With `deletion = "delete_answers"` the responses go too and the place is free again; returns whether. What stays
         is a row with the subject's code, the consent, the times and the state of the session, and the time of the
-        deletion. slug: the study that it must be a participant of.
+        deletion. slug: the study that it must be a participant of. Raises UserError while somebody reads for long: it
+        can be tried again then.
         """
+        self.database.purge()  # before anything is changed; and what is left of a deletion that could not
         with self.database.write() as db:
             named = or_(Participant.code == code, Session.completion_code == code)
             query = select(Session).join(Session.participant).join(Participant.study).where(named)

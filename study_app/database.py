@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_KEY = 0x53523332  # of PostgreSQL's advisory lock while the tables are made: "SR32"
 CONNECTIONS = 16  # that are kept; as many threads may be in a transaction
+PURGE_ATTEMPTS, PURGE_WAIT_S = 5, 0.5  # how often SQLite's log is tried to be emptied, and how long each time
 # secure_delete: what is deleted is overwritten with zeros.
 PRAGMAS = ("journal_mode = WAL", "busy_timeout = 5000", "secure_delete = ON")
 
@@ -72,13 +73,22 @@ class Database:
         return self._turns.take() if self._turns else contextlib.nullcontext()
 
     def purge(self) -> None:
-        """Leave no byte of what was deleted: SQLite's log still has the pages as they were.
+        """Leave no byte of what was deleted: SQLite's log still has the pages as they were. Readers are waited for.
 
         PostgreSQL gives up deleted rows by itself (autovacuum), and keeps its log as its administrator says.
         """
-        if self.is_sqlite:
-            with self._turn(), contextlib.closing(self.engine.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self.engine.dialect.name == "sqlite" and not any(self._empty_log() for _ in range(PURGE_ATTEMPTS)):
+            raise UserError(
+                f"{self.url.database}: SQLite's log keeps what is deleted, because something reads the database; "
+                "try again when no export or backup is running"
+            )
+
+    def _empty_log(self) -> bool:
+        """Whether it could be done; who writes waits no longer than an attempt."""
+        file = str(self.url.database)
+        with self._turn(), contextlib.closing(sqlite3.connect(file, timeout=PURGE_WAIT_S)) as connection:
+            is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not is_busy
 
     @functools.cached_property
     def engine(self) -> Engine:

@@ -2,6 +2,7 @@
 
 import math
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, current_app, g, jsonify, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
@@ -45,6 +46,7 @@ def entry(slug: str) -> str | BaseResponse:
         "entry.html",
         **_texts(overview, max(spec.exposures_ms)),
         only_looks=only_looks,
+        query=urlencode(list(request.args.items())),
         minutes=_minutes(overview),
         viewport=spec.min_viewport,
         calibration=spec.calibration,
@@ -64,7 +66,7 @@ def declined(slug: str) -> str:
         title=spec.title,
         heading=web.gettext("You do not take part"),
         message=web.gettext("Nothing was stored about you. Thank you for your time."),
-        leaving=spec.recruitment.exit("no_consent"),
+        **web.leave_with(slug, "no_consent"),
     )
 
 

@@ -1,5 +1,6 @@
 """What holds for every request: headers, the cookie, CSRF, limits, and errors as pages or JSON."""
 
+import contextlib
 import datetime
 import hashlib
 import hmac
@@ -16,7 +17,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from sr3eval.errors import UserError
 from study_app.languages import AVAILABLE, N_, SOURCE, catalog
 from study_app.limits import Limiter
-from study_app.recruitment import MTURK_FRAMES, MTURK_SITES, OPEN, Exit, Identity, Outcome, identify
+from study_app.recruitment import MTURK_FRAMES, MTURK_SITES, OPEN, Identity, Outcome, identify
 from study_app.refusal import REFUSALS, RefusedError
 from study_app.signing import Keys, new_token
 from study_app.spec import SLUG
@@ -241,12 +242,26 @@ def _error(
 def _page(name: str, heading: str, message: str) -> dict[str, Any]:
     slug = (request.view_args or {}).get("slug")
     link = base(slug) if slug and name in RETURNS_TO_ENTRY else None
-    return {"title": heading, "heading": heading, "message": message, "link": link, "leaving": _leaving(name)}
+    leaves = leave_with(slug, LEAVES_WITH[name]) if slug and name in LEAVES_WITH and "recruitment" in g else {}
+    return {"title": heading, "heading": heading, "message": message, "link": link, **leaves}
 
 
-def _leaving(name: str) -> Exit | None:
-    """What a subject takes along who is refused by the study."""
-    if name not in LEAVES_WITH or "recruitment" not in g:
-        return None
-    leaving = g.recruitment.exit(LEAVES_WITH[name])
-    return leaving if leaving.code else None
+def leave_with(slug: str, outcome: Outcome) -> dict[str, Any]:
+    """What message.html gives those who leave without having finished: a code, or MTurk's form, if there is either."""
+    submission, submit_to = _submission(slug)
+    leaving = g.recruitment.exit(outcome)
+    if not (leaving.code or submission):
+        return {}
+    return {"leaving": leaving, "submission": submission, "submit_to": submit_to}
+
+
+def _submission(slug: str) -> tuple[str, str]:
+    """MTurk's name of the task, and where its form goes: by the address of this request, else by the session."""
+    if g.recruitment.is_framed:
+        with contextlib.suppress(RefusedError):
+            if (named := person(slug)) is not None:
+                return named.submission, named.submit_to
+        with contextlib.suppress(RefusedError):
+            certificate = current_app.extensions["study_service"].certificate(slug, g.token)
+            return certificate.submission, certificate.submit_to
+    return "", ""

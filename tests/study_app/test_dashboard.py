@@ -12,7 +12,9 @@ from PIL import Image
 from analysis import tables
 from analysis.exclusions import exclude
 from analysis.fool_rate import fool_rates
+from sr3eval.errors import UserError
 from study_app import export
+from study_app.admin import RESERVED
 from study_app.bots import Bot, simulate
 from study_app.recruitment import Codes, Recruitment
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
@@ -184,6 +186,14 @@ def test_who_has_withdrawn_is_shown_as_gone_and_not_paid_as_complete(clock, pack
     approvals = ada.get("/admin/study/approvals.csv")
     assert (approvals.status_code, approvals.text) == (200, "")
     app.extensions["study_database"].engine.dispose()
+
+
+def test_no_study_has_the_name_of_another_page(app, pack):
+    pages = {rule.rule.split("/")[2] for rule in app.url_map.iter_rules() if rule.rule.startswith("/admin/")}
+    assert {page for page in pages if page and page[0] != "<"} == set(RESERVED)
+    for slug in RESERVED:
+        with pytest.raises(UserError, match=f'"{slug}" is the name of a page under /admin; give another --slug'):
+            app.extensions["study_admin"].create(slug, small_spec(), ["sr3"], [])
 
 
 def test_thumbnails(app, ada):

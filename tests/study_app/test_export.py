@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from analysis import tables
 from analysis.fool_rate import fool_rates
+from sr3eval.errors import UserError
 from study_app import export
 from study_app.bots import Bot, simulate
 from study_app.models import Participant, Response, Session, Stimulus, Trial
@@ -297,6 +298,20 @@ def test_what_is_deleted_leaves_no_byte(clock, pack, tmp_path):
     assert len(answers) == 8 and all(secret in bytes_of(tmp_path) for secret in secrets)
     app.extensions["study_admin"].delete_participant(code)
     assert [secret for secret in secrets if secret in bytes_of(tmp_path)] == []
+
+
+def test_while_somebody_reads_nothing_is_deleted_by_halves(app, clock):
+    assert simulate(app, "study", RATES, 0, clock, subjects=1) == 1
+    admin, database = app.extensions["study_admin"], app.extensions["study_database"]
+    with database.read() as db:  # an export that takes its time
+        code = db.scalar(select(Participant.code))
+        with pytest.raises(UserError, match="try again when no export or backup is running"):
+            admin.delete_participant(code)
+    with database.read() as db:
+        assert db.scalar(select(Participant.deleted_at)) is None
+    assert admin.delete_participant(code)
+    with pytest.raises(UserError, match="deleted already"):
+        admin.delete_participant(code)
 
 
 @pytest.mark.parametrize("policy", ["keep_answers", "delete_answers"])

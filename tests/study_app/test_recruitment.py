@@ -243,6 +243,33 @@ def test_mturk_previews_frames_and_takes_its_form(site):
     assert 'name="assignmentId" value="3XYZ"' in html and 'name="code" value="DONE1"' in html
 
 
+@pytest.mark.parametrize("codes", [CODES, Codes()])
+def test_who_leaves_mturk_early_hands_the_task_in_too(site, clock, codes):
+    """Declined, full and timed out: else the task stays with the worker until it runs out."""
+    app = site(Recruitment("mturk", codes=codes), target=1, images=8, per_subject=8)
+
+    def form(html, outcome):
+        fields = dict(re.findall(r'name="(\w+)" value="(\w*)"', html))
+        assert fields == {"assignmentId": fields["assignmentId"], "outcome": outcome, "code": getattr(codes, outcome)}
+        assert f'action="{SITE}/mturk/externalSubmit"' in html and "done.js" in html
+        return fields["assignmentId"]
+
+    bots = [newcomer(app, mturk(f"w{n}", f"a{n}")) for n in range(3)]
+    for bot in bots[:2]:
+        cookie = re.search("study=([^;]+)", bot.entry.headers["Set-Cookie"])[1]
+        bot.client.set_cookie("study", cookie, path="/s/study")
+        assert bot.start().status_code == 201
+    declined = re.search(r'href="/s/study(/declined[^"]*)"', bots[2].entry.text)[1].replace("&amp;", "&")
+    assert form(page(bots[2], declined), "no_consent") == "a2"
+    full = newcomer(app, mturk("w3", "a3"))
+    assert full.entry.status_code == 503
+    assert form(page(full, mturk("w3", "a3")), "full") == "a3"
+    clock.advance(46 * 60_000)
+    for link in (mturk("w0", "a0"), "", "/run"):  # the others are our own pages'
+        assert form(page(bots[0], link), "timed_out") == "a0"
+    assert "externalSubmit" not in page(newcomer(app), "/declined")
+
+
 def test_identities_can_be_deleted_and_still_nobody_comes_twice(site):
     app = site(PROLIFIC)
     bots = [newcomer(app, prolific(f"person{i}")) for i in range(2)]
