@@ -69,7 +69,7 @@ RESPONSES: Mapping[str, Column] = {
     "picked_model": _flag("1: the picture that is not the real one was chosen"),
     "rt_ms": _number("from the moment answers were taken to the answer", "ms"),
     "exposure_actual_ms": _number("first frame with the pictures to the first without, by the browser's clock", "ms"),
-    "timing_ok": _flag("1: the pictures were seen as planned"),
+    "timing_ok": _flag("1: the pictures were seen as planned, and once only; 0 after a reload that showed them again"),
     "finished": _flag("1: the session was finished"),
     "excluded_reason": _text("why the study itself leaves this subject out, or empty"),
     "received_at": _moment("when the server had the answer", always=True),

@@ -165,7 +165,7 @@ class Trials(Desk):
             raise RefusedError("impossible_time")
         clocks_agree = elapsed - body.claimed_ms <= sitting.spec.fixation_ms + LATENCY_MS
         known = {"trial_id": trial.id, "body_sha256": body.sha256, "received_at": now}
-        timing_ok = clocks_agree and body.timing_ok(sitting.exposure_ms)
+        timing_ok = trial.showings == 1 and clocks_agree and body.timing_ok(sitting.exposure_ms)
         response = db.scalar(statements.ANSWER, {**body.measured, **known, "timing_ok": timing_ok})
         if body.further:
             db.execute(statements.FURTHER, [{**asdict(answer), "response_id": response} for answer in body.further])

@@ -243,6 +243,19 @@ def test_both_clocks_must_agree(site, clock, elapsed, rt_ms, status, timing_ok):
         assert row["noise"] == "1"
 
 
+def test_who_reloads_to_look_again_is_flagged(site):
+    app = site()
+    bot = begin(app)
+    for looks in (1, 2, 3):
+        trial = bot.upcoming()["window"][0]
+        for _ in range(looks - 1):
+            assert bot.show(trial, bot.fetch(trial)).status_code == 200
+            bot.clock.advance(EXPOSURE)
+        assert bot.answer(trial, EXPOSURE, "left").status_code == 200
+    rows = list(csv.DictReader(io.StringIO(export.responses_csv(app.extensions["study_database"], "study"))))
+    assert [(row["reexposed"], row["timing_ok"]) for row in rows] == [("0", "1"), ("1", "0"), ("1", "0")]
+
+
 def sides(app, slug="study"):
     """Of every place of the first condition, (kind, image's number, real side) in the order shown."""
     query = select(PlanTrial.slot_id, Stimulus.kind, Stimulus.number, PlanTrial.real_side).join(PlanTrial.stimulus)
