@@ -100,8 +100,9 @@ def _check_answers(spec: Spec, body: bodies.Finish) -> None:
             raise RefusedError("bad_request", "An answer is to no question of this study.")
         if questions[key].answers and text not in questions[key].answers:
             raise RefusedError("bad_request", f'"{key}" must be one of the options.')
-    if missing := [key for key, question in questions.items() if question.required and not body.answers.get(key)]:
-        raise RefusedError("bad_request", f'"{missing[0]}" needs an answer.')
+    for key, question in questions.items():
+        if question.required and not body.answers.get(key, "").strip():
+            raise RefusedError("bad_request", N_("“%(question)s” needs an answer."), question=question.text)
 
 
 def _catches_passed(db: Transaction, session: Session) -> int:

@@ -86,6 +86,12 @@ REFUSALS = {
         Refusal(429, "slow_down", N_("Too many requests"), N_("Too many requests; please wait a little.")),
         Refusal(
             500,
+            "internal",
+            N_("Something went wrong"),
+            N_("The server could not do this. Please try again; if it happens again, tell the researcher."),
+        ),
+        Refusal(
+            500,
             "misconfigured",
             N_("Something went wrong"),
             N_("This server is not set up correctly. Please tell the researcher."),

@@ -39,7 +39,7 @@ HEADERS = {
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-STATUS_NAMES = {404: "not_found", 405: "not_allowed", 413: "too_large"}  # of what Flask itself refuses
+STATUS_NAMES = {404: "not_found", 405: "not_allowed", 413: "too_large", 500: "internal"}  # of what Flask itself refuses
 LEAVES_WITH: dict[str, Outcome] = {"full": "full", "expired": "timed_out"}  # by a refusal's name
 RETURNS_TO_ENTRY = ("no_session", "slow_down", "busy", "somebody_else")  # refusals after which the first page helps
 

@@ -67,7 +67,7 @@ async function attemptOnce(method, path, body) {
 function passes(error) {
   if (!(error instanceof Refusal)) return true; // no connection, or not our server's words
   if (error.retryAfterMs > PATIENCE_MS) return false;
-  return error.code === "too_early" || error.status === 429 || (error.status >= 500 && error.code !== "full");
+  return error.code === "too_early" || error.status === 429 || error.code === "busy";
 }
 
 /** The reply's JSON. Ends only with an answer or a Refusal. */

@@ -14,9 +14,12 @@ function kept() {
 
 async function deliver({ key, token, body }) {
   try {
-    return await request("POST", path(token), body);
-  } finally {
-    localStorage.removeItem(key); // stored, or refused for good: sending it again would change nothing
+    const reply = await request("POST", path(token), body);
+    localStorage.removeItem(key);
+    return reply;
+  } catch (refusal) {
+    if (refusal.status < 500) localStorage.removeItem(key); // for good: sending it again would change nothing
+    throw refusal;
   }
 }
 

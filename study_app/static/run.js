@@ -99,22 +99,31 @@ async function oneTrial(state, previous) {
   return trial;
 }
 
-/** An answer from another tab, an expired token: the next look at the server's state sorts it out. The rest is told. */
+/**
+ * An answer from another tab, an expired token: the next look at the server's state sorts it out. The rest is told, such
+ * as a failure of the server's own; the answer that it did not store is sent again.
+ */
 async function recover(error, failures) {
   if (error instanceof Refusal && SESSION_OVER.includes(error.status)) throw error;
   record(error instanceof Refusal ? "refused" : "error", error.message);
-  if (error instanceof Refusal && failures < 3) return sleep(500 * (failures - 1));
+  if (error instanceof Refusal && error.status < 500 && failures < 3) return sleep(500 * (failures - 1));
   say("problem", error.message);
-  return untilPressed("problem");
+  await untilPressed("problem");
+  return sendKept();
 }
 
-/** Shows a section until its form is sent; returns what was filled in, as [name, value]. */
+/** Shows a section until its form is sent; returns what was filled in, as [name, value]. Spaces alone are no text. */
 async function untilSent(id) {
   show(id);
   const form = document.querySelector(`#${id} form`);
-  await new Promise((resolve) => {
-    form.addEventListener("submit", (event) => (event.preventDefault(), resolve()), { once: true });
-  });
+  const sent = new AbortController();
+  const valid = (resolve) => (event) => {
+    event.preventDefault();
+    for (const field of form.querySelectorAll("textarea")) field.value = field.value.trim();
+    if (form.reportValidity()) resolve();
+  };
+  await new Promise((resolve) => form.addEventListener("submit", valid(resolve), { signal: sent.signal }));
+  sent.abort();
   return [...new FormData(form)];
 }
 
@@ -159,14 +168,25 @@ async function allTrials() {
 /** The answers by question, without the empty ones. */
 async function askQuestions() {
   const filled = await untilSent("questions");
-  document.querySelector("#questions form button").disabled = true;
-  return Object.fromEntries(filled.filter(([, answer]) => answer.trim()));
+  return Object.fromEntries(filled.filter(([, answer]) => answer));
 }
 
+/** The form keeps what is in it when the server refuses it. */
 async function finish() {
-  const answers = document.getElementById("questions") ? await askQuestions() : {};
-  await sendEvents();
-  return request("POST", `${base}/api/finish`, { answers });
+  if (!document.getElementById("questions")) return request("POST", `${base}/api/finish`, { answers: {} });
+  const button = document.querySelector("#questions form button");
+  for (;;) {
+    const answers = await askQuestions();
+    button.disabled = true;
+    await sendEvents();
+    try {
+      return await request("POST", `${base}/api/finish`, { answers });
+    } catch (refusal) {
+      if (SESSION_OVER.includes(refusal.status)) throw refusal;
+      button.disabled = false;
+      say("not-accepted", refusal.message);
+    }
+  }
 }
 
 async function session() {

@@ -223,6 +223,20 @@ def test_too_early_by_the_servers_clock_is_sent_again(serve, visit):
     assert not page.locator("p.connection:visible").count()
 
 
+def test_a_failure_of_the_servers_own_is_told_and_the_answer_kept(serve, visit):
+    server, page = serve(), visit()
+    join(page, server)
+    failure = {"error": "internal", "message": "The server could not do this."}
+    page.route("**/response", lambda route: route.fulfill(status=500, json=failure), times=1)
+    answer(page, "j")
+    find(page, "#problem")
+    assert "The server could not do this." in page.inner_text("#problem") and not server.responses()
+    assert not page.locator("p.connection:visible").count()
+    page.click("#problem button.main")
+    assert until(page)
+    assert [response["choice"] for _, response in server.responses()] == ["right"]
+
+
 def test_two_tabs_answer_a_trial_once(serve, visit):
     server, first = serve(), visit()
     join(first, server)
@@ -271,15 +285,26 @@ def test_who_stops_between_trials_is_not_counted(serve, visit):
 
 def test_the_code_is_copied_by_a_button(serve, visit):
     scale = Question("where", "How sure?", "scale", ("not at all", "very"), required=True)
-    server, page = serve(questions=(QUESTIONS[0], scale)), visit(permissions=["clipboard-read", "clipboard-write"])
+    server = serve(questions=(replace(QUESTIONS[0], required=True), scale))
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
     join(page, server)
     while until(page):
         give(page, "f")
     page.locator("button.main:visible").click()
     assert not page.evaluate("document.querySelector('#questions form').checkValidity()")  # the scale is not answered
     page.check("input[value='4']")
+    page.fill("textarea", "  ")  # is no answer
+    page.locator("button.main:visible").click()
+    page.wait_for_function("document.querySelector('#questions textarea:invalid')?.value === ''")
+    page.fill("textarea", " By the edges ")
+    refusal = {"error": "bad_request", "message": "Not like that."}
+    page.route("**/finish", lambda route: route.fulfill(status=400, json=refusal), times=1)
+    page.locator("button.main:visible").click()
+    find(page, "#questions .refusal")
+    assert page.inner_text("#questions .refusal") == "Not like that." and page.is_checked("input[value='4']")
     page.locator("button.main:visible").click()
     page.click("#copy")
+    assert set(server.query(select(Answer.text))) == {("By the edges",), ("4",)}
     assert page.evaluate("navigator.clipboard.readText()") == page.inner_text("#completion-code")
 
 

@@ -272,8 +272,19 @@ def test_required_questions_and_scales(clock, pack, tmp_path):
     assert [bot.post(FINISH, {"answers": answers}).status_code for answers in ({"how": "x"}, {"sure": "6"})] == [
         400
     ] * 2
+    refused = bot.post(FINISH, {"answers": {"sure": " "}})
+    assert (refused.status_code, "must be one of the options" in refused.json["message"]) == (400, True)
+    assert bot.post(FINISH, {"answers": {}}).json["message"] == "“How sure?” needs an answer."
     assert bot.post(FINISH, {"answers": {"sure": "5"}}).status_code == 200
     app.extensions["study_database"].engine.dispose()
+
+
+def test_what_fails_inside_says_so(site, bot, monkeypatch):
+    monkeypatch.setattr(type(site.extensions["study_service"]), "upcoming", lambda *_: 1 / 0)
+    site.config["PROPAGATE_EXCEPTIONS"] = False
+    reply = bot.client.get("/s/study" + NEXT)
+    assert (reply.status_code, reply.json["error"]) == (500, "internal")
+    assert reply.json["message"].startswith("The server could not do this.")
 
 
 def test_the_first_page_names_the_studies_that_anybody_can_take(clock, pack, tmp_path):
