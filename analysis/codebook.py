@@ -47,6 +47,10 @@ def _maybe(column: Column) -> Column:
 
 STUDY = _text("the study's name in addresses")
 CONDITION = _text("the condition's label: a model, a viewing time, or both")
+EXCLUDED = _text(
+    "why the study itself leaves this subject out, or empty: failed_catch, failed_comprehension, withdrew, expired "
+    "(left, and the place was given up to somebody else), or a researcher's reason"
+)
 SUBJECT = _text("the participant's random code")
 CONSENT = {
     "consent_version": _text("version of the text that was agreed to"),
@@ -71,7 +75,7 @@ RESPONSES: Mapping[str, Column] = {
     "exposure_actual_ms": _number("first frame with the pictures to the first without, by the browser's clock", "ms"),
     "timing_ok": _flag("1: the pictures were seen as planned, and once only; 0 after a reload that showed them again"),
     "finished": _flag("1: the session was finished"),
-    "excluded_reason": _text("why the study itself leaves this subject out, or empty"),
+    "excluded_reason": EXCLUDED,
     "received_at": _moment("when the server had the answer", always=True),
     "reexposed": _flag("1: the pictures were shown again after a reload"),
     "input": _one_of("how the answer was given", "key", "mouse", "touch"),
@@ -125,7 +129,7 @@ SESSIONS: Mapping[str, Column] = {
     "started_at": _moment("consent given", always=True),
     "finished_at": _moment("last answer given"),
     "trials_answered": _whole("answers, of every kind of trial"),
-    "excluded_reason": _text("why the study itself leaves this subject out, or empty"),
+    "excluded_reason": EXCLUDED,
     "deleted_at": _moment("when what identified the participant was deleted"),
     **CONSENT,
     "config_sha256": _text("sha256 of the study's settings"),

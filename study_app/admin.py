@@ -13,6 +13,7 @@ from study_app.allocation import Planned, plan
 from study_app.clock import Clock, system_clock
 from study_app.database import Database
 from study_app.models import (
+    EXPIRED,
     Answer,
     Audit,
     Condition,
@@ -207,8 +208,10 @@ class Admin:
             erases = spec.deletion == "delete_answers"
             if erases:
                 _erase(db, session)
-            if erases or session.state == "active":
-                session.leave("deleted" if erases else "expired")
+                session.leave("deleted")
+            elif session.state == "active":
+                session.leave(EXPIRED)
+                session.excluded_reason = EXPIRED
             session.participant.deleted_at = self.clock()
             self.log(db, "delete participant", session.participant.study.slug, session.participant.code)
         self.database.purge()

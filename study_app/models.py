@@ -25,6 +25,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 ENDED = ("finished", "excluded", "withdrew")  # states of sessions that shall answer nothing more
 LIVE_STATES = ("active", "finished")
+EXPIRED = "expired"  # a state, and the excluded_reason of whose place is free for somebody else
 ACTIVE = "state = 'active'"
 LIVE = "state IN ('active', 'finished')"  # of sessions that hold their place
 CHOICE_CHECK = "choice IN ('left', 'right', 'tie', 'skip')"

@@ -10,6 +10,7 @@ from sqlalchemy.orm import aliased
 
 from study_app.models import (
     ACTIVE,
+    EXPIRED,
     Condition,
     Event,
     FurtherChoice,
@@ -54,7 +55,12 @@ IDLE = (
     .where(text(f"session.{ACTIVE}"), Session.expires_at <= bindparam("now"))  # as the index says it
     .where(Participant.study_id + 0 == bindparam("study"))  # + 0: not by the index of all who ever came
 )
-EXPIRE = update(Session).where(Session.id.in_(bindparam("sessions", expanding=True))).values(state="expired")
+# What they answered stays in the export, but does not count beside the answers of whoever gets the place.
+EXPIRE = (
+    update(Session)
+    .where(Session.id.in_(bindparam("sessions", expanding=True)))
+    .values(state="expired", excluded_reason=EXPIRED)
+)
 GIVE_UP = update(PlanSlot).where(PlanSlot.id.in_(bindparam("slots", expanding=True))).values(is_free=True)
 # The :study's free place with the lowest number, so that conditions fill evenly: of an index one entry a condition.
 _LOWEST = (

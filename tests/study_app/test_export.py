@@ -14,10 +14,11 @@ from PIL import Image
 from sqlalchemy import select
 
 from analysis import tables
+from analysis.exclusions import Rules, exclude
 from analysis.fool_rate import fool_rates
 from sr3eval.errors import UserError
 from study_app import export
-from study_app.bots import Bot, simulate
+from study_app.bots import Bot, _truth, simulate
 from study_app.models import Participant, Response, Session, Stimulus, Trial
 from study_app.signing import hash_token
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
@@ -50,7 +51,7 @@ def test_with_drop_outs_every_cell_is_exact_at_the_end(app, clock):
     assert set(Counter((row["subject"], row["real_side"]) for row in tests).values()) == {2}
     unfinished = [row for row in rows if row["finished"] == "0"]
     assert unfinished  # what drop-outs answered is there
-    assert {row["excluded_reason"] for row in rows} == {""}
+    assert {(row["finished"], row["excluded_reason"]) for row in rows} == {("1", ""), ("0", "expired")}
 
 
 def assert_balanced(rows):
@@ -87,6 +88,27 @@ def test_who_fails_is_replaced_until_every_condition_is_full_in_exact_balance(ap
     rows = rows_of(app)
     assert_balanced(rows)
     assert {row["subject"] for row in rows if row["excluded_reason"] == "improbable"} == set(chosen)
+
+
+def test_who_leaves_at_the_last_page_does_not_count_beside_the_next_on_the_place(app, clock, tmp_path):
+    """All answers are there, but the place is another's: what the rules keep is balanced exactly."""
+    for seed in range(3):
+        bot = Bot(app, "study", clock, random.Random(100 + seed))
+        bot.enter()
+        assert bot.start().status_code == 201
+        truth = _truth(app.extensions["study_database"], bot.token)
+        for _ in truth:
+            trial = bot.upcoming()["window"][0]
+            assert bot.answer(trial, 3000, truth[trial["token"]][0]).status_code == 200
+    (tmp_path / "r.csv").write_text(export.responses_csv(app.extensions["study_database"], "study"))
+    assert len(exclude(tables.load(tmp_path / "r.csv"))[0]) == 12  # as long as nobody else is on their places
+    clock.advance(46 * 60_000)
+    assert simulate(app, "study", RATES, seed=0, clock=clock) == 12
+    (tmp_path / "r.csv").write_text(export.responses_csv(app.extensions["study_database"], "study"))
+    kept, log = exclude(tables.load(tmp_path / "r.csv"), Rules(max_side_share=1, drop_flagged_trials=False))
+    assert list(log["rule"]) == ["study: expired"] * 3 and set(log["n"]) == {4}
+    assert set(kept.groupby(["model", "image_id"]).size()) == {3} and len(kept) == 48
+    assert set(kept.groupby(["subject", "real_side"]).size()) == {2}
 
 
 def test_without_replacement_the_failed_keep_their_places_until_reopened(app, clock, pack):
