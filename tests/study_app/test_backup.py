@@ -8,6 +8,7 @@ from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from study_app.bots import Bot
+from study_app.signing import hash_token
 from tests.study_app.conftest import new_database
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
 
@@ -61,10 +62,14 @@ def test_a_backup_while_people_answer_is_one_moment_of_the_study(urls, clock, pa
     tokens = {row[3]: row[0] for row in restored["trial"]}
     answered = {row[1] for row in restored["response"]}
     assert {tokens[token] for token in answers[:before]} <= answered
+    copied = {row[3] for row in restored["session"]}
+    assert hash_token(bots[0].token) in copied
     for bot in bots:  # who was under way when the copy was made goes on with it
         other = Bot(new, "study", clock, random.Random(9))
-        other.browser.set_cookie("study", bot.token, path="/s/study")
-        assert other.browser.get("/s/study/api/next").status_code in (200, 401)
+        signed = new.extensions["study_keys"].sign("cookie", bot.token)
+        other.browser.set_cookie("study", signed, path="/s/study")
+        status = 200 if hash_token(bot.token) in copied else 401  # 401: began after the copy
+        assert other.browser.get("/s/study/api/next").status_code == status
     bot = Bot(new, "study", clock, random.Random(10))
     bot.enter()
     assert bot.start().status_code == 201

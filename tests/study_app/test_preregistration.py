@@ -1,5 +1,6 @@
 """`flask study preregister`: what it says is what the settings say, and its power is that of analysis.power."""
 
+import importlib
 import re
 import tomllib
 
@@ -48,6 +49,16 @@ def test_pairs_of_models():
         spec.load("demo_task2", [*changes, "per_subject=24", "images=48", "target=20"]), ["a", "b", "c"]
     )
     assert "- a beside b\n- a beside c\n" in text and "(Left / Right / No difference)" in text
+    assert "not balanced" not in text
+    check = "comprehension={attempts=2, questions=[{text='When?', options=['a', 'b'], right='a'}]}"
+    changes += ["adaptive=true", check, "per_subject=24", "images=48", "target=20"]
+    adaptive = preregistration(spec.load("demo_task2", changes), ["a", "b", "c"])
+    assert "How often each pair is seen is not balanced.\n" in adaptive and "(about 12 for each pair" in adaptive
+    assert "correctly after 2 attempts see no" in adaptive and "study reopen --reason" in adaptive
+    named = re.findall(r"\(analysis\.(\w+)\.([\w, ]+)\)", adaptive)
+    for module, names in named:  # what the analyst is to call is there
+        assert all(hasattr(importlib.import_module(f"analysis.{module}"), name) for name in names.split(", ")), names
+    assert len(named) > 1
     assert "Bradley–Terry scores with Davidson's ties" in text and "fool rate" not in text
 
 
