@@ -97,7 +97,11 @@ RESPONSES: Mapping[str, Column] = {
     "fullscreen": _flag("1: the page filled the screen"),
     "decode_ms": _number("decoding of the slowest picture of the trial", "ms"),
     "early_attempts": _whole("keys and clicks before answers were taken"),
-    "served_at": _moment("when the first of the pictures was sent", always=True),
+    "served_at": _moment(
+        "when the first of the pictures was sent, by the receipts that the browser showed at the trial's first start; "
+        "a script that fetched them several times can have shown later ones",
+        always=True,
+    ),
     "start_received_at": _moment("when the server heard that the pictures were shown", always=True),
     "against": _text("the model that stood in the real pictures' place, or empty"),
     "group": _text("the images that analyses draw together, such as crops of one photograph; empty: each for itself"),

@@ -1,5 +1,6 @@
 """How often one client may ask: a bucket a key that fills steadily and empties with every request."""
 
+import ipaddress
 import math
 import threading
 
@@ -33,3 +34,16 @@ class Limiter:
                 return math.ceil((1 - left) / per_ms / 1000)
             self._buckets[key] = (left - 1, now)
             return 0
+
+
+def network(address: str | None) -> str:
+    """What one client has: an IPv4 address, of IPv6 a subnet, 64 bits (RFC 4291); what is no address stays as it is."""
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return address or ""
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
+    return str(parsed)

@@ -262,7 +262,7 @@ class Trial(Base):
     left_token: Mapped[Token]
     right_token: Mapped[Token]
     middle_token: Mapped[Token]
-    left_served_at: Mapped[Millis | None]  # for the first time, like the next two
+    left_served_at: Mapped[Millis | None]  # by the receipt that the first start showed, like the next two
     right_served_at: Mapped[Millis | None]
     middle_served_at: Mapped[Millis | None]
     started_at: Mapped[Millis | None]

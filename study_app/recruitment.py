@@ -25,6 +25,7 @@ PREVIEW = "ASSIGNMENT_ID_NOT_AVAILABLE"  # MTurk's assignmentId while a worker o
 MTURK_SITES = ("https://www.mturk.com", "https://workersandbox.mturk.com")  # what turkSubmitTo may be
 MTURK_FRAMES = "https://*.mturk.com"
 EXTERNAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PROLIFIC_ID = re.compile(r"[0-9a-f]{24}")
 INVITATION = "invitation"  # its parameter, too
 LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"  # of codes: none that is mistaken for another
 INVITATION_LENGTH = 10
@@ -61,11 +62,13 @@ class Exit:
 class Recruitment:
     """source: open to everybody (once a browser), to holders of signed links (`study invite`), or by a service.
 
+    project: of Prolific, the study's id there, which links must then name; "" takes any.
     return_url: where subjects are sent at the end, with {code} in it; Prolific's own by default. Without a code of its
     own for an outcome, a session that came to its end has a random one, and others have none.
     """
 
     source: Literal["open", "invited", "prolific", "mturk"] = "open"
+    project: str = ""
     return_url: str = ""
     codes: Codes = Codes()
 
@@ -73,6 +76,10 @@ class Recruitment:
         if self.source == "prolific" and not (self.codes.complete and self.codes.failed_checks):
             raise UserError(
                 'source = "prolific": name codes.complete and codes.failed_checks as the study there has them'
+            )
+        if self.project and not (self.source == "prolific" and EXTERNAL_ID.fullmatch(self.project)):
+            raise UserError(
+                f'recruitment.project = "{self.project}": is the id of a study of Prolific; needs source = "prolific"'
             )
         if self.return_url and not (self.return_url.startswith("https://") and "{code}" in self.return_url):
             raise UserError(f'return_url = "{self.return_url}": must begin with https:// and have {{code}} in it')
@@ -131,6 +138,10 @@ def identify(slug: str, recruitment: Recruitment, parameters: Mapping[str, str],
     if not all(map(EXTERNAL_ID.fullmatch, found)) or not is_known_site or PREVIEW in found:
         raise RefusedError("no_identity")
     person, project, submission = found
+    if recruitment.source == "prolific":
+        is_theirs = not recruitment.project or project == recruitment.project
+        if not (PROLIFIC_ID.fullmatch(person) and is_theirs):
+            raise RefusedError("no_identity")
     return Identity(recruitment.source, person, project, submission, submit_to)
 
 

@@ -14,6 +14,7 @@ from study_app.service import Service
 from study_app.spec import AROUND, GAP, MARGIN
 
 THINKING_S = 3  # that an answer takes, for the estimate of how long a session is
+FINISH_LIMIT = 64 * 1024  # bytes: ten answers of MAX_TEXT characters that take three bytes each
 study = Blueprint("study", __name__, url_prefix="/s/<slug>")
 
 
@@ -172,7 +173,7 @@ def comprehend(slug: str) -> Response:
 @study.post("/api/finish")
 def finish(slug: str) -> Response:
     """The answers to the questions at the end."""
-    _service().finish(slug, g.token, bodies.read(bodies.Finish, web.body()))
+    _service().finish(slug, g.token, bodies.read(bodies.Finish, web.body(FINISH_LIMIT)))
     return jsonify(next=f"{web.base(slug)}/done")
 
 

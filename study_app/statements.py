@@ -136,7 +136,7 @@ TRIAL = _with_before(
     .join(PlanTrial.stimulus)
     .outerjoin(Trial.response)
 ).where(Trial.session_id == bindparam("id"), Trial.token == bindparam("token"))
-# The pictures, which were served at :left, :right and :middle, are shown; the first time they were served stays.
+# The pictures, which were served at :left, :right and :middle, are shown; what the first start said stays.
 SHOW = (
     update(Trial)
     .where(Trial.id == bindparam("trial"))

@@ -123,7 +123,10 @@ class Trials(Desk):
             return sitting.exposure_ms
 
     def _served_at(self, trial: Row[Any], spec: Spec, receipts: Mapping[str, str]) -> dict[str, int | None]:
-        """When each picture was served, by place, as the receipts say; refused where one is missing or another's."""
+        """When each picture was served, by place, says the receipt that the browser chose.
+
+        Refused where one is missing or another's.
+        """
         times: dict[str, int | None] = dict.fromkeys(PLACES)
         for place in PLACES[: spec.side_by_side]:
             receipt = self.keys.unsign("receipt", receipts.get(place, "")) or "."

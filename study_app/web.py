@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from sr3eval.errors import UserError
 from study_app.languages import AVAILABLE, N_, SOURCE, catalog
-from study_app.limits import Limiter
+from study_app.limits import Limiter, network
 from study_app.recruitment import MTURK_FRAMES, MTURK_SITES, OPEN, Identity, Outcome, identify
 from study_app.refusal import REFUSALS, RefusedError
 from study_app.signing import Keys, new_token
@@ -120,8 +120,10 @@ def fresh_token() -> None:
     g.token, g.is_fresh = new_token(), True
 
 
-def body() -> bytes:
-    """The bytes of a JSON request, at most MAX_CONTENT_LENGTH."""
+def body(limit: int | None = None) -> bytes:
+    """The bytes of a JSON request, at most `limit`, or MAX_CONTENT_LENGTH."""
+    if limit is not None:
+        request.max_content_length = limit
     if request.mimetype != "application/json":
         raise RefusedError("not_json")
     return request.get_data(cache=False)
@@ -134,7 +136,7 @@ def _keys() -> Keys:
 def _address() -> str:
     """Of the client's address a keyed hash of today."""
     day = datetime.datetime.now(datetime.UTC).date()
-    return _keys().hash("address", f"{day}/{request.remote_addr}")
+    return _keys().hash("address", f"{day}/{network(request.remote_addr)}")
 
 
 def _check() -> None:

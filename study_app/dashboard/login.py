@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from study_app.accounts import Accounts
 from study_app.admin import Admin
-from study_app.limits import Limiter
+from study_app.limits import Limiter, network
 from study_app.refusal import RefusedError
 from study_app.web import PREVIEW
 
@@ -86,7 +86,7 @@ def csrf_token() -> str:
 
 def log_in(name: str, password: str) -> bool:
     """Whether the password is right; then this browser is logged in. Raises RefusedError after too many attempts."""
-    for key in (f"address {request.remote_addr}", f"name {name}"):
+    for key in (f"address {network(request.remote_addr)}", f"name {name}"):
         wait = current_app.extensions["study_login_limit"].wait_s(key)
         if wait:
             raise RefusedError("slow_down", f"Too many attempts to log in; please wait {wait} s.", retry_after=wait)

@@ -118,7 +118,7 @@ def test_a_service_hears_that_the_checks_failed(clock, pack, tmp_path):
     prolific = Recruitment("prolific", codes=Codes("DONE1", "FAIL2"))
     open_study(app, pack, small_spec(comprehension=replace(ASKED, attempts=1), recruitment=prolific), models=["sr3"])
     bot = Bot(app, "study", clock, random.Random(0))
-    bot.enter("?PROLIFIC_PID=p&STUDY_ID=s&SESSION_ID=x")
+    bot.enter("?PROLIFIC_PID=5f3c0a9e8b7d6c5b4a392817&STUDY_ID=s&SESSION_ID=x")
     assert bot.start().status_code == 201
     attempt(bot, 1, WRONG)
     page = bot.browser.get("/s/study/done").text

@@ -39,7 +39,7 @@ def test_one_person_in_many_browsers_at_once_gets_one_place(url, clock, pack):
     open_study(app, pack, small_spec(recruitment=Recruitment("prolific", codes=Codes("C1", "F1"))))
     bots = [Bot(app, "study", clock, random.Random(seed)) for seed in range(16)]
     for bot in bots:
-        assert bot.enter("?PROLIFIC_PID=5f3c&STUDY_ID=s&SESSION_ID=a").status_code == 200
+        assert bot.enter("?PROLIFIC_PID=5f3c0a9e8b7d6c5b4a392817&STUDY_ID=s&SESSION_ID=a").status_code == 200
     with ThreadPoolExecutor(THREADS) as pool:
         statuses = list(pool.map(lambda bot: bot.start().status_code, bots))
     assert Counter(statuses) == {201: 1, 200: 15}

@@ -168,7 +168,7 @@ def test_who_has_withdrawn_is_shown_as_gone_and_not_paid_as_complete(clock, pack
     app.extensions["study_accounts"].set_password("ada", PASSWORD)
     bots = [Bot(app, "study", clock, random.Random(seed)) for seed in range(2)]
     for number, bot in enumerate(bots):
-        bot.enter(f"?PROLIFIC_PID=p{number}&STUDY_ID=s&SESSION_ID=t{number}")
+        bot.enter(f"?PROLIFIC_PID={number:024x}&STUDY_ID=s&SESSION_ID=t{number}")
         assert bot.start().status_code == 201
     bots[0].take(lambda trial: "left", limit=3)
     assert bots[0].post("/withdraw", {}).status_code == 200
@@ -181,8 +181,9 @@ def test_who_has_withdrawn_is_shown_as_gone_and_not_paid_as_complete(clock, pack
     paid = {
         row["participant_id"]: row for row in csv.DictReader(io.StringIO(ada.get("/admin/study/payments.csv").text))
     }
-    assert (paid["p0"]["outcome"], paid["p0"]["completion_code"], paid["p0"]["minutes"]) == ("withdrew", "N1", "")
-    assert paid["p1"]["outcome"] == "not finished"
+    first, second = (paid[f"{number:024x}"] for number in range(2))
+    assert (first["outcome"], first["completion_code"], first["minutes"]) == ("withdrew", "N1", "")
+    assert second["outcome"] == "not finished"
     approvals = ada.get("/admin/study/approvals.csv")
     assert (approvals.status_code, approvals.text) == (200, "")
     app.extensions["study_database"].engine.dispose()

@@ -30,7 +30,7 @@ PASSWORD = "correct horse battery"
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 CODES = Codes("1", "2", "3", "4", "5")
 MTURK = "workerId=1&hitId=1&assignmentId={}&turkSubmitTo=https://www.mturk.com"
-PROLIFIC = "PROLIFIC_PID=1&STUDY_ID=1&SESSION_ID=1"
+PROLIFIC = "PROLIFIC_PID=000000000000000000000001&STUDY_ID=1&SESSION_ID=1"
 QUESTIONS = (
     Question("how", "⟦How⟧"),
     Question("where", "⟦Where⟧", "choice", ("⟦here⟧", "⟦there⟧")),

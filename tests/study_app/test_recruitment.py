@@ -1,6 +1,7 @@
 """Who may take part, once each, and what everybody leaves with."""
 
 import csv
+import dataclasses
 import io
 import itertools
 import random
@@ -29,8 +30,13 @@ HTML = {"Accept": "text/html"}
 SITE = "https://workersandbox.mturk.com"
 
 
-def prolific(person=PERSON, session="a"):
-    return f"?PROLIFIC_PID={person}&STUDY_ID=s1&SESSION_ID={session}"
+def pid(name):
+    """An id such as Prolific's."""
+    return name.encode().hex().ljust(24, "0")
+
+
+def prolific(name=None, session="a", project="s1"):
+    return f"?PROLIFIC_PID={pid(name) if name else PERSON}&STUDY_ID={project}&SESSION_ID={session}"
 
 
 def mturk(worker="A1B2", assignment="3XYZ", submit_to=SITE):
@@ -90,13 +96,22 @@ def page(bot, path="/done"):
 def test_a_link_without_all_of_it_opens_nothing(site):
     app = site(PROLIFIC)
     before = everything(app.config["DATABASE_URL"])
-    for link in ("", "?PROLIFIC_PID=", f"?PROLIFIC_PID={PERSON}", prolific("a/b"), prolific("x" * 65), mturk()):
+    people = ("", "abc", "a/b", "x" * 24, PERSON + "0", PERSON[:-1], PERSON.upper(), PERSON + "%0A")
+    strange = [f"?PROLIFIC_PID={person}&STUDY_ID=s1&SESSION_ID=a" for person in people]
+    for link in ("", "?PROLIFIC_PID=", f"?PROLIFIC_PID={PERSON}", *strange, mturk(), prolific(project="x" * 65)):
         bot = newcomer(app, link)
         assert (bot.entry.status_code, bot.entry.json["error"]) == (403, "no_identity")
     bot = newcomer(app, prolific())
     bot.link = ""  # the consent page was honest, the start is not
     assert bot.start().json["error"] == "no_identity"
     assert everything(app.config["DATABASE_URL"]) == before
+
+
+def test_links_of_another_study_of_prolifics_open_nothing(site):
+    app = site(dataclasses.replace(PROLIFIC, project="5f3c0a9e8b7d6c5b4a392818"))
+    for project in ("s1", "", "5f3c0a9e8b7d6c5b4a392819"):
+        assert newcomer(app, prolific(project=project)).entry.json["error"] == "no_identity"
+    assert newcomer(app, prolific(project="5f3c0a9e8b7d6c5b4a392818")).start().status_code == 201
 
 
 def test_whoever_deletes_the_cookie_goes_on_with_the_same_place(site, clock):
@@ -277,15 +292,15 @@ def test_identities_can_be_deleted_and_still_nobody_comes_twice(site):
         bot.start()
         take_all(app, bot)
     rows = everything(app.config["DATABASE_URL"])
-    assert "person0" not in str({name: table for name, table in rows.items() if name != "identity"})
-    assert [row[1:5] for row in rows["identity"]] == [("prolific", f"person{i}", "s1", "a") for i in range(2)]
+    assert pid("person0") not in str({name: table for name, table in rows.items() if name != "identity"})
+    assert [row[1:5] for row in rows["identity"]] == [("prolific", pid(f"person{i}"), "s1", "a") for i in range(2)]
     code = app.extensions["study_service"].certificate("study", bots[0].token).subject
     app.extensions["study_admin"].delete_participant(code)  # on request: nothing that tells who it was is left
     assert len(everything(app.config["DATABASE_URL"])["identity"]) == 1
     assert newcomer(app, prolific("person0")).entry.status_code == 200
     result = app.test_cli_runner().invoke(args=["study", "forget-identities", "study"])
     assert result.output == "study: 1 identities deleted\n"
-    assert "person" not in str(everything(app.config["DATABASE_URL"]))
+    assert pid("person")[:12] not in str(everything(app.config["DATABASE_URL"]))
     assert newcomer(app, prolific("person1")).entry.json["error"] == "taken_part"
 
 
@@ -313,7 +328,12 @@ def test_a_campus_is_not_stopped_and_a_person_is(site, clock):
 
 def test_behind_proxies_an_address_is_the_clients(pack, clock, tmp_path):
     def starts(proxies, forwarded):
-        app = make_app(f"sqlite:///{tmp_path / f'{proxies}.sqlite'}", clock, TRUSTED_PROXIES=proxies, STARTS_PER_HOUR=1)
+        app = make_app(
+            f"sqlite:///{tmp_path / f'{proxies}-{len(list(tmp_path.iterdir()))}.sqlite'}",
+            clock,
+            TRUSTED_PROXIES=proxies,
+            STARTS_PER_HOUR=1,
+        )
         open_study(app, pack, small_spec())
         statuses = []
         for address in forwarded:
@@ -330,6 +350,15 @@ def test_behind_proxies_an_address_is_the_clients(pack, clock, tmp_path):
 
     assert starts(0, ["10.0.0.1", "10.0.0.2"]) == [201, 429]  # nobody is believed
     assert starts(1, ["10.0.0.1", "10.0.0.2", "1.2.3.4, 10.0.0.1"]) == [201, 201, 429]  # only the proxy itself is
+    subnets = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::2", "2001:db8:1:3::1"]
+    assert starts(1, subnets) == [201, 429, 201]  # one machine has all of a subnet's addresses
+    assert starts(1, ["::ffff:10.0.0.1", "::ffff:10.0.0.2", "10.0.0.1", "unknown", "unknown"]) == [
+        201,
+        201,
+        429,
+        201,
+        429,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -339,6 +368,7 @@ def test_behind_proxies_an_address_is_the_clients(pack, clock, tmp_path):
         ({"source": "prolific"}, "name codes.complete and codes.failed_checks"),
         ({"source": "prolific", "codes": {"complete": "A", "failed_checks": "A"}}, "the same code"),
         ({"codes": {"full": "a b"}}, "take letters"),
+        ({"project": "abc"}, 'needs source = "prolific"'),
         ({"return_url": "http://x.org?cc={code}"}, "must begin with https"),
         ({"return_url": "https://x.org"}, "{code}"),
     ],

@@ -1,13 +1,15 @@
 """What the server answers to what it should not be sent: a status, a line, and nothing written."""
 
+import csv
+import io
 import json
 import random
 import re
 
 import pytest
 
-from study_app import web
-from study_app.bots import Bot
+from study_app import export, web
+from study_app.bots import Bot, _truth
 from study_app.clock import ManualClock
 from study_app.recruitment import Recruitment
 from study_app.signing import Keys
@@ -243,6 +245,33 @@ def test_a_finished_session_shows_its_code_and_stays_finished(site, clock):
     assert bot.client.get("/s/study").location == "/s/study/done"
     assert bot.start().status_code == 200  # it has a place and gets no other
     assert len(everything(site.config["DATABASE_URL"])["answer"]) == 0
+
+
+def test_ten_long_answers_in_japanese_are_taken_and_no_more(clock, pack, tmp_path):
+    app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
+    open_study(app, pack, small_spec(questions=tuple(Question(f"q{i}", "?") for i in range(10))))
+    bot = Bot(app, "study", clock, random.Random(0))
+    bot.enter()
+    bot.start()
+    truth = _truth(app.extensions["study_database"], bot.token)
+    for _ in truth:
+        trial = bot.upcoming()["window"][0]
+        assert bot.answer(trial, 3000, truth[trial["token"]][0]).status_code == 200
+
+    def finish(answers):  # as browsers send it: UTF-8, not escaped
+        sent = json.dumps({"answers": answers}, ensure_ascii=False, separators=(",", ":")).encode()
+        headers = {"X-CSRF": bot.csrf, "Content-Type": "application/json"}
+        return bot.client.post(f"{bot.base}/api/finish", data=sent, headers=headers)
+
+    answers = {f"q{i}": "画" * 2000 for i in range(10)}
+    assert finish({**answers, "q10": "画" * 2000}).json["error"] == "too_large"
+    assert finish(answers).status_code == 200
+    assert csv_cell(app, "answer_q9") == "画" * 2000
+
+
+def csv_cell(app, column):
+    table = csv.DictReader(io.StringIO(export.sessions_csv(app.extensions["study_database"], "study")))
+    return [row[column] for row in table][-1]
 
 
 def test_answers_to_questions_must_fit_them(site, clock):
