@@ -66,8 +66,9 @@ def test_killed_command_goes_on_bit_for_bit(settings, tmp_path, signal_number):
     if signal_number == signal.SIGINT:
         assert "Traceback" not in errors
         assert "same command" in errors
-    (out / "samples").mkdir(exist_ok=True)
-    (out / "samples" / f"{files.HOST}{process.pid}-left").write_bytes(b"by the kill")
+    else:
+        (out / "samples").mkdir(exist_ok=True)
+        (out / "samples" / f"{files.HOST}{process.pid}-left").write_bytes(b"by the kill")
     subprocess.run(command, check=True, capture_output=True, env=environment, timeout=300)
     assert not list(out.rglob(".tmp-*"))
     assert same(weights(tmp_path / "whole"), weights(out))
