@@ -74,6 +74,11 @@ class Variances:
         """Not corrected: may be below either of the one-way variances, and below zero."""
         return self.subject + self.group - self.cell
 
+    @property
+    def contrast(self) -> float:
+        """Of a difference or a slope, in which what is shared cancels: at least the smaller of the one-way ones."""
+        return max(self.two_way, min(self.subject, self.group))
+
 
 def numbered(responses: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Test trials with SUBJECT, IMAGE and CLUSTER."""

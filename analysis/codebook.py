@@ -162,6 +162,13 @@ EVENTS: Mapping[str, Column] = {
     "t_server": _moment("when the server heard of it", always=True),
     "detail": _text("what more is known of it, or empty"),
 }
+TABLES: Mapping[str, Mapping[str, Column]] = {
+    "responses": RESPONSES,
+    "choices": CHOICES,
+    "sessions": SESSIONS,
+    "events": EVENTS,
+}
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema(study: str, questions: Sequence[tuple[str, str]], answers: str) -> dict[str, Any]:
@@ -170,10 +177,9 @@ def schema(study: str, questions: Sequence[tuple[str, str]], answers: str) -> di
     questions: (id, text) of those at the end; sessions have the answers. answers: "responses" or "choices".
     """
     told = {f"answer_{id_}": _maybe(_text(f"answer to: {text}")) for id_, text in questions}
-    first = {"responses": RESPONSES, "choices": CHOICES}[answers]
-    tables = {answers: first, "sessions": {**SESSIONS, **told}, "events": EVENTS}
+    tables = {answers: TABLES[answers], "sessions": {**SESSIONS, **told}, "events": EVENTS}
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": DRAFT,
         "title": f"Tables of the study {study}",
         "description": "One property a table; a row of its CSV file is an item, its columns stand in this order.",
         "type": "object",
@@ -181,14 +187,14 @@ def schema(study: str, questions: Sequence[tuple[str, str]], answers: str) -> di
     }
 
 
-def published(table: str, columns: Sequence[str]) -> str:
+def published(table: str, columns: Sequence[str]) -> dict[str, Any]:
     """The codebook of a published table of answers, which has these columns of its own, as JSON Schema."""
-    known = {"responses": RESPONSES, "choices": CHOICES}[table]
-    schema = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "array",
-        "items": _row({column: known[column] for column in columns}),
-    }
+    row = _row({column: TABLES[table][column] for column in columns})
+    return {"$schema": DRAFT, "type": "array", "items": row}
+
+
+def as_json(schema: Mapping[str, Any]) -> str:
+    """A codebook as it is written to a file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -83,7 +83,7 @@ def _pair(trials: pd.DataFrame, factor: str, a: Any, b: Any, reference: Referenc
     row |= {"difference": _rate(first) - _rate(second)}
     note = why_not_estimable(first, second)
     v = variances(cells, _influence(cells, first, second), design != "between") if not note else Variances(0, 0, 0)
-    variance = max(v.two_way, min(v.subject, v.group))
+    variance = v.contrast
     if note or variance < np.finfo(float).eps / len(both):
         return row | {"p": math.nan, "note": note or "not estimable: no variation"}
     df = math.inf if reference == "z" else min(first.df, second.df)

@@ -67,11 +67,9 @@ def _threshold(trials: pd.DataFrame, back: Callable[[float], float]) -> dict[str
 
     def se(x: float) -> float:
         """Of a + b x."""
-        v = variances(cells, influence[0] + x * influence[1])
-        return math.sqrt(max(v.two_way, min(v.subject, v.group)))
+        return math.sqrt(variances(cells, influence[0] + x * influence[1]).contrast)
 
-    v = variances(cells, influence[1])
-    slope = math.sqrt(max(v.two_way, min(v.subject, v.group)))
+    slope = math.sqrt(variances(cells, influence[1]).contrast)
     if not slope > 0:
         return row | {"note": "not estimable: no variation"}
     low, high = _fieller(-a / b, lambda x: abs(a + b * x) - _quantile(cells) * se(x), levels)

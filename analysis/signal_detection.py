@@ -90,5 +90,5 @@ def _standard_errors(cells: Cells, raw: Array, rates: Array) -> dict[str, float]
     errors = {}
     for name, influence in (("d_prime_se", signed / np.sqrt(2)), ("criterion_se", of_z / (2 * np.sqrt(2)))):
         v = variances(cells, influence)
-        errors[name] = math.sqrt(max(v.two_way, min(v.subject, v.group)))
+        errors[name] = math.sqrt(v.contrast)
     return errors

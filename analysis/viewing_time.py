@@ -42,7 +42,7 @@ def slope(trials: pd.DataFrame, x: np.ndarray, constant: str) -> dict[str, objec
         return row | {"note": note}
     value, influence = _least_squares(cells, values[cells.level])
     v = variances(cells, influence)
-    variance = max(v.two_way, min(v.subject, v.group))
+    variance = v.contrast
     if variance < np.finfo(float).eps / len(trials):
         return row | {"slope": value, "note": "not estimable: no variation"}
     se, df = math.sqrt(variance), cells.df

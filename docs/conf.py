@@ -31,12 +31,12 @@ def write_columns(_app: object) -> None:
     """Tables of the columns of a study's exports, from the codebook that is written beside them."""
     from analysis import codebook
 
-    tables = {"responses.csv": codebook.RESPONSES, "choices.csv": codebook.CHOICES}
-    tables |= {"sessions.csv": codebook.SESSIONS, "events.csv": codebook.EVENTS}
     parts = []
-    for name, columns in tables.items():
+    for name, columns in codebook.TABLES.items():
         rows = [f"| `{column}` | {about['description']} | {_values(about)} |" for column, about in columns.items()]
-        parts.append("\n".join([f"### {name}", "", "| column | meaning | unit or values |", "|---|---|---|", *rows]))
+        parts.append(
+            "\n".join([f"### {name}.csv", "", "| column | meaning | unit or values |", "|---|---|---|", *rows])
+        )
     (Path(__file__).parent / "reference" / "columns.md.inc").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

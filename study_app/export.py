@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import datetime
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -103,8 +102,7 @@ def codebook_json(database: Database, slug: str) -> str:
         study = the_study(db, slug)
         spec = spec_of(study.config_toml)
         questions = [(question.id, question.text) for question in spec.questions]
-        schema = codebook.schema(study.slug, questions, spec.answers_table)
-        return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        return codebook.as_json(codebook.schema(study.slug, questions, spec.answers_table))
 
 
 TABLES: Mapping[str, Callable[[Database, str], str]] = {
@@ -140,10 +138,8 @@ def to_parquet(text: str, table: str) -> bytes:
     """
     if table == "codebook":
         raise UserError("--codebook: is no table; name it .json")
-    columns = {"responses": codebook.RESPONSES, "choices": codebook.CHOICES, "sessions": codebook.SESSIONS}
-    known = columns.get(table, codebook.EVENTS)
     frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    for name, about in known.items():
+    for name, about in codebook.TABLES[table].items():
         if "string" not in about["type"]:
             numbers = pd.to_numeric(frame[name])
             frame[name] = numbers.astype("Int64") if "integer" in about["type"] else numbers

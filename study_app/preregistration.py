@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from importlib import metadata
 
-import jinja2
-
 from analysis import power
 from analysis.comparisons import FEW_ANSWERS
 from analysis.exclusions import Rules
 from analysis.fool_rate import MARGIN
 from sr3eval.config import to_toml
+from study_app.documents import filled
 from study_app.spec import Spec
 
 TEMPLATE = "preregistration.md"
@@ -21,10 +20,8 @@ def preregistration(spec: Spec, models: Sequence[str]) -> str:
     models: those of the study. Raises UserError for models that it cannot show in exact balance.
     """
     spec.check_models(models)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("study_app"), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(TEMPLATE).render(
+    return filled(
+        TEMPLATE,
         spec=spec,
         models=models,
         matchups=[(a, b or "the real picture") for a, b in spec.matchups(models)],

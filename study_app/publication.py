@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from PIL import Image
 from sqlalchemy import select
 
@@ -22,6 +21,7 @@ from sr3eval.files import atomic_write
 from study_app import export
 from study_app.admin import Admin, the_study
 from study_app.database import Database
+from study_app.documents import filled
 from study_app.models import Stimulus
 from study_app.recruitment import OPEN
 from study_app.sessions import spec_of
@@ -52,11 +52,10 @@ def publish(admin: Admin, slug: str, out: Path, licence: str, shuffle: random.Ra
         spec = spec_of(the_study(db, slug).config_toml)
     shared = replace(spec, recruitment=OPEN, consent=replace(spec.consent, contact=""))
     pictures = [dict(zip(PICTURES, row, strict=True)) for row in _pictures(admin.database, slug)]
-    schema = codebook.published(table, columns)
     for name, content in {
         f"{table}.csv": export.to_csv(columns, rows),
         "pictures.csv": export.to_csv(PICTURES, (list(row.values()) for row in pictures)),
-        "codebook.json": schema,
+        "codebook.json": codebook.as_json(codebook.published(table, columns)),
         "study.toml": to_toml(shared),
         "README.md": _card(spec, table, columns, rows, pictures, licence),
     }.items():
@@ -102,13 +101,11 @@ def _card(
 ) -> str:
     """README.md of the data set."""
     at = {column: number for number, column in enumerate(columns)}
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("study_app"), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     tested = [row for row in rows if row[at["kind"]] == "test"]
     excluded = {row[at["subject"]]: row[at["excluded_reason"]] for row in rows if row[at["excluded_reason"]]}
     days = sorted({row[at["received_at"]][:10] for row in rows})
-    return environment.get_template(CARD).render(
+    return filled(
+        CARD,
         spec=spec,
         table=table,
         subjects=len({row[at["subject"]] for row in rows}),

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sr3eval.matlab import luma
-from sr3eval.metrics.ssim import C1, C2, TAPS, _ssim_map, _tiles
+from sr3eval.metrics.ssim import C1, C2, TAPS, bands
 
 UNIFORM = 7  # pixels, side of scikit-image's window
 SHRUNK = 256  # pixels, to about which the shorter side is shrunk
@@ -190,8 +190,4 @@ def _inside(region: Region, found: Tensor, margin: int, of: Tensor) -> Tensor:
 
 def _gaussian(sr: Tensor, hr: Tensor) -> Tensor:
     """The map of [C, H, W] where the window fits."""
-    return torch.stack([_map(x, y, y.mean()) for x, y in zip(sr, hr, strict=True)])
-
-
-def _map(sr: Tensor, hr: Tensor, center: Tensor) -> Tensor:
-    return torch.cat([_ssim_map(*bands, center) for bands in zip(_tiles(sr, 0), _tiles(hr, 0), strict=True)])
+    return torch.stack([torch.cat(list(bands(x, y))) for x, y in zip(sr, hr, strict=True)])

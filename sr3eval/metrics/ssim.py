@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -41,9 +42,14 @@ def ssim(sr: Tensor, hr: Tensor) -> Tensor:
 
 def _ssim_plane(sr: Tensor, hr: Tensor) -> Tensor:
     """SSIM of two planes [H, W], band by band: what is in work fits the processor's cache, and memory stays bounded."""
+    return torch.stack([part.sum() for part in bands(sr, hr)]).sum() / math.prod(side - TAPS + 1 for side in sr.shape)
+
+
+def bands(sr: Tensor, hr: Tensor) -> Iterator[Tensor]:
+    """SSIM about every pixel of two planes [H, W] whose window fits: [up to TILE, W - 10] after one another."""
     center = hr.mean()
-    sums = [_ssim_map(*bands, center).sum() for bands in zip(_tiles(sr, 0), _tiles(hr, 0), strict=True)]
-    return torch.stack(sums).sum() / math.prod(side - TAPS + 1 for side in sr.shape)
+    for pair in zip(_tiles(sr, 0), _tiles(hr, 0), strict=True):
+        yield _ssim_map(*pair, center)
 
 
 def _ssim_map(sr: Tensor, hr: Tensor, center: Tensor) -> Tensor:
