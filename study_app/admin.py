@@ -98,7 +98,12 @@ class Admin:
         """Lay down who sees what: from here on the study is what it is.
 
         salt: what the plan is drawn by, beside the study's own settings; 128 secret bits, but in simulations.
+
+        Raises:
+            UserError: the study is no draft, or the salt is longer than 32 characters.
         """
+        if salt is not None and len(salt) > 32:
+            raise UserError(f"a salt has at most 32 characters, not {len(salt)}")
         with self.database.write() as db:
             study = the_study(db, slug, lock=True)
             if study.state != "draft":
@@ -110,7 +115,7 @@ class Admin:
             for condition in study.conditions:
                 _lay_down(db, study, condition, ids)
             study.state, study.frozen_at = "frozen", self.clock()
-            self.log(db, "freeze", slug)
+            self.log(db, "freeze", slug, "" if salt is None else "by a given salt: a simulation")
 
     def move(self, slug: str, verb: str) -> None:
         """`run`, `pause` or `close`: open or shut the door. Who is inside may finish."""

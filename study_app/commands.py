@@ -123,10 +123,11 @@ def create(pack: Path, name: str, slug: str | None, models: str | None, override
 
 @study.command()
 @click.argument("slug")
+@click.option("--salt", help="Draw the plan by this in place of a secret: only for a simulation that must repeat.")
 @with_appcontext
-def freeze(slug: str) -> None:
+def freeze(slug: str, salt: str | None) -> None:
     """Lay down who sees what; afterwards nothing of it changes."""
-    _admin().freeze(slug)
+    _admin().freeze(slug, salt)
     click.echo(f"{slug}: frozen; next: flask --app study_app study run {slug}")
 
 
