@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, insert, or_, select
+from sqlalchemy import Select, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from sr3eval.config import to_toml
@@ -14,6 +14,7 @@ from study_app.clock import Clock, system_clock
 from study_app.database import Database
 from study_app.models import (
     EXPIRED,
+    SCREEN,
     Answer,
     Audit,
     Condition,
@@ -318,11 +319,16 @@ def _forget(db: Transaction, session: Session) -> None:
         db.execute(delete(table).where(table.session_id == session.id))
     session.token_sha256 = session.viewport_w = session.viewport_h = None
     session.dpr = session.frame_ms = session.touch = session.px_per_mm = None
+    blank = {"body_sha256": "", **dict.fromkeys(SCREEN)}  # the hash, since the rest could be guessed until it fits
+    db.execute(update(Response).where(Response.trial_id.in_(_trials(session))).values(blank))
     if session.completion_code:  # what was handed in tells who it was
         session.completion_code = new_code(12)
 
 
 def _erase(db: Transaction, session: Session) -> None:
-    trials = select(Trial.id).where(Trial.session_id == session.id)
-    db.execute(delete(Response).where(Response.trial_id.in_(trials)))
+    db.execute(delete(Response).where(Response.trial_id.in_(_trials(session))))
     db.execute(delete(Trial).where(Trial.session_id == session.id))
+
+
+def _trials(session: Session) -> Select[int]:
+    return select(Trial.id).where(Trial.session_id == session.id)

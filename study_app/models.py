@@ -26,6 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 ENDED = ("finished", "excluded", "withdrew")  # states of sessions that shall answer nothing more
 LIVE_STATES = ("active", "finished")
 EXPIRED = "expired"  # a state, and the excluded_reason of whose place is free for somebody else
+SCREEN = ("viewport_w", "viewport_h", "dpr", "css_w", "css_h", "fullscreen")  # of a response, what tells of a device
 ACTIVE = "state = 'active'"
 LIVE = "state IN ('active', 'finished')"  # of sessions that hold their place
 CHOICE_CHECK = "choice IN ('left', 'right', 'tie', 'skip')"
@@ -300,14 +301,14 @@ class Response(Base):
     blur_count: Mapped[int]
     rt_ms: Mapped[float]
     rt_from_onset_ms: Mapped[float]
-    dpr: Mapped[float]
-    css_w: Mapped[float]
-    css_h: Mapped[float]
+    dpr: Mapped[float | None]  # this and what else is in SCREEN: empty after a deletion that keeps the answers
+    css_w: Mapped[float | None]
+    css_h: Mapped[float | None]
     natural_w: Mapped[int]
     natural_h: Mapped[int]
-    viewport_w: Mapped[int]
-    viewport_h: Mapped[int]
-    fullscreen: Mapped[bool]
+    viewport_w: Mapped[int | None]
+    viewport_h: Mapped[int | None]
+    fullscreen: Mapped[bool | None]
     decode_ms: Mapped[float]
     early_attempts: Mapped[int]
     trial: Mapped[Trial] = relationship(back_populates="response")

@@ -337,7 +337,7 @@ def test_while_somebody_reads_nothing_is_deleted_by_halves(app, clock):
 
 
 @pytest.mark.parametrize("policy", ["keep_answers", "delete_answers"])
-def test_a_deleted_participant_leaves_a_tombstone(clock, pack, url, policy):
+def test_a_deleted_participant_leaves_a_tombstone(clock, pack, url, policy, tmp_path):
     app = make_app(url, clock)
     open_study(app, pack, small_spec(deletion=policy, target=2))
     assert simulate(app, "study", RATES, 0, clock, subjects=4) == 4
@@ -348,7 +348,18 @@ def test_a_deleted_participant_leaves_a_tombstone(clock, pack, url, policy):
     rows = rows_of(app)
     assert admin.delete_participant(code) == (policy == "delete_answers")
     left = [row for row in rows if row["subject"] != subject]
-    assert rows_of(app) == (rows if policy == "keep_answers" else left)
+    blank = dict.fromkeys(("viewport_w", "viewport_h", "dpr", "css_w", "css_h", "fullscreen"), "")
+    kept = [row | blank if row["subject"] == subject else row for row in rows]
+    assert rows_of(app) == (kept if policy == "keep_answers" else left)
+    (tmp_path / "r.csv").write_text(text := export.responses_csv(database, "study"))
+    (tmp_path / "r.parquet").write_bytes(export.to_parquet(text, "responses"))
+    for frame in (tables.load(tmp_path / "r.csv"), tables.load(tmp_path / "r.parquet")):
+        assert len(frame) == len(rows_of(app))
+        assert set(frame.loc[frame["dpr"] == "", "subject"]) == ({subject} if policy == "keep_answers" else set())
+    described = json.loads(export.codebook_json(database, "study"))["properties"]["responses"]
+    columns = described["items"]["properties"]
+    typed = [{name: as_its_column_says(cell, columns[name]) for name, cell in row.items()} for row in rows_of(app)]
+    Draft202012Validator(described).validate(typed)
     with database.read() as db:
         session = db.scalars(select(Session).order_by(Session.id)).first()
         assert (session.token_sha256, session.viewport_w, session.dpr) == (None, None, None)

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 from alembic import command
 from sqlalchemy import MetaData, create_engine, insert, select, text
+from sqlalchemy.exc import IntegrityError
 
 from study_app.database import Database, migrations
 
@@ -30,8 +31,16 @@ OLD = {
         | {"showings": 1 if started else 0}
         for i, started in ((1, 6), (2, None))
     ],
+    "response": [
+        {"id": 1, "trial_id": 1, "client_uuid": "u", "received_at": 8, "timing_ok": True, "choice": "left"}
+        | {"input": "key", "viewport_w": 900, "viewport_h": 600, "dpr": 1.25, "fullscreen": True}
+        | dict.fromkeys(("t_on", "t_off", "exposure_ms", "frame_median_ms", "frame_max_gap_ms", "hidden_ms"), 1.5)
+        | dict.fromkeys(("rt_ms", "rt_from_onset_ms", "css_w", "css_h", "decode_ms"), 2.5)
+        | dict.fromkeys(("n_frames", "blur_count", "natural_w", "natural_h", "early_attempts"), 3)
+    ],
 }
 FILLED = {"config_sha256": "0" * 64, "consent_sha256": "0" * 64, "consent_at": 1, "started_at": 1, "expires_at": 2}
+FILLED |= {"body_sha256": "0" * 64}
 FILLED |= {"real_png": b"x", "other_png": b"y"}
 
 
@@ -100,6 +109,16 @@ def test_old_sessions_and_studies_stay_what_they_were(migrate):
     migrate("upgrade", "head")
     migrate("downgrade", "0006")
     assert rows(migrate.engine, "trial.issued_at") == [(5,), (None,)]
+    migrate("upgrade", "0011")
+    screen = [f"response.{name}" for name in ("viewport_w", "viewport_h", "dpr", "css_w", "css_h", "fullscreen")]
+    with migrate.engine.begin() as connection:
+        connection.execute(text("UPDATE response SET dpr = NULL, viewport_h = NULL, fullscreen = NULL"))
+    assert rows(migrate.engine, *screen) == [(900, None, None, 2.5, 2.5, None)]
+    migrate("downgrade", "0010")
+    assert rows(migrate.engine, *screen) == [(900, 0, 0.0, 2.5, 2.5, False)]
+    for nothing in ("dpr", "fullscreen"):
+        with pytest.raises(IntegrityError), migrate.engine.begin() as connection:
+            connection.execute(text(f"UPDATE response SET {nothing} = NULL"))
     migrate("upgrade", "head")
     with contextlib.closing(migrate.engine.raw_connection()) as connection:
         if migrate.engine.dialect.name == "sqlite":
