@@ -24,28 +24,31 @@ if TYPE_CHECKING:
     type=FOLDER,
     help="responses.csv of a study: adds fool rates, exclusions.csv and methods.txt.",
 )
-@click.option("--against", type=FOLDER, help="CSV of published values: method, metric, value, source, dataset.")
-@click.option("--compare", is_flag=True, help="How the second of two runs differs from the first, tested in pairs.")
-def table_(
-    runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...], against: Path | None, compare: bool
-) -> None:
+@click.option(
+    "--compare",
+    metavar="WHAT",
+    help='With "paper", or "paper:table_2": what SR3\'s authors printed; with a CSV of published values (method, '
+    "metric, value, source, dataset); or with an earlier RUN: differences, tested in pairs.",
+)
+def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...], compare: str | None) -> None:
     """Make the table of one or several finished RUNS from their files alone; runs of other images are columns."""
     from sr3eval.benchmark import comparison, summary, table
     from sr3eval.benchmark.published import with_published
     from sr3eval.benchmark.scores import read_runs
     from sr3eval.files import atomic_write
 
-    if compare:
-        if len(runs) != 2 or out or responses or against:
-            raise click.UsageError("--compare takes two RUNS and no other option")
-        click.echo(comparison.markdown(comparison.compare(*runs), runs))
+    if compare is not None and Path(compare).is_dir():
+        if len(runs) != 1 or out or responses:
+            raise click.UsageError("--compare RUN takes one other RUN and no other option")
+        before_after = (Path(compare), runs[0])
+        click.echo(comparison.markdown(comparison.compare(*before_after), before_after))
         return
     scores, conventions = read_runs(runs)
     results = summary.summarise(scores, conventions)
     study = {}
     if responses:
         results, study = with_fool_rates(results, runs, responses)
-    results = with_published(results, against) if against else results
+    results = with_published(results, compare) if compare is not None else results
     if out is not None:
         write(results, runs, out)
         for name, text in study.items():

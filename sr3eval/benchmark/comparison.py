@@ -1,4 +1,4 @@
-"""What changed from one run to another: `benchmark.py table A B --compare`."""
+"""What changed from one run to another: `benchmark.py table B --compare A`."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -51,6 +51,8 @@ def legend(results: pd.DataFrame, marks: bool = True) -> list[str]:
     if not published.empty:
         sources = "; ".join(f"{row.method}: {row.source}" for row in published.itertuples())
         lines.append(f"Italics: values as published, which took no part in comparisons ({sources}).")
+    if results["difference"].notna().any():
+        lines.append("In parentheses: ours minus the published value.")
     return lines
 
 

@@ -59,6 +59,7 @@ HTML = Style(
     published=lambda method, source: f'<em>{method}</em> <span class="interval">{source}</span>',
     heading=lambda label: label,
     interval=lambda low, high: f' <span class="interval">[{low}, {high}]</span>',
+    signed=lambda number: number,
     up='<span class="direction" title="higher is better">↑</span>',
     down='<span class="direction" title="lower is better">↓</span>',
     similar='<sup title="not significantly different from the best at 5 %">†</sup>',

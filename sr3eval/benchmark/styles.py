@@ -19,6 +19,7 @@ class Style:
     published: Callable[[str, str], str]  # a method's name and its source, as they are printed
     heading: Callable[[str], str]  # an escaped label
     interval: Callable[[str, str], str]
+    signed: Callable[[str], str]  # a number with its sign
     up: str
     down: str
     similar: str  # mark of values that do not differ from the best one
@@ -43,6 +44,7 @@ MARKDOWN = Style(
     published=lambda method, source: f"*{method}* ({source})",
     heading=as_it_is,
     interval=lambda low, high: f" [{low}, {high}]",
+    signed=as_it_is,
     up="↑",
     down="↓",
     similar="†",
@@ -94,6 +96,7 @@ LATEX = Style(
     published=lambda method, _source: rf"\textit{{{method}}}",
     heading=_stacked,
     interval=lambda low, high: rf" {{\scriptsize [{low}, {high}]}}",
+    signed=lambda number: f"${number}$",
     up=r"$\uparrow$",
     down=r"$\downarrow$",
     similar=r"$^\dagger$",

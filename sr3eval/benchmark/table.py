@@ -27,7 +27,7 @@ def labelled(results: pd.DataFrame) -> pd.DataFrame:
 
     Where several metrics of a task have one label, it says which is which.
     """
-    defaults: dict[str, Any] = {"label": results["metric"], "decimals": 3, "ceiling": math.inf}
+    defaults: dict[str, Any] = {"label": results["metric"], "decimals": 3, "ceiling": math.inf, "difference": math.nan}
     defaults |= dict.fromkeys(("variant", "unit", "dataset", "source", "inputs"), "")
     values = {
         column: results[column].where(results[column].notna(), default) if column in results else default
@@ -117,6 +117,8 @@ def _cell(result: Any, second: bool, style: Style) -> str:
     text = style.bold(text) if result.best else style.underline(text) if second else text
     if result.n_seeds > 1:
         text += style.plus_minus + printed(result.seed_sd)
+    if not math.isnan(result.difference):
+        text += f" ({style.signed(f'{result.difference:+.{result.decimals}f}')})"
     if not style.marks:
         return text
     text += style.similar * is_similar(result) + style.identical * has_identical(result)
@@ -227,7 +229,8 @@ def _latex_sources(results: pd.DataFrame) -> list[str]:
     if published.empty:
         return []
     sources = "; ".join(f"{latex_text(row.method)}: {_cited(row.source)}" for row in published.itertuples())
-    return [rf"  \par\smallskip {{\footnotesize In italics, values as published ({sources}).}}"]
+    told = "; in parentheses, ours minus them" if results["difference"].notna().any() else ""
+    return [rf"  \par\smallskip {{\footnotesize In italics, values as published ({sources}){told}.}}"]
 
 
 def _cited(source: str) -> str:

@@ -5,8 +5,10 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from benchmark import main
 from sr3eval.benchmark.comparison import compare, markdown
 from sr3eval.errors import UserError
 from sr3eval.significance import bootstrap_interval
@@ -105,3 +107,12 @@ def test_nothing_in_common_is_an_error(runs):
         compare(a, b)
     with pytest.raises(UserError, match="is this the folder of a finished run"):
         compare(a, a / "images")
+
+
+def test_the_command(runs, tmp_path):
+    """The earlier run is what the later one is compared with, and neither more runs nor files go with that."""
+    a, b = map(str, runs)
+    given = CliRunner().invoke(main, ["table", b, "--compare", a])
+    assert given.exit_code == 0 and given.output.strip() == markdown(compare(*runs), runs).strip()
+    for more in ([a], ["--out", str(tmp_path / "out")]):
+        assert CliRunner().invoke(main, ["table", b, *more, "--compare", a]).exit_code == 2

@@ -276,7 +276,7 @@ def test_images_of_no_task_may_have_any_size(settings, folders, tmp_path):
     ("name", "printed"),
     [
         (
-            "table_5_class_conditional",
+            "table_5",
             {
                 "VQ-VAE-2": 38.1,
                 "BigGAN (truncation 1.0)": 7.4,
@@ -284,10 +284,7 @@ def test_images_of_no_task_may_have_any_size(settings, folders, tmp_path):
                 "SR3 (two stages)": 11.3,
             },
         ),
-        (
-            "table_6_ablations",
-            {"SR3 (no blur)": 13.1, "SR3 (w/ Gaussian blur)": 11.3, "SR3 (L2)": 11.8, "SR3 (L1)": 11.3},
-        ),
+        ("table_6", {"SR3 (no blur)": 13.1, "SR3 (w/ Gaussian blur)": 11.3, "SR3 (L2)": 11.8, "SR3 (L1)": 11.3}),
     ],
 )
 def test_the_papers_tables_of_generated_images(name, printed, tmp_path, monkeypatch):
@@ -295,17 +292,22 @@ def test_the_papers_tables_of_generated_images(name, printed, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     for module in (fid, inception_score):
         monkeypatch.setattr(module, "inception", lambda _weights, _resize: NETWORK)
-    config = RunConfig.parse(read_toml(ROOT / "configs" / f"{name}.toml"))
+    config = RunConfig.parse(read_toml(ROOT / "configs" / "paper" / f"{name}.toml"))
     generator = torch.Generator().manual_seed(0)
-    for folder in ("data/imagenet", *(method.options["folder"] for method in config.method)):
+    for folder in ("data/imagenet", *dict.fromkeys(method.options["folder"] for method in config.method)):
         for index in range(12):
             save(Path(folder) / f"{index:06d}.png", torch.rand(3, 256, 256, generator=generator))
     statistics(Path("data/imagenet"), config.task.name, NETWORK, Path("data/imagenet_train.npz"), 12)
     results = run(config, "run")
-    table = with_published(results, ROOT / "configs" / "published" / f"{name[:7]}.csv")
+    table = with_published(results, f"paper:{name}")
     theirs = table[table["source"] != ""]
     assert dict(zip(theirs["method"], theirs["value"], strict=True)) == printed
+    ours = results[results["metric"] == "fid_imagenet_train"].set_index("method")["value"]
+    both = theirs[theirs["method"].isin(ours.index)]
+    assert list(both["difference"]) == [ours[m] - printed[m] for m in both["method"]]
+    assert set(both["method"]) == {method.name for method in config.method}
     text = markdown(table)
     assert all(f"*{method}* (SR3, Table {name[6]}" in text for method in printed)
     assert "values as published, which took no part in comparisons" in text
-    assert text.count("quoted there") == (2 * 3 if name == "table_5_class_conditional" else 0)
+    assert text.count("quoted there") == (2 * 3 if name == "table_5" else 0)
+    assert set(with_published(results, "paper")["source"]) > {"SR3, Table 5", "SR3, Table 6"}

@@ -58,7 +58,7 @@ def write_trained(task: str, model: str) -> None:
 
 
 def faces() -> None:
-    """The files that configs/table_2_faces.toml names."""
+    """The files that configs/paper/table_2.toml names."""
     pulse, srflow = functions("baselines", "goldens", "pulse.py"), functions("baselines", "goldens", "srflow.py")
     write_weights("weights/synthesis.pt", pulse.synthesis_state([2] * 9))  # 4x4 to 1024x1024
     write_weights("weights/gaussian_fit.pt", pulse.fit_state())
@@ -70,7 +70,7 @@ def faces() -> None:
 
 
 def natural() -> None:
-    """The files that configs/natural_64_256.toml names."""
+    """The files that configs/paper/figure_7.toml names."""
     write_weights("weights/RRDB_ESRGAN_x4.pth", random_state(RRDBNet(8, 1, 4)))
     write_weights("weights/SRFlow_DF2K_4X.pth", functions("baselines", "goldens", "srflow.py").state("4X"))
     Path("weights", "weights").write_bytes((GOLDENS / "enhancenet_weights").read_bytes())
@@ -78,10 +78,10 @@ def natural() -> None:
         save(Path("data", "imagenet", "val", "n01440764", f"{image_id}.png"), torch.rand(3, 256, 260))
 
 
-@pytest.mark.parametrize(("name", "write_files"), [("table_2_faces", faces), ("natural_64_256", natural)])
+@pytest.mark.parametrize(("name", "write_files"), [("table_2", faces), ("figure_7", natural)])
 def test_everybodys_models_in_one_run(name, write_files, tmp_path, monkeypatch, quick_networks):
     monkeypatch.chdir(tmp_path)
-    settings = RunConfig.parse(configs.read_toml(ROOT / "configs" / f"{name}.toml"))
+    settings = RunConfig.parse(configs.read_toml(ROOT / "configs" / "paper" / f"{name}.toml"))
     write_files()
     for model in ("regression", "sr3"):
         write_trained(settings.task.name, model)
@@ -98,6 +98,6 @@ def test_everybodys_models_in_one_run(name, write_files, tmp_path, monkeypatch, 
     per_image = pd.read_csv(tmp_path / "run" / "per_image.csv")
     psnr = per_image[per_image["metric"] == "psnr"].pivot(index="image_id", columns="method", values="value")
     assert psnr.nunique(axis=1).eq(len(settings.method)).all()  # no two methods made the same
-    if name == "table_2_faces":
-        notes = results[results["method"] == "pulse"]["method_notes"].iloc[0]
+    if name == "table_2":
+        notes = results[results["method"] == "PULSE"]["method_notes"].iloc[0]
         assert "converged 0 of 2" in notes

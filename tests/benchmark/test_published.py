@@ -1,11 +1,14 @@
 """Published values beside ours: rows in italics without intervals, and errors that name the line."""
 
+import re
+
 import pandas as pd
 import pytest
 
 from sr3eval.benchmark import summary, table
-from sr3eval.benchmark.published import with_published
+from sr3eval.benchmark.published import PAPER_FILE, with_published
 from sr3eval.benchmark.scores import read_run
+from sr3eval.config import resolve_path
 from sr3eval.errors import UserError
 
 SIZES = {f"{name}/{i}": (16, 16) for name in ("Set5", "Set14") for i in range(3)}
@@ -22,7 +25,7 @@ def results(write_run, conventions, tmp_path_factory):
 
 def add(results, tmp_path, text):
     (tmp_path / "papers.csv").write_text(text)
-    return with_published(results, tmp_path / "papers.csv")
+    return with_published(results, str(tmp_path / "papers.csv"))
 
 
 PAPERS = """method,dataset,metric,value,source
@@ -40,11 +43,51 @@ def test_published_values_are_marked_rows(results, tmp_path):
     assert "| **32.00** [31.00, 33.00]" in text  # 32.9 is higher, and not compared with
     assert "Italics: values as published, which took no part in comparisons (Swin|IR: Liang et al. 2021; Ours:" in text
     tex = table.latex(both)
-    assert (
-        "\\midrule\n    \\textit{Swin|IR} & 32.9 & – & 29.09 & – \\\\\n    \\textit{Ours} & – & 0.9 & – & – \\\\" in tex
-    )
-    assert "In italics, values as published (Swin|IR: Liang et al. 2021; Ours: \\cite{me})." in tex
+    rows = ["\\textit{Swin|IR} & 32.9 & – & 29.09 & – \\\\", "\\textit{Ours} & – & 0.9 ($-0.6$) & – & – \\\\"]
+    assert "\n    ".join(["\\midrule", *rows]) in tex
+    assert "In italics, values as published (Swin|IR: Liang et al. 2021; Ours: \\cite{me}); in parentheses" in tex
     assert both["n"].dtype == results["n"].dtype
+
+
+def test_ours_minus_what_was_published(results, tmp_path):
+    """Beside the published value where the method is one of ours, and nothing where there is no value."""
+    theirs = "OURS,Set5,psnr,32.1,A\nours,Set14,psnr,20.55,A\nR & D,Set5,psnr,,B\nSwin,Set5,psnr,31,A\n"
+    both = add(results, tmp_path, f"method,dataset,metric,value,source\n{theirs}")
+    assert both["difference"].dropna().tolist() == pytest.approx([31 - 32.1, 21 - 20.55])
+    text, tex = table.markdown(both), table.latex(both)
+    assert re.search(r"\| \*OURS\* \(A\) +\| 32\.1 \(-1\.1\) +\| – +\|", text)
+    assert re.search(r"\| \*ours\* \(A\) +\| – +\| – +\| 20\.55 \(\+0\.45\) +\|", text)
+    assert re.search(r"\| \*R & D\* \(B\) +\| – +\|", text)
+    assert "- In parentheses: ours minus the published value." in text
+    assert "\\textit{OURS} & 32.1 ($-1.1$) & –" in tex and "; in parentheses, ours minus them.}" in tex
+
+
+def test_the_papers_values(write_run, conventions, tmp_path):
+    """Those of the run's task, or of an item that is named, with what a reader must know of them as their source."""
+    run = write_run(tmp_path / "run", {"a": (16, 16)}, {"psnr": {"SR3": [23.5], "Bicubic": [22.0]}})
+    results = summary.summarise(read_run(run), conventions)
+    with pytest.raises(UserError, match="the paper has no values of photos_16_64: name a table or figure of it"):
+        with_published(results, "paper")
+    with pytest.raises(UserError, match='the paper has no values of "table_7": did you mean "table_'):
+        with_published(results, "paper:table_7")
+    faces = with_published(results.assign(task="faces_16_128"), "paper")
+    theirs = faces[faces["source"] != ""].set_index("method")
+    assert theirs["value"].to_dict() == {"PULSE": 16.88, "FSRGAN": 23.01, "Regression": 23.96, "SR3": 23.04}
+    assert set(theirs["source"]) == {"SR3, Table 2"}
+    assert theirs["difference"].dropna().to_dict() == pytest.approx({"SR3": 0.46})
+    assert "| *SR3* (SR3, Table 2) " in table.markdown(faces) and "| 23.04 (+0.46) |" in table.markdown(faces)
+    other = with_published(results, "paper:table_2")
+    assert set(other["source"]) == {"", "SR3, Table 2; of other images, faces_16_128"}
+
+
+def test_the_file_of_the_papers_values():
+    """Every value has a confidence, and what nobody published has neither."""
+    values = pd.read_csv(resolve_path(PAPER_FILE), keep_default_na=False)
+    assert set(values["confidence"]) == {"high", "medium", "low", ""}
+    assert ((values["value"] == "") == (values["confidence"] == "")).all()
+    assert not values.duplicated(["item", "method", "metric", "source"]).any()
+    medium = values[(values["confidence"] == "medium") & (values["item"] == "figure_9")]
+    assert set(medium["metric"]) == {"fool_rate_task1"}  # no copy of that panel was found
 
 
 def test_one_set_needs_no_name(results, tmp_path):
@@ -91,4 +134,4 @@ def test_errors_of_the_header(results, tmp_path, text, message):
         add(results, tmp_path, text)
     assert str(caught.value) == f"{tmp_path / 'papers.csv'}: {message}"
     with pytest.raises(UserError, match="not a readable table"):
-        with_published(results, tmp_path / "none.csv")
+        with_published(results, str(tmp_path / "none.csv"))
