@@ -156,7 +156,7 @@ EVENTS: Mapping[str, Column] = {
     "seq": _whole("order of the browser's events, unique in a session"),
     "type": _text(
         "hidden, visible, blur, focus, resize, fullscreen, fullscreen_left, fullscreen_refused, reload, offline, "
-        "online, too_small, refused, error …"
+        "online, too_small, stop_asked, stop_not (asked whether to stop, and did not), refused, error …"
     ),
     "t_client": _number("since the page was loaded", "ms"),
     "t_server": _moment("when the server heard of it", always=True),

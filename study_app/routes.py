@@ -105,6 +105,7 @@ def run(slug: str) -> str | BaseResponse:
         fullscreen=overview.spec.fullscreen,
         questions=overview.spec.questions,
         checks=overview.spec.comprehension.questions,
+        deletion=overview.spec.deletion,
         subject=_service().certificate(slug, g.token).subject,
     )
 
@@ -121,6 +122,7 @@ def done(slug: str) -> str | BaseResponse:
         title=spec.title,
         base=web.base(slug),
         debrief=spec.debrief,
+        deletion=spec.deletion,
         certificate=certificate,
         leaving=certificate.exit,
         contact=spec.consent.contact,

@@ -14,7 +14,7 @@ from sr3eval.errors import UserError, nearest
 from study_app import languages
 from study_app.comprehension import NONE, Comprehension
 from study_app.recruitment import OPEN, Recruitment
-from study_app.texts import ANSWERS, CONSENT, DEBRIEF, DEBRIEF_OF_MODELS, QUESTIONS, consent
+from study_app.texts import ANSWERS, DEBRIEF, DEBRIEF_OF_MODELS, QUESTIONS, consent
 
 STUDIES = Path(__file__).parent / "studies"
 # CSS pixels: between pictures that are shown side by side, left and right of them together, and above and below them
@@ -29,10 +29,10 @@ PRELOAD_MS = 5000  # how long before a trial can begin its pictures may be fetch
 
 @dataclass(frozen=True)
 class Consent:
-    """What subjects agree to. Its hash and version are stored with every agreement."""
+    """What subjects agree to. Its hash and version are stored with every agreement. Empty: the standard text."""
 
     version: str = "1"
-    text: str = CONSENT
+    text: str = ""
     contact: str = ""
 
     @property
@@ -101,7 +101,7 @@ class Spec:
     title: str
     task: Literal[1, 2]
     question: str = ""  # in place of the paper's of the task
-    answers: tuple[str, ...] = ANSWERS  # what the buttons say
+    answers: tuple[str, ...] = ()  # what the buttons say, in place of the standard "Left" and "Right"
     instructions: str = ""  # paragraphs in place of the standard ones
     compare: Literal["real", "models"] = "real"
     pairs: tuple[tuple[str, str], ...] = ()
@@ -144,9 +144,10 @@ class Spec:
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        check_language(self)
+        self._translate()
         check_texts(self)
         check_comparison(self)
-        self._translate()
         if self.per_subject > self.images:
             raise UserError(f"per_subject = {self.per_subject}: there are only images = {self.images}")
         if self.target * self.per_subject % self.images:
@@ -164,14 +165,14 @@ class Spec:
             raise UserError("two questions have the same id")
 
     def _translate(self) -> None:
-        """Put what this study says in its language in place of every standard text."""
+        """Put the standard texts, in the study's language, where it has none of its own."""
         translate = languages.catalog(self.language).gettext
         texts: dict[str, Any] = {}
-        if self.answers == ANSWERS:
+        if not self.answers:
             texts["answers"] = tuple(map(translate, ANSWERS))
-        if self.consent.text == CONSENT:
-            two_buttons = len(self.choices) * len(self.asked) == 2
-            text = consent(self.language, self.recruitment.knows_people, two_buttons)
+        if not self.consent.text:
+            two_buttons = not (self.tie or self.skip) and len(self.asked) == 1
+            text = consent(self.language, self.recruitment.knows_people, two_buttons, self.deletion == "keep_answers")
             texts["consent"] = replace(self.consent, text=text)
         if self.debrief == DEBRIEF:
             texts["debrief"] = translate(DEBRIEF if self.has_right_answers else DEBRIEF_OF_MODELS)
@@ -285,10 +286,14 @@ def check_numbers(spec: Spec) -> None:
         raise UserError(f"min_viewport = {list(spec.min_viewport)}: must be [width, height]")
 
 
-def check_texts(spec: Spec) -> None:
-    """Raise UserError for a text that its place on the page does not hold, or a language without a catalog."""
+def check_language(spec: Spec) -> None:
+    """Raise UserError for a language without a catalog."""
     if spec.language not in languages.AVAILABLE:
         raise UserError(f'language = "{spec.language}": {nearest(spec.language, languages.AVAILABLE)}')
+
+
+def check_texts(spec: Spec) -> None:
+    """Raise UserError for a text that its place on the page does not hold."""
     for criterion in spec.asked:
         if not criterion.question.strip() or len(criterion.question) > LONGEST_QUESTION:
             raise UserError(f"question: must be 1 to {LONGEST_QUESTION} characters")

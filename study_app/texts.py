@@ -36,18 +36,26 @@ KNOWN = N_(
 )
 PUBLISHED = N_("The answers may be published, under a random code.")
 VOLUNTARY = N_(
-    "Taking part is voluntary. You can stop at any time by closing the page, and have what was stored about you "
-    "deleted: tell us the code that is shown to you."
+    "Taking part is voluntary. You can stop at any time: by “Stop taking part”, after which your answers are not "
+    "counted, or by closing the page."
+)
+DELETABLE = N_("You will be shown a code, by which you can have everything that is stored about you deleted.")
+ANSWERS_KEPT = N_(
+    "You will be shown a code, by which you can have everything that could identify you deleted; your answers are kept."
 )
 AGREEMENT = N_("By pressing the button you confirm that you are at least 18 years old and agree to take part.")
 
 
-def consent(language: str = SOURCE, knows_people: bool = False, two_buttons: bool = True) -> str:
-    """The standard consent: of studies that know people by a code or not, with one question of two answers or more."""
+def consent(
+    language: str = SOURCE, knows_people: bool = False, two_buttons: bool = True, keeps_answers: bool = False
+) -> str:
+    """The standard consent.
+
+    knows_people: by a code of theirs. two_buttons: each pair has one question of two answers. keeps_answers: a deletion
+    does.
+    """
     stored = (STORED, NO_NAME, *([KNOWN] if knows_people else []), PUBLISHED)
-    paragraphs = ((WHAT if two_buttons else WHAT_BY_BUTTONS,), stored, (VOLUNTARY,), (AGREEMENT,))
+    voluntary = (VOLUNTARY, ANSWERS_KEPT if keeps_answers else DELETABLE)
+    paragraphs = ((WHAT if two_buttons else WHAT_BY_BUTTONS,), stored, voluntary, (AGREEMENT,))
     translate = catalog(language).gettext
     return "\n\n".join(" ".join(map(translate, sentences)) for sentences in paragraphs)
-
-
-CONSENT = consent()

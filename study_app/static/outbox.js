@@ -35,6 +35,9 @@ export async function sendKept() {
   for (const answer of kept()) await deliver(answer).catch(() => {});
 }
 
+/** Forgets them: the session that they are of has ended. */
+export const discard = () => kept().forEach(({ key }) => localStorage.removeItem(key));
+
 addEventListener("pagehide", () => kept().forEach(({ token, body }) => lastWord(path(token), body)));
 addEventListener("beforeunload", (event) => {
   if (kept().length) event.preventDefault();

@@ -9,6 +9,7 @@ import { Pictures } from "./images.js";
 import { send, sendKept } from "./outbox.js";
 import { say, show, untilPressed } from "./screens.js";
 import { Stage } from "./stage.js";
+import { offerToStop } from "./stop.js";
 import { base, study } from "./study.js";
 import { text } from "./texts.js";
 import { runTrial } from "./trial.js";
@@ -196,12 +197,6 @@ async function session() {
   location.replace(next);
 }
 
-/** Asked for in a notice between trials. */
-async function withdraw() {
-  const { next } = await request("POST", `${base}/withdraw`, {});
-  location.replace(next);
-}
-
 function end(error) {
   if (error instanceof Refusal && SESSION_OVER.includes(error.status)) {
     show("session-over");
@@ -214,8 +209,6 @@ function end(error) {
 
 addEventListener("pageshow", (event) => event.persisted && location.reload());
 document.querySelector("[data-again]")?.addEventListener("click", readAgain);
-for (const button of document.querySelectorAll("[data-withdraw]")) {
-  button.addEventListener("click", () => withdraw().catch(end));
-}
+offerToStop(end);
 watch();
 session().catch(end);

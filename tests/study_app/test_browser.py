@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from study_app.models import Answer, FurtherChoice, PlanTrial, Response, Session, Trial
 from study_app.recruitment import Codes, Recruitment
-from study_app.spec import AROUND, GAP, MARGIN, Criterion, Question
+from study_app.spec import AROUND, GAP, MARGIN, Consent, Criterion, Question
 from tests.study_app.browsing import EXPOSURE, QUESTIONS, SPEC, agree, answer, find, finish, give, join, state, until
 from tests.study_app.small_study import everything
 
@@ -271,16 +271,6 @@ def test_back_and_forward(serve, visit):
     page.goto(server.url)  # the first page leads back into the session
     find(page, "#welcome-back")
     assert [trial["showings"] for trial, _ in server.responses()] == [1, 1]
-
-
-def test_who_stops_between_trials_is_not_counted(serve, visit):
-    server, page = serve(), visit()
-    join(page, server)
-    page.click("#instructions summary")
-    page.click("#instructions [data-withdraw]")
-    page.wait_for_url("**/done")
-    assert "You have left the study" in page.inner_text("h1")
-    assert server.query(select(Session.state, Session.excluded_reason)) == [("withdrew", "withdrew")]
 
 
 def test_the_code_is_copied_by_a_button(serve, visit):
@@ -548,7 +538,10 @@ def test_a_lost_session_says_so(serve, visit):
 @pytest.mark.parametrize(("width", "text"), [(1280, 200), (360, 100)])
 def test_large_text_and_narrow_screens_fit(serve, visit, width, text):
     small = {"zoom": 1, "min_viewport": (304, 270)} if width < 900 else {}
-    server, page = serve(task=1, language="de", **small), visit(viewport={"width": width, "height": 800})
+    server, page = (
+        serve(task=1, language="de", answers=(), consent=Consent(), **small),
+        visit(viewport={"width": width, "height": 800}),
+    )
 
     def assert_no_overflow():
         page.add_style_tag(url="/large.css")

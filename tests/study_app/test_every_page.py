@@ -40,6 +40,7 @@ STUDY = {
     "title": "⟦Title⟧",
     "task": 1,
     "language": "de",
+    "answers": (),
     "consent": Consent(contact="⟦me⟧"),
     "questions": QUESTIONS,
     "repeats": True,
@@ -93,8 +94,8 @@ def subject_pages(server, page):
     def leave(slug, link):
         go(f"/s/{slug}?{link}")
         page.click("#agree")
-        page.click("#instructions summary")
-        page.click("#instructions [data-withdraw]")
+        page.click("#instructions [data-stop]")
+        page.click("#stop [value=stop]")
         page.wait_for_url("**/done")
 
     go("/")
@@ -169,6 +170,9 @@ def subject_pages(server, page):
     yield "lost connection"
     page.evaluate(LOSE, "back")
     page.evaluate(SHOW, "instructions")
+    page.click("#instructions [data-stop]")
+    yield "asked whether to stop"
+    page.keyboard.press("Escape")
     assert until(page)
     yield "response in practice"
     for state in ("fixation", "exposure", "mask", "saving"):

@@ -12,7 +12,8 @@ from sr3eval.config import from_dict, to_toml
 from study_app import languages
 from study_app.bots import Bot
 from study_app.recruitment import Recruitment
-from study_app.spec import CONSENT, Spec
+from study_app.spec import Consent, Spec
+from study_app.texts import consent
 from tests.study_app.small_study import make_app, open_study, small_spec
 from tests.study_app.test_spec import ROOT
 
@@ -63,10 +64,12 @@ def test_a_german_study(pack, clock, tmp_path):
     app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
     spec = small_spec(language="de", title="Bilder", exposures_ms=(2500,))
     assert spec.asked[0].question.startswith("Welches Bild") and spec.answers == ("Links", "Rechts")
-    assert spec.consent.text.startswith("Wir laden Sie ein") and spec.consent.text != CONSENT
+    assert spec.consent.text.startswith("Wir laden Sie ein") and spec.consent.text == consent("de") != consent()
     assert from_dict(Spec, tomllib.loads(to_toml(spec))) == spec  # as the database keeps it
     known = small_spec(language="de", recruitment=Recruitment("invited"))
     assert len(known.consent.text) > len(spec.consent.text) and "einen Code von Ihnen" in known.consent.text
+    own = small_spec(language="de", answers=("Left", "Right"), consent=Consent(text="My own."))
+    assert (own.answers, own.consent.text) == (("Left", "Right"), "My own.")  # as somebody wrote them
     open_study(app, pack, spec)
     bot = Bot(app, "study", clock, random.Random(0))
     entry = app.test_client().get("/s/study").text
