@@ -18,9 +18,11 @@ class ClusteredRates:
     design_effect: the variance of a rate as a multiple of that of n independent responses; df: degrees of freedom.
 
     In the middle third of [0, 1], Student's t of the rate. Beyond, where the error changes with the rate, Student's t
-    of its logit, with a design effect of at least 1. For 0 of n and n of n, which have no standard error, the exact
-    interval of independent responses. Source: Korn and Graubard 1998, "Confidence intervals for proportions with small
-    expected number of positive counts".
+    of its logit, with a design effect of at least 1. There, effects that are normal on the logit scale make a rate that
+    came out too extreme come with too small an error, so the end on the side of 1/2 is `_stretch` t² further out. For
+    0 of n and n of n, which have no standard error, the exact interval of independent responses. Source: Korn and
+    Graubard 1998, "Confidence intervals for proportions with small expected number of positive counts"; the stretch is
+    our own: twice the term of order 1 / clusters of log-normal ones in Edgeworth's expansion, enough for SDs up to 1.
     """
 
     rate: Array
@@ -30,8 +32,11 @@ class ClusteredRates:
 
     def interval(self, level: float = LEVEL) -> tuple[Array, Array]:
         """(low, high) within [0, 1]."""
-        reach = stats.t.ppf((1 + level) / 2, self.df) * self._se()
-        low, high = (np.where(self._middle(), self.rate + r, self._from_logit(r)) for r in (-reach, reach))
+        t = stats.t.ppf((1 + level) / 2, self.df)
+        outwards = t * self._se()
+        inwards = outwards + self._stretch() * t**2
+        reaches = (-np.where(self.rate > 0.5, inwards, outwards), np.where(self.rate < 0.5, inwards, outwards))
+        low, high = (np.where(self._middle(), self.rate + reach, self._from_logit(reach)) for reach in reaches)
         none, all_ = self.rate == 0, self.rate == 1
         width = 1 - ((1 - level) / 2) ** (1 / self.n)
         low = np.where(none, 0.0, np.where(all_, 1 - width, low))
@@ -61,16 +66,26 @@ class ClusteredRates:
             logit = np.sqrt(np.maximum(self.design_effect, 1) / (self.n * variance))
         return np.where(self._middle(), np.sqrt(self.design_effect * variance / self.n), logit)
 
+    def _stretch(self) -> Array:
+        """What t² adds on the logit scale towards 1/2: of the variance of the clusters, beyond that of n responses."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # 0 of n has none
+            between = (np.maximum(self.design_effect, 1) - 1) / (self.n * self.rate * (1 - self.rate))
+        return np.where(self._middle(), 0.0, np.abs(1 - 2 * self.rate) * between)
+
     def _from_logit(self, reach: Array) -> Array:
         with np.errstate(invalid="ignore"):  # 0 of n: of minus infinity
             return special.expit(special.logit(self.rate) + reach)
 
     def _standardised(self, bound: float) -> Array:
+        """The t at which an end of the interval is at `bound`, positive for a rate above it."""
         with np.errstate(invalid="ignore", divide="ignore"):
             distance = np.where(
                 self._middle(), self.rate - bound, special.logit(self.rate) - special.logit(np.asarray(bound))
             )
-            return distance / self._se()
+            inwards = (bound - self.rate) * (0.5 - self.rate) > 0
+            stretch = np.where(inwards, self._stretch(), 0.0)
+            se = self._se()  # distance = t se + t² stretch
+            return 2 * distance / (se + np.sqrt(se**2 + 4 * stretch * np.abs(distance)))
 
 
 def wilson(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:

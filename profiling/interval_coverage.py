@@ -200,7 +200,8 @@ def print_rates(studies: int) -> None:
 
 
 def print_groups(studies: int) -> None:
-    for groups, share, rate in itertools.product((7, 20, 100), (0.5, 0.8), (0.05, 0.3, 0.5)):
+    parts = ((7, 0.5), (7, 0.8), (20, 0.5), (20, 0.8), (100, 0.5))
+    for rate, (groups, share) in itertools.product((0.02, 0.05, 0.1, 0.3, 0.5), parts):
         rows = rate_studies(rate, studies, share, subjects=50, images=100, trials=50, groups=groups)
         click.echo(f"groups  {rate:.2f}, {share:.0%} between {groups} photographs: {coverage_text(rows, rate)}")
 

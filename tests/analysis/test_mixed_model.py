@@ -36,6 +36,19 @@ def test_where_all_subjects_and_images_are_alike_it_is_a_logistic_regression():
     assert contrast["p"] == contrast["p_holm"] == pytest.approx(p)
 
 
+def test_it_finds_what_lme4_finds():
+    """By mixed_model.R of `export_r` with R 4.2.2, lme4 1.1.31 and emmeans 1.8.4; its variances are not restricted."""
+    design = {"subjects": 25, "images": 60, "trials": 30, "groups": 15, "image_correlation": 0.5, "seed": 6, **QUIET}
+    fit = mixed_model(simulate({"a": 0.45, "b": 0.3}, **design))
+    np.testing.assert_allclose(fit.logits, [0.2574, -0.3880], atol=0.003)
+    np.testing.assert_allclose(np.sqrt(np.diag(fit.covariance)), [0.2137, 0.2143], rtol=0.03)
+    contrast = fit.contrasts().iloc[0]
+    assert contrast["log_odds_ratio"] == pytest.approx(0.645, abs=0.003)
+    assert contrast["se"] == pytest.approx(0.257, rel=0.03)
+    sds = {"subject": 0.4809, "image": 0.2910, "image:level": 0.2910, "group": 0.4137, "group:level": 0.4875}
+    assert fit.sds == pytest.approx(sds, abs=0.025)
+
+
 def test_contrasts_and_rates_cover():
     rows = mixed_studies((12, 20, 10), False, 0.5, 30)
     slack = 2.5 * np.sqrt(0.05 * 0.95 / 30)

@@ -70,16 +70,18 @@ def test_two_way_variance(study):
 
 
 def test_interval_of_a_low_rate(study):
-    """The two-way sandwich of a logistic regression on a constant."""
+    """The two-way sandwich of a logistic regression on a constant; towards 50 %, further by the excess variance."""
     model = study[(study["model"] == "fsrgan") & (study["kind"] == "test")]
     fit = sm.Logit(model["picked_model"].to_numpy(float), np.ones(len(model))).fit(disp=0)
     subject, image = (model[column].astype("category").cat.codes.to_numpy() for column in ("subject", "image_id"))
     se = np.sqrt(cov_cluster_2groups(fit, subject, image, use_correction=True)[0][0, 0])
     rate = fool_rates(model, by=[]).iloc[0]
     assert rate["fool_rate"] < 1 / 3 and rate["design_effect"] > 1
-    ends = special.expit(fit.params[0] + stats.t.ppf([0.025, 0.975], rate["df"]) * se)
+    t, stretch = stats.t.ppf(0.975, rate["df"]), (1 - 2 * rate["fool_rate"]) * (se**2 - fit.bse[0] ** 2)
+    ends = special.expit(fit.params[0] + np.array([-t * se, t * se + t**2 * stretch]))
     np.testing.assert_allclose(rate[["ci_low", "ci_high"]].astype(float), ends, rtol=1e-6)
-    assert rate["p_50"] == pytest.approx(2 * stats.t.cdf(fit.params[0] / se, rate["df"]), rel=1e-5)
+    reaching_50 = max(np.roots([stretch, se, fit.params[0]]))
+    assert rate["p_50"] == pytest.approx(2 * stats.t.sf(reaching_50, rate["df"]), rel=1e-5)
 
 
 def test_two_way_variance_of_a_difference():
