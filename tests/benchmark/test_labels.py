@@ -1,20 +1,16 @@
 """Classes of images, and a run that scores with them: the paper's Table 4 in small."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pandas as pd
 import pytest
 import tomli_w
 import torch
+from click.testing import CliRunner
 
+from benchmark import main
 from sr3eval.benchmark.labels import read_labels
 from sr3eval.errors import UserError
 from sr3eval.images import load, save
 
-ROOT = Path(__file__).parents[2]
 IDS = ["val/n01440764/a", "val/n15075141/b"]  # tench and toilet tissue: the first and the last class
 
 
@@ -63,11 +59,11 @@ def test_table_4_in_small(random_weights, tmp_path):
         "data": {"images": str(tmp_path / "val"), "labels": "folders"},
         "method": [{"kind": "reference"}, {"kind": "bicubic"}],
     }
-    line = [sys.executable, str(ROOT / "benchmark.py"), "run", str(tmp_path / "c.toml"), "--out", str(tmp_path / "run")]
-    environment = os.environ | {"SR3EVAL_WEIGHTS": str(random_weights)}
+    runner = CliRunner(env={"SR3EVAL_WEIGHTS": str(random_weights)})
+    line = ["run", str(tmp_path / "c.toml"), "--out", str(tmp_path / "run")]
     (tmp_path / "c.toml").write_text(tomli_w.dumps(config))
-    result = subprocess.run(line, capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stderr
+    result = runner.invoke(main, line)
+    assert result.exit_code == 0, result.stderr
 
     network = timm.create_model("resnet50.tv_in1k", pretrained=False)
     network.load_state_dict(torch.load(random_weights / "resnet50-0676ba61.pth", weights_only=True))
@@ -86,6 +82,6 @@ def test_table_4_in_small(random_weights, tmp_path):
     assert results["bicubic", "top1_agreement_resnet50"] == pytest.approx(agreement)
 
     (tmp_path / "c.toml").write_text(tomli_w.dumps(config | {"data": {"images": str(tmp_path / "val")}}))
-    refused = subprocess.run([*line[:-1], str(tmp_path / "other")], capture_output=True, text=True, env=environment)
-    assert refused.returncode == 1
+    refused = runner.invoke(main, [*line[:-1], str(tmp_path / "other")])
+    assert refused.exit_code == 1
     assert 'top1_error: needs the classes of the images: data.labels = "folders"' in refused.stderr

@@ -15,9 +15,11 @@ import pandas as pd
 import pytest
 import tomli_w
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
+from benchmark import main
 from sr3eval import methods, metrics
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.make import make
@@ -107,15 +109,22 @@ def config(world, **changes):
 
 
 def benchmark(tmp_path, settings, out="run", **environment):
-    """Run `benchmark.py run`; returns the finished process."""
+    """Run `benchmark.py run`; returns what `command` does."""
     path = tmp_path / "config.toml"
     path.write_text(settings if isinstance(settings, str) else tomli_w.dumps(settings))
     return command("run", path, "--out", tmp_path / out, **environment)
 
 
 def command(*arguments, **environment):
-    line = [sys.executable, str(ROOT / "benchmark.py"), *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, env=os.environ | environment)
+    """Run `benchmark.py`, in a process of its own if that is to have an `environment` (a kill ends it)."""
+    words = list(map(str, arguments))
+    if environment:
+        line = [sys.executable, str(ROOT / "benchmark.py"), *words]
+        return subprocess.run(line, capture_output=True, text=True, env=os.environ | environment)
+    result = CliRunner().invoke(main, words)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception  # a traceback, which no user shall see
+    return subprocess.CompletedProcess(words, result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -278,8 +287,8 @@ def test_what_a_method_says_of_its_images_is_kept_and_counted(world, tmp_path):
         if path.exists():
             notes[image_id] = json.loads(path.read_text())
             assert notes[image_id] == {"converged": seed % 2 == 0, "steps": 10}
-    for out in ("first", "second"):  # the second from the cache
-        assert benchmark(tmp_path, settings, out, KILL_AT="1" if out == "second" else "").returncode == 0
+    for out, environment in {"first": {}, "second": {"KILL_AT": "1"}}.items():  # the second from the cache
+        assert benchmark(tmp_path, settings, out, **environment).returncode == 0
         results = pd.read_csv(tmp_path / out / "results.csv")
         converged = sum(note["converged"] for note in notes.values())
         expected = f"converged {converged} of {len(notes)}, steps 10 (mean of {len(notes)})"

@@ -2,20 +2,17 @@
 
 import hashlib
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from benchmark import main
 from sr3eval.benchmark import RunConfig
 from sr3eval.benchmark import run as score
 from sr3eval.benchmark.stimuli import stimuli
 from sr3eval.errors import UserError
 from sr3eval.images import save
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +28,9 @@ def pack(run, out, methods=(), test=100, practice=2, catch=3, seed=0):
 
 
 def test_the_scored_pictures_are_packed_byte_for_byte(run, tmp_path):
-    line = [sys.executable, str(ROOT / "benchmark.py"), "stimuli", str(run), "--out", str(tmp_path / "pack")]
-    result = subprocess.run([*line, "--practice", "2", "--catch", "3"], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    line = ["stimuli", str(run), "--out", str(tmp_path / "pack"), "--practice", "2", "--catch", "3"]
+    result = CliRunner().invoke(main, line)
+    assert result.exit_code == 0, result.stderr
     manifest = json.loads((tmp_path / "pack" / "manifest.json").read_text())
     assert list(manifest) == ["format", "task", "seed", "methods", "items", "noise"]
     assert manifest["methods"] == {"bicubic": "bicubic", "my-model": "My Model"}

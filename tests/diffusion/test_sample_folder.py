@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
-from sr3eval import device
+from sr3eval import cli, device
 from sr3eval.config import check_call
 from sr3eval.diffusion.sample_folder import SampleConfig, sample_folder
 from sr3eval.diffusion.solvers import SamplerOptions
@@ -145,8 +146,8 @@ def test_fingerprint_names_weights_and_settings(trained):
 
 def command(*arguments):
     """Run `sr3eval` and return (exit code, lines on stderr)."""
-    result = subprocess.run([sys.executable, "-m", "sr3eval.cli", *map(str, arguments)], capture_output=True, text=True)
-    return result.returncode, [line for line in result.stderr.splitlines() if line.strip()]
+    result = CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+    return result.exit_code, [line for line in result.stderr.splitlines() if line.strip()]
 
 
 def test_bad_input_is_one_line(trained, inputs, tmp_path):

@@ -3,9 +3,6 @@
 import hashlib
 import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,8 +14,6 @@ from benchmark import main
 from sr3eval import methods
 from sr3eval.errors import UserError
 from sr3eval.weights import FOLDER, Release, declared, identify, locate, looks_like, read, table
-
-ROOT = Path(__file__).parents[2]
 
 
 def command(*arguments):
@@ -37,10 +32,9 @@ def test_every_release_says_where_and_under_which_licence():
 
 def test_the_list_names_what_is_here(tmp_path):
     (tmp_path / "RRDB_ESRGAN_x4.pth").write_bytes(b"-")
-    environment = os.environ | {FOLDER: str(tmp_path), "TORCH_HOME": str(tmp_path / "torch")}
-    line = [sys.executable, str(ROOT / "benchmark.py"), "weights"]
-    result = subprocess.run(line, capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stderr
+    environment = {FOLDER: str(tmp_path), "TORCH_HOME": str(tmp_path / "torch")}
+    result = CliRunner(env=environment).invoke(main, ["weights"])
+    assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     assert len(lines) > 45
     assert next(line for line in lines if " RRDB_ESRGAN_x4.pth" in line).endswith(f"{tmp_path}/RRDB_ESRGAN_x4.pth")
