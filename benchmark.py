@@ -58,11 +58,12 @@ def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...]
 
 def write(results: "DataFrame", runs: Sequence[Path], out: Path) -> None:
     """The files of a table, as the first run's config wants them; of a single run the report, too."""
-    from sr3eval.benchmark import report, table
+    from sr3eval.benchmark import card, report, table
     from sr3eval.benchmark.scores import read_config, read_run
 
     config = read_config(runs[0])
     table.write(results, out, config.table)
+    card.write(results, runs, out)
     if len(runs) == 1:
         report.write(runs[0], config, results, read_run(runs[0]), out)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from sr3eval.benchmark import generated, report, table
+from sr3eval.benchmark import card, generated, report, table
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.generated import GeneratedPlan
 from sr3eval.benchmark.make import make
@@ -68,9 +68,11 @@ def finish(planned: Plan, tell: Tell = silent) -> pd.DataFrame:
 
 
 def _write_results(planned: Plan) -> pd.DataFrame:
-    """The table and the report."""
+    """The table, its card and the report."""
     scores = read_run(planned.folder.path)
     results = summarise(scores, {metric.name: metric.convention for metric in planned.metrics()})
-    table.write(results, planned.folder.path, planned.config.table)
-    report.write(planned.folder.path, planned.config, results, scores, planned.folder.path)
+    folder = planned.folder.path
+    table.write(results, folder, planned.config.table)
+    card.write(results, [folder], folder)
+    report.write(folder, planned.config, results, scores, folder)
     return results

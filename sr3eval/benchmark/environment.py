@@ -8,6 +8,7 @@ import torch
 import sr3eval
 
 PACKAGES = ("torch", "numpy", "pandas", "pillow", "scipy", "torchvision", "timm", "lpips", "torch-fidelity", "spandrel")
+HARDWARE = ("device", "cpu_capability", "cuda", "threads", "platform")
 
 
 def describe() -> dict[str, object]:
@@ -19,6 +20,8 @@ def describe() -> dict[str, object]:
         "python": platform.python_version(),
         "platform": platform.system(),
         "device": device,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),  # chooses kernels, which round differently
+        **({"cuda": torch.version.cuda} if torch.cuda.is_available() else {}),
         "threads": torch.get_num_threads(),
         **versions,
     }

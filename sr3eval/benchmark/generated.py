@@ -18,6 +18,7 @@ from sr3eval.benchmark.labels import read_labels
 from sr3eval.benchmark.layout import GENERATED, RunFolder
 from sr3eval.benchmark.plan import LeftOut, Plan, RunImage, build, claim, everywhere, load_metrics, resolved
 from sr3eval.benchmark.progress import Tell
+from sr3eval.benchmark.resume import Known
 from sr3eval.benchmark.score import Scorer, write_scores
 from sr3eval.data import choose
 from sr3eval.distributed import job
@@ -139,9 +140,13 @@ class _Scorer(Scorer):
         super().__init__(plan, "", plan.own[config.name], tell)
         self.config, self.method = config, plan.methods[config.name]
 
-    def digest(self, folders: Sequence[str]) -> str:
+    def _sum(self, folder: str) -> str:
         """Of the files, as far as `Precomputed.take` looked at them."""
         return self.method.fingerprint
+
+    def pixels(self, known: Known) -> str:
+        """There are no inputs that methods share."""
+        return GENERATED
 
     def batch(self, slug: str, samples: int, images: Sequence[RunImage]) -> Batch:
         """Pictures from the method's own folder."""

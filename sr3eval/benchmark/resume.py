@@ -82,6 +82,16 @@ class Known:
         return read_json(self.run.scored)
 
     @functools.cached_property
+    def environment(self) -> dict[str, Any]:
+        return read_json(self.run.environment)
+
+    def pixels(self, dataset: str, files: Mapping[str, str]) -> str:
+        """The sum of a set's pixels, where it is known of these files, sums by folder; nothing where it is not."""
+        before = self.environment.get("pictures", {}).get(dataset, {})
+        same = all(before.get(folder) == sha256 for folder, sha256 in files.items())
+        return str(self.environment.get("pixels", {}).get(dataset, "")) if same else ""
+
+    @functools.cached_property
     def tables(self) -> list[pd.DataFrame]:
         return [_read_scores(path) for path in (self.run.per_image, self.run.set_scores, self.run.seed_scores)]
 

@@ -1,6 +1,7 @@
 """The scores of a run: its pictures read back from disk, and everything that tables are made of."""
 
 import functools
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from sr3eval import metrics
 from sr3eval.benchmark import environment
+from sr3eval.benchmark.cache import content_of
 from sr3eval.benchmark.config import MethodConfig, Row
 from sr3eval.benchmark.layout import HR, LR, PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS, of_sample
 from sr3eval.benchmark.plan import Plan, RunImage
@@ -27,6 +29,7 @@ from sr3eval.metrics import Batch, Estimate, Metric, PerImage, Result, best_of_s
 from sr3eval.sources import code_behind, digest, named_in
 
 PARQUET_ONCE = ("task", "method", "metric", "dataset")
+READ_AT_ONCE = 16  # images whose pixels a thread adds up
 MOST_PIXELS = 2**24  # of HR in a batch: 200 MB of float32, and as much of the outputs
 
 
@@ -44,25 +47,28 @@ def write_scores(plan: Plan, work: Iterable[tuple["Scorer", Sequence[Row]]]) -> 
     known = Known(plan.folder)
     tables: tuple[Rows, Rows, Rows] = ([], [], [])
     keys: dict[str, dict[str, dict[str, str]]] = {}
+    data: dict[str, Any] = {"pixels": {}, "pictures": {}}
     for scorer, rows in work:
         of_set = keys.setdefault(scorer.dataset, {})
+        data["pixels"][scorer.dataset] = scorer.pixels(known)
         for row in rows:
             of_set[row.name], due = job().lead(functools.partial(scorer.due, row, known))
             results = scorer.results(row, due)
             if job().leads:
                 for table, part in zip(tables, scorer.rows(row, of_set[row.name], results, known), strict=True):
                     table += part
-    job().lead(lambda: _write(plan, tables, keys))
+        data["pictures"].setdefault(scorer.dataset, {}).update(scorer.sums)
+    job().lead(lambda: _write(plan, tables, keys, data))
 
 
-def _write(plan: Plan, tables: tuple[Rows, Rows, Rows], keys: Mapping[str, Any]) -> None:
+def _write(plan: Plan, tables: tuple[Rows, Rows, Rows], keys: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     folder = plan.folder
     _write_csv(folder.per_image, tables[0], PER_IMAGE_COLUMNS)
     _write_parquet(folder.per_image_parquet, tables[0], PER_IMAGE_COLUMNS)
     _write_csv(folder.set_scores, tables[1], SET_COLUMNS)
     if tables[2]:
         _write_csv(folder.seed_scores, tables[2], SEED_COLUMNS)
-    atomic_write(folder.environment, _json(_environment(plan)))
+    atomic_write(folder.environment, _json({**_environment(plan), **data}))
     atomic_write(folder.scored, _json(keys))
 
 
@@ -89,6 +95,7 @@ class Scorer:
         self.groups = {image.image_id: image.group for image in images}
         loaded = plan.metrics()  # empty ones, which share what they know of HR
         self.metrics = loaded if job().leads else list(map(counting, loaded))
+        self.sums: dict[str, str] = {}  # sha256 of the pictures by folder, as far as scores have asked for them
 
     def keys(self, row: Row) -> dict[str, str]:
         """By metric, a hash of all that its scores of a row depend on: pictures, settings, files, code, device."""
@@ -106,16 +113,41 @@ class Scorer:
         return keys
 
     def digest(self, folders: Sequence[str]) -> str:
-        """sha256 of the pictures in a row's folders."""
-        return digest_of(self._pictures(folders))
+        """A hash of the pictures in folders."""
+        for folder in folders:
+            if folder not in self.sums:
+                self.sums[folder] = self._sum(folder)
+        return fingerprint(*(self.sums[folder] for folder in folders))
 
-    @functools.cached_property
+    def _sum(self, folder: str) -> str:
+        return digest_of({image.image_id: self.plan.folder.image(folder, image.image_id) for image in self.images})
+
+    @property
     def inputs(self) -> str:
-        """sha256 of the HR and LR pictures."""
-        return digest_of(self._pictures((HR, LR) if self.plan.has_hr else (LR,)))
+        """A hash of the HR and LR pictures."""
+        return self.digest(self._given)
 
-    def _pictures(self, folders: Sequence[str]) -> dict[str, Path]:
-        return {f"{f}/{i.image_id}": self.plan.folder.image(f, i.image_id) for f in folders for i in self.images}
+    @property
+    def _given(self) -> tuple[str, ...]:
+        return (HR, LR) if self.plan.has_hr else (LR,)
+
+    def pixels(self, known: Known) -> str:
+        """sha256 of the HR and LR pictures as pixels, under the ids within the set: who has the same images has it too.
+
+        That of the same files is not computed again.
+        """
+        before = job().lead(lambda: self.inputs and known.pixels(self.dataset, self.sums))
+        if before:
+            return before
+        parts = list(chunks(sorted(self.images, key=lambda image: image.image_id), READ_AT_ONCE))
+        digest = hashlib.sha256()
+        for lines in rounds(parts, lambda part: "".join(map(self._pixels, part)), str.encode):
+            digest.update(lines)
+        return digest.hexdigest()
+
+    def _pixels(self, image: RunImage) -> str:
+        own = image.image_id.removeprefix(f"{self.dataset}/")
+        return pixel_sum(own, [self.plan.folder.image(folder, image.image_id) for folder in self._given])
 
     def due(self, row: Row, known: Known) -> tuple[dict[str, str], list[str]]:
         """`keys`, and the metrics whose scores of a row are not known yet."""
@@ -200,6 +232,11 @@ class Scorer:
         sets: Rows = [(*key, metric.name, block, e.value, e.n, *end) for block, e in everything.items()]
         seeds: Rows = [(*key, metric.name, s, r.value, *end) for s, r in zip(row.method.seeds, results, strict=False)]
         return per_image, [] if per_image else sets, seeds
+
+
+def pixel_sum(image_id: str, paths: Iterable[Path]) -> str:
+    """An id and the sums of its pictures' pixels, a line."""
+    return "\x1f".join([image_id, *(content_of(load(path)) for path in paths)]) + "\x1e"
 
 
 def _states(scored: Sequence[Metric], batch: Batch) -> list[Any]:

@@ -55,7 +55,8 @@ class Scores:
     """per_image.csv, set_scores.csv and seed_scores.csv of one or several runs; seeds is empty where no method has any.
 
     methods: task, dataset, method, method_settings, method_notes (what the method said of its images, counted),
-    method_warning, n_too_small and n_unreadable (images that the run left out), inputs (what made LR), images (sha256),
+    method_warning, n_too_small and n_unreadable (images that the run left out), inputs (what made LR), images (sha256
+    of the pixels of HR and LR),
     made_by (the settings; of outputs made elsewhere, which lie in a folder for each data set, the kind).
     """
 
@@ -79,10 +80,12 @@ def read_run(folder: Path) -> Scores:
     several = run.seed_scores.exists()
     seeds = _read_csv(run.seed_scores, SEED_COLUMNS) if several else pd.DataFrame(columns=SEED_COLUMNS)
     config = read_config(folder)
-    environment = _read_environment(run)
+    environment = read_environment(run)
     described = [_described(run, row, environment) for row in config.rows]
     methods = [
-        {"task": config.task.name, "dataset": dataset} | of_method | {"images": sha256}
+        {"task": config.task.name, "dataset": dataset}
+        | of_method
+        | {"images": environment["pixels"].get(dataset, sha256)}
         for dataset, sha256 in environment["datasets"].items()
         for of_method in described
     ]
@@ -128,12 +131,12 @@ def notes_text(notes: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(parts)
 
 
-def _read_environment(run: RunFolder) -> dict[str, Any]:
-    """environment.json, with the number of images left out and the sha256 of each data set in it."""
+def read_environment(run: RunFolder) -> dict[str, Any]:
+    """environment.json, with what runs of older releases do not say: the sha256 of each data set and of pictures."""
     try:
         environment: dict[str, Any] = json.loads(run.environment.read_text(encoding="utf-8"))
         return (
-            {"datasets": {"": environment["images_sha256"]}}
+            {"datasets": {"": environment["images_sha256"]}, "pixels": {}, "pictures": {}}
             | environment
             | {"left_out_too_small": environment["left_out_too_small"]}
         )

@@ -1,7 +1,6 @@
-"""Tables of results, typeset: Markdown for reading, LaTeX for papers; and results.csv and results.json for machines."""
+"""Tables of results, typeset: Markdown for reading, LaTeX for papers; and results.csv for machines."""
 
 import itertools
-import json
 import math
 import re
 from collections.abc import Hashable, Sequence
@@ -14,7 +13,7 @@ import pandas as pd
 from sr3eval.benchmark.config import TableConfig
 from sr3eval.benchmark.notes import has_identical, image_counts, is_generated, is_similar, legend, notes
 from sr3eval.benchmark.styles import COMPACT, LATEX, MARKDOWN, Style, as_it_is, latex_text, name_lines
-from sr3eval.benchmark.summary import SCORED, takes_part
+from sr3eval.benchmark.summary import takes_part
 from sr3eval.files import atomic_write
 
 FEW_METHODS = 3  # with fewer, the second best is the worst
@@ -249,28 +248,10 @@ def _latex_width(results: pd.DataFrame, columns: Sequence[Column], config: Table
     return sum(LATEX_CHARACTER * max(map(len, column)) for column in cells) + 2 * LATEX_GAP * len(columns)
 
 
-def as_json(results: pd.DataFrame) -> str:
-    """results.json: results.csv nested by task, data set, method and metric; NaN and infinity are null."""
-    nested: dict[str, Any] = {}
-    for row in labelled(results).to_dict("records"):
-        task, dataset, method, metric = (str(row[key]) for key in SCORED)
-        name = f"{method} ({row['source']})" if row["source"] else method
-        values = {key: _plain(row[key]) for key in results.columns if key not in SCORED}
-        nested.setdefault(task, {}).setdefault(dataset, {}).setdefault(name, {})[metric] = values
-    return json.dumps(nested, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """A cell of a table as JSON has it."""
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def write(results: pd.DataFrame, folder: Path, config: TableConfig | None = None) -> None:
-    """Write results.csv, results.json, results.md and results.tex."""
+    """Write results.csv, results.md and results.tex."""
     texts = {
         "csv": results.to_csv(index=False, lineterminator="\n"),
-        "json": as_json(results),
         "md": markdown(results, config),
         "tex": latex(results, config),
     }

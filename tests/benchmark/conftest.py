@@ -12,7 +12,7 @@ import tomli_w
 import torch
 from PIL import Image
 
-from sr3eval.benchmark import RunConfig, run, summary, table
+from sr3eval.benchmark import RunConfig, card, run, summary, table
 from sr3eval.benchmark.scores import read_run
 from sr3eval.images import save
 from sr3eval.metrics import Convention
@@ -85,6 +85,7 @@ def write_run() -> Callable[..., Path]:
         (folder / "set_scores.csv").write_text("task,method,metric,left_out,value,n\n")
         results = summary.summarise(read_run(folder), CONVENTIONS)
         table.write(results, folder)
+        card.write(results, [folder], folder)
         return folder
 
     return written

@@ -1,6 +1,5 @@
 """Means and tests of a table: over the same images for every method, and the true reason where there is none."""
 
-import json
 import math
 import re
 from dataclasses import replace
@@ -201,18 +200,6 @@ def test_what_metrics_share_is_said_once(sets):
     ssim = sets.assign(metric="ssim", label="SSIM", unit="", settings="RGB, window (11, 11), mean")
     text = table.markdown(pd.concat([sets, ssim]))
     assert text.endswith("- PSNR / SSIM: RGB, mean.\n- SSIM: window (11, 11).\n")
-
-
-def test_json_is_the_csv_nested(sets, tmp_path):
-    table.write(sets, tmp_path)
-    nested = json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda name: pytest.fail(name))
-    rows = pd.read_csv(tmp_path / "results.csv")
-    assert list(nested) == ["photos_16_64"] and list(nested["photos_16_64"]) == ["Set5", "B_100"]
-    for row in rows.to_dict("records"):
-        cell = nested["photos_16_64"][row["dataset"]][row["method"]]["psnr"]
-        assert set(cell) | {"task", "dataset", "method", "metric"} == set(rows)
-        assert cell["value"] == row["value"] and cell["n"] == row["n"] and cell["best"] is row["best"]
-    assert nested["photos_16_64"]["Set5"]["R & D"]["psnr"]["p_value"] is None
 
 
 @pytest.mark.parametrize(
