@@ -107,6 +107,7 @@ class Number:
     n_unreadable: Annotated[int | None, _about("images that no method got because they could not be read")] = None
     inputs: str = ""
     source: Annotated[str, _about("where a value stands that was published elsewhere")] = ""
+    difference: Annotated[Optional, _about("from the published value, where one is compared with")] = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def nested(results: pd.DataFrame) -> dict[str, Any]:
 
 def _number(row: Mapping[Any, Any]) -> Number:
     values = {field.name: _plain(row.get(field.name)) for field in dataclasses.fields(Number)}
-    return Number(**values | {"version": values["version"] or "", "best": bool(values["best"])})
+    return Number(**values | {name: values[name] or "" for name in ("settings", "version")})
 
 
 def _plain(value: Any) -> Any:

@@ -9,8 +9,10 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from benchmark import table_
 from sr3eval.benchmark import card, run
 from sr3eval.errors import UserError
 
@@ -47,6 +49,16 @@ def test_the_card_follows_the_published_schema_and_that_is_the_code_s(finished):
     del found["runs"][0]["hardware"]
     with pytest.raises(jsonschema.ValidationError, match="'hardware' is a required property"):
         validator(schema).validate(found)
+
+
+def test_a_table_with_published_values_has_a_card_too(finished, tmp_path):
+    (tmp_path / "papers.csv").write_text("method,dataset,metric,value,source\nTheirs,A,PSNR,9.5,their paper\n")
+    runner = CliRunner()
+    options = ["--compare", str(tmp_path / "papers.csv"), "--out", str(tmp_path / "out")]
+    assert runner.invoke(table_, [str(finished), *options], catch_exceptions=False).exit_code == 0
+    jsonschema.validate(json.loads((tmp_path / "out/results.json").read_bytes()), json.loads(card.SCHEMA.read_bytes()))
+    theirs = card.read(tmp_path / "out/results.json").results["photos_16_64"]["A"]["Theirs (their paper)"]["psnr"]
+    assert (theirs.value, theirs.source, theirs.best) == (9.5, "their paper", False)
 
 
 def test_the_card_says_what_the_numbers_are_of(finished):
