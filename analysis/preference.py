@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from analysis.clusters import (
     CLUSTER,
+    IMAGE,
     SUBJECT,
     Cells,
     caution,
@@ -58,7 +59,7 @@ def pair_rates(choices: pd.DataFrame, by: Sequence[str] = BY) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for key, part in groups(_pairs(choices, by), by):
-        found = [key | _pair_rate(pair) for _, pair in part.groupby([A, B], sort=True)]
+        found = [key | _pair_rate(pair) for _, pair in part.groupby([A, B], sort=True, observed=True)]
         for row, p in zip(found, holm([row["p_50"] for row in found]), strict=True):
             rows.append(row | {"p_holm": p})
     return pd.DataFrame(rows, columns=[*by, A, B, *PAIR_RATES])
@@ -91,8 +92,8 @@ def win_rates(choices: pd.DataFrame, by: Sequence[str] = BY) -> pd.DataFrame:
     """
     rows = []
     for key, part in groups(_pairs(choices, by), by):
-        decided = part[part[SCORE].notna()]
-        for model in sorted({*part[A], *part[B]}):
+        decided = part.loc[part[SCORE].notna(), [SUBJECT, IMAGE, CLUSTER, A, B, SCORE]]
+        for model in _models(part):
             rows.append(key | {"model": model} | _win_rate(decided, model))
     return pd.DataFrame(rows, columns=[*by, "model", *WIN_RATES])
 
@@ -127,7 +128,7 @@ def score_differences(choices: pd.DataFrame, by: Sequence[str] = BY) -> pd.DataF
         if isinstance(fit, Fit):
             rows += [key | row for row in fit.differences()]
             continue
-        models = sorted({*part[A], *part[B]})
+        models = _models(part)
         rows += [key | {A: a, B: b, "note": fit} for a, b in itertools.combinations(models, 2)]
     return pd.DataFrame(rows, columns=[*by, A, B, *DIFFERENCES])
 
@@ -201,11 +202,17 @@ def _pairs(choices: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Test choices with SUBJECT, IMAGE, CLUSTER, A, B and SCORE, which is nan for skipped pairs."""
     require(choices, ("model_left", "model_right", "choice_side"), "choices")
     trials = labelled(of_tests(choices, by, "choices"))
-    left, right = (trials[f"model_{side}"].astype(str) for side in ("left", "right"))
-    swapped = (left > right).to_numpy()
+    code, models = pd.factorize(pd.concat([trials["model_left"], trials["model_right"]]), sort=True)
+    left, right = np.split(code, 2)
+    swapped = left > right
     got = trials["choice_side"].map({"left": 1.0, "right": 0.0, "tie": 0.5, "skip": np.nan}).to_numpy(float)
-    names = {A: np.where(swapped, right, left), B: np.where(swapped, left, right)}
+    pairs = {A: np.minimum(left, right), B: np.maximum(left, right)}
+    names = {name: pd.Categorical.from_codes(which, list(models)) for name, which in pairs.items()}
     return trials.assign(**names, **{SCORE: np.where(swapped, 1 - got, got)})
+
+
+def _models(pairs: pd.DataFrame) -> list[str]:
+    return sorted({*pairs[A].unique(), *pairs[B].unique()})
 
 
 def _cells(decided: pd.DataFrame) -> Cells:
@@ -267,7 +274,7 @@ def _fit(decided: pd.DataFrame) -> Fit | str:
     cells = _cells(decided)
     if note := why_not_estimable(cells):
         return note
-    models = sorted({*decided[A], *decided[B]})
+    models = _models(decided)
     a, b = (pd.Categorical(decided[side], models).codes.astype(np.int64) for side in (A, B))
     got = decided[SCORE].to_numpy()
     if note := _why_not_tied(models, a, b, got):
@@ -347,4 +354,4 @@ def _log(value: float) -> float:
 def _not_fitted(part: pd.DataFrame, note: str) -> list[dict[str, Any]]:
     decided = part[part[SCORE].notna()]
     n = pd.concat([decided[A], decided[B]]).value_counts()
-    return [{"model": model, "n": int(n.get(model, 0)), "note": note} for model in sorted({*part[A], *part[B]})]
+    return [{"model": model, "n": int(n.get(model, 0)), "note": note} for model in _models(part)]

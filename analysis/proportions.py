@@ -89,8 +89,16 @@ class ClusteredRates:
 
 
 def wilson(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:
-    """(low, high) of k of n by Wilson's score; arrays broadcast."""
-    return _of_independent(k, n, level, "wilson")
+    """(low, high) of k of n by Wilson's score; arrays broadcast. k may be a sum of halves, of ties. nan of n = nan.
+
+    Source: Wilson 1927; Agresti and Coull 1998, equation 2.
+    """
+    k, n = np.asarray(k, float), np.asarray(n, float)
+    z = float(stats.norm.ppf((1 + level) / 2))
+    middle, reach = k + z**2 / 2, z * np.sqrt(k * (1 - k / n) + z**2 / 4)
+    # Where all responses are the same, the end is missed by a rounding error.
+    low, high = (middle - reach) / (n + z**2), (middle + reach) / (n + z**2)
+    return np.where((k == 0) & (n > 0), 0.0, low), np.where(k == n, 1.0, high)
 
 
 def clopper_pearson(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, Array]:
@@ -107,12 +115,11 @@ def jeffreys(k: ArrayLike, n: ArrayLike, level: float = LEVEL) -> tuple[Array, A
 
 
 def _of_independent(k: ArrayLike, n: ArrayLike, level: float, method: str) -> tuple[Array, Array]:
-    # Here, since the fool rates of a running study and of a benchmark's table need no statsmodels.
+    # Here, since the rates of a running study and of a benchmark's table need no statsmodels.
     from statsmodels.stats.proportion import proportion_confint
 
     k, n = np.asarray(k, float), np.asarray(n, float)
     low, high = proportion_confint(k, n, alpha=1 - level, method=method)
-    # Where all responses are the same, statsmodels' Wilson misses the end by a rounding error.
     return np.where(k == 0, 0.0, low), np.where(k == n, 1.0, high)
 
 

@@ -1,17 +1,22 @@
 """How long does the researcher's progress page take while a large study runs?
 
-    python profiling/dashboard.py [--subjects 1000] [--database URL]
+    python profiling/dashboard.py [--pairs] [--responses 50000] [--database URL]
 
-Fills a study with SUBJECTS sessions of 50 test trials (and 8 catch trials) by plain inserts, then asks the application
-for every admin page, ten times each. Target of the progress page: 200 ms at 50,000 responses to test trials.
+Fills a study with sessions of 48 test trials (and 8 catch trials) by plain inserts, then asks the application for every
+admin page, ten times each. --pairs: of four models, each compared with each, with ties. Target of the progress page,
+which looks again every ten seconds: 200 ms at 50,000 responses to test trials.
 """
 
+import itertools
+import math
+import os
 import random
 import re
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -25,9 +30,11 @@ from study_app import create_app
 from study_app.models import Participant, PlanSlot, PlanTrial, Response, Session, Stimulus, Trial
 from study_app.pack import Pair, encode, same_length
 from study_app.signing import new_token
-from study_app.spec import Spec
+from study_app.spec import Matchup, Spec
 
-IMAGES, PER_SUBJECT, CATCH = 100, 50, 8
+IMAGES = PER_SUBJECT = 48
+CATCH = 8
+FULL_ROUND = 6  # subjects; after so many each image has been shown with every pair equally often
 PASSWORD = "correct horse battery"
 MEASURED = {
     "t_on": 0.0,
@@ -52,21 +59,28 @@ MEASURED = {
 }
 
 
-def pairs() -> Iterator[Pair]:
+def design(pairs: bool, subjects: int) -> tuple[Spec, list[str]]:
+    """A study and its models."""
+    spec = Spec("Load", 2, images=IMAGES, per_subject=PER_SUBJECT, target=subjects, practice=0, catch=CATCH)
+    if not pairs:
+        return spec, ["m"]
+    return replace(spec, compare="models", mode="within", tie="Neither"), ["a", "b", "c", "d"]
+
+
+def pictures(spec: Spec, models: list[str]) -> Iterator[Pair]:
     """Specks: the pages never look at them."""
     rng = np.random.default_rng(0)
-    for kind, count in (("test", IMAGES), ("catch", CATCH)):
-        for number in range(count):
+    for kind, count, matchups in (("test", IMAGES, spec.matchups(models)), ("catch", CATCH, [Matchup("")])):
+        for number, shown in itertools.product(range(count), matchups):
             two = rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
             real, other = same_length(encode(Image.fromarray(picture)) for picture in two)
-            yield Pair(f"{kind}{number}", kind, number, "" if kind == "catch" else "m", 8, 8, real, other, None)
+            yield Pair(f"{kind}{number}", kind, number, shown.model, 8, 8, real, other, None, rival=shown.rival)
 
 
-def fill(app, subjects: int) -> None:
-    """Everybody has finished; who is fooled depends on the subject and on the image."""
+def fill(app, spec: Spec, models: list[str]) -> None:
+    """Everybody has finished; what is chosen depends on the subject and on the image."""
     admin, rng = app.extensions["study_admin"], random.Random(0)
-    spec = Spec("Load", 2, images=IMAGES, per_subject=PER_SUBJECT, target=subjects, practice=0, catch=CATCH)
-    admin.create("load", spec, ["m"], pairs())
+    admin.create("load", spec, models, pictures(spec, models))
     admin.freeze("load")
     admin.move("load", "run")
     with app.extensions["study_database"].write() as db:
@@ -85,7 +99,7 @@ def fill(app, subjects: int) -> None:
             .order_by(PlanTrial.id)
         ).all()
         tokens = ("token", "left_token", "right_token", "middle_token")
-        times = {"started_at": 0, "attempt": "a", "showings": 1}
+        times = {"left_served_at": 0, "right_served_at": 0, "started_at": 0, "attempt": "a", "showings": 1}
         db.execute(
             insert(Trial),
             [
@@ -99,6 +113,7 @@ def fill(app, subjects: int) -> None:
         for id_, slot, side, kind, number in planned:
             fooled = kind == "test" and rng.random() < subject[slot] + image[number]
             choice = {"left": "right", "right": "left"}[side] if fooled else side
+            choice = "tie" if spec.tie and kind == "test" and rng.random() < 0.1 else choice
             given = {"choice": choice, "input": "key", "rt_ms": rng.lognormvariate(6.5, 0.4), "timing_ok": True}
             uuid = {"client_uuid": new_token(), "body_sha256": "0" * 64}
             rows.append({"id": id_, "trial_id": id_, "received_at": 0, **uuid, **given, **MEASURED})
@@ -115,14 +130,16 @@ def logged_in(app):
 
 
 @click.command()
-@click.option("--subjects", default=1000, show_default=True, help="Of 50 test trials each; an even number.")
+@click.option("--pairs", is_flag=True, help="Of pairs of models.")
+@click.option("--responses", default=50_000, show_default=True, help="To test trials, at least.")
 @click.option("--database", help="URL; a new SQLite file by default.")
-def main(subjects: int, database: str | None) -> None:
-    """Time the admin pages of a study with 50 * SUBJECTS responses."""
+def main(pairs: bool, responses: int, database: str | None) -> None:
+    """Time the admin pages of a study."""
+    subjects = math.ceil(responses / PER_SUBJECT / FULL_ROUND) * FULL_ROUND
     with tempfile.TemporaryDirectory() as folder:
         url = database or f"sqlite:///{folder}/study.sqlite"
         app = create_app({"DATABASE_URL": url, "SECRET_KEY": "benchmark", "DURABLE": False})
-        fill(app, subjects)
+        fill(app, *design(pairs, subjects))
         client = logged_in(app)
         for page in ("", "/subjects", "/payments", "/images", "/log"):
             took = []
@@ -131,6 +148,8 @@ def main(subjects: int, database: str | None) -> None:
                 assert client.get(f"/admin/load{page}").status_code == 200
                 took.append(1000 * (time.perf_counter() - begin))
             click.echo(f"/admin/load{page:12} median {np.median(took):5.0f} ms, slowest {max(took):5.0f} ms")
+        app.extensions["study_database"].engine.dispose()
+    click.echo(f"{subjects * PER_SUBJECT} responses, load average {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

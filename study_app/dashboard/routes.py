@@ -24,7 +24,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from sr3eval.errors import UserError
 from study_app import export
 from study_app.admin import MOVES, the_study
-from study_app.dashboard import images, login, payments, preferences, progress, rates
+from study_app.dashboard import images, login, payments, progress, rates
 from study_app.models import Study
 from study_app.refusal import RefusedError
 from study_app.sessions import spec_of
@@ -97,13 +97,11 @@ def log() -> str:
 def study(slug: str) -> str:
     """How far the study is, and what the answers say so far."""
     with _study(slug) as (db, found):
-        of_models = _of_models(found)
         return _page(
             "study",
             found,
             progress=progress.by_condition(db, found, current_app.config["CLOCK"]()),
-            live=[] if of_models else rates.live(db, found),
-            preferred=preferences.live(g.admin.database, slug) if of_models else [],
+            live=rates.live(db, found),
             moves=[verb for verb, (sources, _) in MOVES.items() if found.state in sources],
         )
 
@@ -112,10 +110,7 @@ def study(slug: str) -> str:
 def subjects(slug: str) -> str:
     """Everybody who began, with what the rules of exclusion say of them."""
     with _study(slug) as (db, found):
-        everybody = progress.subjects(db, found)
-        models = _of_models(found)
-        flags = preferences.flags(g.admin.database, slug, everybody) if models else rates.flags(db, found)
-        return _page("subjects", found, subjects=everybody, flags=flags)
+        return _page("subjects", found, subjects=progress.subjects(db, found), flags=rates.flags(db, found))
 
 
 @dashboard.get("/<slug>/payments")
@@ -146,8 +141,7 @@ def approvals(slug: str) -> Response:
 def image_table(slug: str) -> str:
     """Every image with its rate and thumbnails."""
     with _study(slug) as (db, found):
-        counted = None if _of_models(found) else rates.counted(db, found)
-        return _page("images", found, images=images.by_image(db, found, counted))
+        return _page("images", found, images=images.by_image(db, found, rates.counted(db, found)))
 
 
 @dashboard.get("/<slug>/images/<int:stimulus>/<any(real, other):which>.png")
@@ -225,10 +219,6 @@ def _study(slug: str) -> Iterator[tuple[Transaction, Study]]:
 def _page(name: str, study: Study, **values: Any) -> str:
     shared = {"study": study, "spec": spec_of(study.config_toml), "tab": name, "now": current_app.config["CLOCK"]()}
     return render_template(f"dashboard/{name}.html", **shared, **values)
-
-
-def _of_models(study: Study) -> bool:
-    return spec_of(study.config_toml).compare == "models"
 
 
 def _back(slug: str, message: str, page: str = "study") -> BaseResponse:

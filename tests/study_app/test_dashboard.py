@@ -12,6 +12,7 @@ from PIL import Image
 from analysis import tables
 from analysis.exclusions import exclude
 from analysis.fool_rate import fool_rates
+from analysis.image_rates import image_rates
 from sr3eval.errors import UserError
 from study_app import export
 from study_app.admin import RESERVED
@@ -155,11 +156,20 @@ def test_rates_and_progress_are_those_of_the_export(app, ada, clock, tmp_path):
     paid = {row["subject"]: row for row in csv.DictReader(io.StringIO(ada.get("/admin/study/payments.csv").text))}
     assert {code for code, row in paid.items() if row["outcome"] == "failed catch"} == failed
     assert {code: row["completion_code"] for code, row in paid.items()} == {c: row[6] for c, row in people.items()}
-    kept = exclude(responses)[0]
-    views = Counter(zip(kept["image_id"], kept["model"], strict=True))
+    expected = image_rates(exclude(responses)[0], by=["model"]).set_index(["image_id", "model"])
     images = [row for row in cells(ada.get("/admin/study/images"))[1:] if row[2] == "test"]
-    assert [int(row[7] or 0) for row in images] == [views[row[0], row[1]] for row in images]
-    assert len(images) == 16
+    assert len(images) == 16 and expected["shrunk"].notna().any()
+    dash = lambda value: "–" if value != value else percent(value)  # noqa: E731
+    for name, model, *_, rate, interval, shrunk, n in images:
+        if (name, model) not in expected.index:
+            assert (rate, interval, shrunk, n) == ("", "", "", "")
+            continue
+        row = expected.loc[name, model]
+        assert (rate, interval) == (
+            percent(row["fool_rate"]),
+            f"{percent(row['wilson_low'])} to {percent(row['wilson_high'])}",
+        )
+        assert (shrunk, n) == (dash(row["shrunk"]), str(row["n"]))
 
 
 def test_who_has_withdrawn_is_shown_as_gone_and_not_paid_as_complete(clock, pack, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from alembic import command
 from PIL import Image
 from sqlalchemy import select, text
+from statsmodels.stats.proportion import proportion_confint
 
 from analysis import tables
 from analysis.exclusions import exclude
@@ -101,14 +102,29 @@ def exported(app, tmp_path):
     return tables.load_choices(tmp_path / "choices.csv")
 
 
-def assert_the_dashboard_says(app, rates):
-    """Win rates as the analysis has them, and pages of a study without fool rates."""
+def assert_the_dashboard_says(app, kept):
+    """Win rates as the analysis of what counts has them, of each picture, too; every page of such a study is there."""
+    rates = win_rates(kept, ["criterion"])
     app.extensions["study_accounts"].set_password("ada", "correct horse battery")
     client = app.test_client()
     assert log_in(client).status_code == 303
     shown = [row[1:4] for row in cells(client.get("/admin/study")) if len(row) == 10 and row[0] != "Condition"]
     assert shown == [[r.criterion, r.model, f"{100 * r.win_rate:.1f} %"] for r in rates.itertuples()]
-    assert all(client.get(f"/admin/study/{page}").status_code == 200 for page in ("subjects", "images", "payments"))
+    assert all(client.get(f"/admin/study/{page}").status_code == 200 for page in ("subjects", "payments"))
+    images = [row for row in cells(client.get("/admin/study/images"))[1:] if row[2] == "test"]
+    expected = {}
+    for key, part in kept.groupby(["image_id", "criterion"]):
+        for row in pair_rates(part, ["criterion"]).itertuples():
+            names, share = (row.model_a, row.model_b), row.win_rate
+            if names not in PAIRS:
+                names, share = names[::-1], 1 - share
+            expected[(key[0], " or ".join(names), key[1])] = (share, row.n, row.ties)
+    assert sorted((row[0], row[1], row[3]) for row in images) == sorted(expected)
+    for name, pair, _, criterion, *_, chosen, interval, _, n, ties in images:
+        share, count, tied = expected[name, pair, criterion]
+        low, high = proportion_confint(share * count, count, method="wilson")
+        assert (chosen, n, ties) == (f"{100 * share:.1f} %", str(count), str(tied))
+        assert interval == f"{100 * abs(low):.1f} % to {100 * high:.1f} %"
     assert client.get("/admin/study/export/choices").text == export.choices_csv(
         app.extensions["study_database"], "study"
     )
@@ -147,7 +163,7 @@ def test_every_pair_and_side_is_even_and_the_choices_come_out(clock, pack, url, 
         ("sharper", "esrgan (x4)", "sr3"): 0,
     }
     assert "never lost" in bradley_terry(kept, ["criterion"])["note"].iloc[-1]
-    assert_the_dashboard_says(app, win_rates(kept, ["criterion"]))
+    assert_the_dashboard_says(app, kept)
     app.extensions["study_database"].engine.dispose()
 
 
