@@ -10,7 +10,7 @@ from study_app.languages import N_
 from study_app.models import ENDED, Answer, Identity, PlanTrial, Response, Session, Stimulus, Trial
 from study_app.recruitment import Exit, Outcome
 from study_app.refusal import RefusedError
-from study_app.sessions import Desk, new_code, progress, required, spec_of, with_token
+from study_app.sessions import Desk, check_alive, new_code, progress, required, spec_of, with_token
 from study_app.spec import Spec
 
 FAILED = "failed-"  # how the random code of a session begins that did not pass the checks
@@ -47,7 +47,7 @@ class Endings(Desk):
             session = required(db.scalar(with_token(slug, token, lock=True)))
             if session.state in ENDED:
                 return
-            self._alive(session.state, session.expires_at)
+            check_alive(session.state)
             done, total = progress(db, session.id)
             if done < total:
                 raise RefusedError(
@@ -71,7 +71,7 @@ class Endings(Desk):
         with self.database.write() as db:
             session = required(db.scalar(with_token(slug, token, lock=True)))
             if session.state not in ENDED:
-                self._alive(session.state, session.expires_at)
+                check_alive(session.state)
                 session.leave("withdrew")
                 session.excluded_reason = "withdrew"
 

@@ -9,10 +9,10 @@ from study_app import bodies, statements
 from study_app.clock import Clock
 from study_app.database import Database
 from study_app.languages import N_
-from study_app.models import ENDED, is_alive
+from study_app.models import ENDED, LIVE_STATES
 from study_app.recruitment import Identity
 from study_app.refusal import RefusedError
-from study_app.sessions import Desk, idle_ms, new_code, required, spec_of, with_token
+from study_app.sessions import Desk, check_alive, idle_ms, new_code, required, spec_of, with_token
 from study_app.signing import Keys, hash_token, new_token
 from study_app.spec import Spec
 
@@ -80,7 +80,7 @@ class Enrolment(Desk):
     def _standing(self, session: Row[Any]) -> Literal["active", "ended", "expired"]:
         if session.state in ENDED:
             return "ended"
-        return "active" if is_alive(session.state, session.expires_at, self.clock()) else "expired"
+        return "active" if session.state in LIVE_STATES else "expired"
 
     def _is_of(self, session: Row[Any], person: Identity | None) -> bool:
         return person is None or session.identity_hash in person.hashes(self.keys)
@@ -137,22 +137,21 @@ class Enrolment(Desk):
             raise RefusedError("somebody_else")
         if session.state in ENDED:
             return
-        self._alive(session.state, session.expires_at)
+        check_alive(session.state)
         if person is not None:
             submission = {name: getattr(person, name) for name in statements.SUBMISSION}
             db.execute(statements.RESUBMIT, {"participant": session.participant_id, **submission})
 
     def _free_slot(self, db: Connection, study: Row[Any]) -> int:
-        """Abandoned sessions give up their places, then the first free one; what they answered stays."""
-        idle = db.execute(statements.IDLE, {"study": study.id, "now": self.clock()}).all()
-        if idle:
-            sessions, slots = zip(*idle, strict=True)
-            db.execute(statements.EXPIRE, {"sessions": sessions})
-            db.execute(statements.GIVE_UP, {"slots": slots})
+        """The first free place, or else that of whoever left longest ago, whose answers then do not count."""
         slot = db.scalar(statements.FREE_SLOT, {"study": study.id})
-        if slot is None:
+        if slot is not None:
+            return slot
+        idle = db.execute(statements.HELD_IDLE, {"study": study.id, "now": self.clock()}).first()
+        if idle is None:
             raise RefusedError("full")
-        return slot
+        db.execute(statements.EXPIRE, {"session": idle.id})
+        return idle.slot_id
 
     def _write_consent(self, db: Connection, study: int, spec: Spec, person: Identity | None) -> int:
         consent = {

@@ -1,8 +1,7 @@
 """The tables. What must hold is a constraint here: the service may be wrong, the data cannot be.
 
-Times are UTC in milliseconds. Some facts have no column because a query gives them: a slot is taken while a session on
-it holds it (`Session.holds_place`), a trial is answered when it has a response, and what was picked follows from the
-real side.
+Times are UTC in milliseconds. Some facts have no column because a query gives them: a trial is answered when it has a
+response, and what was picked follows from the real side.
 """
 
 from typing import Annotated, Any
@@ -41,7 +40,7 @@ Picked = Annotated[str, mapped_column(String(5))]  # a side, a tie, or none
 
 
 def is_alive(state: Any, expires_at: Any, now: Any) -> Any:
-    """Whether a session counts, or may still do so; of values or of columns."""
+    """Whether a session counts, or is at it: its time is not over; of values or of columns."""
     return (state == "finished") | ((state == "active") & (expires_at > now))
 
 
@@ -234,7 +233,7 @@ class Session(Base):
 
     @hybrid_method
     def holds_place(self, now: Any) -> Any:
-        """Whether the session is alive, of a session or in a query: it counts, or may still do so."""
+        """Whether nobody else can get the session's place, of a session or in a query."""
         return is_alive(self.state, self.expires_at, now)
 
 

@@ -78,7 +78,7 @@ REFUSALS = {
             410,
             "expired",
             N_("Your session has ended"),
-            N_("Your session has ended because nothing happened for too long."),
+            N_("Nothing happened for a long time, so somebody else has your place."),
         ),
         Refusal(410, "over", N_("Your session has ended"), N_("You have left this study.")),
         Refusal(413, "too_large", N_("Something went wrong"), N_("The request is too large.")),

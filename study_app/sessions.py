@@ -14,7 +14,7 @@ from study_app import statements
 from study_app.clock import Clock
 from study_app.database import Database
 from study_app.languages import N_
-from study_app.models import ENDED, Participant, PlanSlot, Session, Study, is_alive
+from study_app.models import ENDED, LIVE_STATES, Participant, PlanSlot, Session, Study
 from study_app.recruitment import LETTERS
 from study_app.refusal import RefusedError
 from study_app.signing import Keys, hash_token
@@ -27,10 +27,14 @@ class Desk:
     def __init__(self, database: Database, clock: Clock, keys: Keys) -> None:
         self.database, self.clock, self.keys = database, clock, keys
 
-    def _alive(self, state: str, expires_at: int) -> None:
-        """Refuse what a session asks for that has ended or expired."""
-        if not is_alive(state, expires_at, self.clock()):
-            raise RefusedError("over" if state in ENDED else "expired")
+
+def check_alive(state: str) -> None:
+    """Refuse what a session asks for that has ended, or whose place somebody else has.
+
+    However long nothing happened: as long as nobody needs the place, it goes on.
+    """
+    if state not in LIVE_STATES:
+        raise RefusedError("over" if state in ENDED else "expired")
 
 
 @lru_cache(maxsize=64)
@@ -45,7 +49,7 @@ def new_code(length: int) -> str:
 
 
 def idle_ms(spec: Spec) -> int:
-    """How long a place is kept for somebody who does nothing."""
+    """How long a place is kept from others for somebody who does nothing."""
     return spec.idle_minutes * 60_000
 
 

@@ -130,7 +130,7 @@ class Spec:
         False  # whether subjects are asked to hold a card against the screen, for its pixels a millimetre
     )
     fullscreen: bool = False  # whether the browser is asked to fill the screen, which nobody has to allow
-    idle_minutes: int = 45  # until an abandoned place is given to somebody else
+    idle_minutes: int = 45  # until an abandoned place may be given to somebody else
     repeats: bool = False  # whether the same browser may take part again, in an open study
     replace_failed: bool = True  # whether who fails the catch trials is left out and the place given to somebody else
     deletion: Literal["keep_answers", "delete_answers"] = "delete_answers"  # what `delete-participant` does

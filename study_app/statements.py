@@ -11,6 +11,7 @@ from sqlalchemy.orm import aliased
 from study_app.models import (
     ACTIVE,
     EXPIRED,
+    LIVE_STATES,
     Condition,
     Event,
     FurtherChoice,
@@ -38,7 +39,7 @@ SIZE = select(func.coalesce(func.max(Stimulus.width), 0), func.coalesce(func.max
     Stimulus.study_id == bindparam("study")
 )
 _OF_PEOPLE = (
-    select(Session.id, Session.state, Session.expires_at, Session.participant_id, Participant.identity_hash)
+    select(Session.id, Session.state, Session.participant_id, Participant.identity_hash)
     .join(Session.participant)
     .join(Participant.study)
     .where(Study.slug == bindparam("slug"))
@@ -48,20 +49,19 @@ BY_TOKEN = _OF_PEOPLE.where(Session.token_sha256 == bindparam("session"))
 BY_PERSON = _OF_PEOPLE.where(Participant.identity_hash.in_(bindparam("people", expanding=True)))
 HAND_OVER = update(Session).where(Session.id == bindparam("session")).values(token_sha256=bindparam("token"))
 RESUBMIT = update(Identity).where(Identity.participant_id == bindparam("participant"))  # with what is SUBMISSION
-# Sessions of the :study that were abandoned before :now and still hold their places.
+# Of the :study, whoever has done nothing for the longest time of those whose time was over :now. One that another
+# transaction holds is just coming back.
 IDLE = (
     select(Session.id, Session.slot_id)
     .join(Session.participant)
     .where(text(f"session.{ACTIVE}"), Session.expires_at <= bindparam("now"))  # as the index says it
     .where(Participant.study_id + 0 == bindparam("study"))  # + 0: not by the index of all who ever came
+    .order_by(Session.expires_at, Session.id)
+    .limit(1)
 )
-# What they answered stays in the export, but does not count beside the answers of whoever gets the place.
-EXPIRE = (
-    update(Session)
-    .where(Session.id.in_(bindparam("sessions", expanding=True)))
-    .values(state="expired", excluded_reason=EXPIRED)
-)
-GIVE_UP = update(PlanSlot).where(PlanSlot.id.in_(bindparam("slots", expanding=True))).values(is_free=True)
+HELD_IDLE = IDLE.with_for_update(of=Session, skip_locked=True)  # until the transaction ends
+# What was answered stays in the export, but does not count beside the answers of whoever gets the place.
+EXPIRE = update(Session).where(Session.id == bindparam("session")).values(state="expired", excluded_reason=EXPIRED)
 # The :study's free place with the lowest number, so that conditions fill evenly: of an index one entry a condition.
 _LOWEST = (
     select(PlanSlot.id)
@@ -86,7 +86,7 @@ PLANNED = select(PlanTrial.id).where(PlanTrial.slot_id == bindparam("slot"))
 TRIALS = insert(Trial)
 # A :session (the token's hash) in the study :slug.
 SITTING = (
-    select(Session.id, Session.state, Session.expires_at, Session.slot_id, Condition.exposure_ms, Study.config_toml)
+    select(Session.id, Session.state, Session.slot_id, Condition.exposure_ms, Study.config_toml)
     .add_columns(Session.comprehension_attempts, Session.understood_at)
     .join(Session.participant)
     .join(Participant.study)
@@ -157,7 +157,7 @@ KNOWN_EVENTS = select(Event.seq).where(
 ANSWER = insert(Response).returning(Response.id)
 FURTHER = insert(FurtherChoice)
 
-# What decides whether a :picture may be had, of its trial and of the one before; in a session that lives at :now.
+# What decides whether a :picture may be had, of its trial and of the one before; in a session that has its place.
 NEAR = _with_before(
     select(PlanTrial.idx, PlanTrial.real_side, PlanTrial.stimulus_id)
     .add_columns(*(getattr(Trial, f"{place}_token") for place in PLACES))
@@ -173,7 +173,7 @@ NEAR = _with_before(
 ).where(
     or_(*(getattr(Trial, f"{place}_token") == bindparam("picture") for place in PLACES)),
     *(Study.slug == bindparam("slug"), Session.token_sha256 == bindparam("session")),
-    Session.holds_place(bindparam("now")),
+    Session.state.in_(LIVE_STATES),
 )
 _FILES = {"real": Stimulus.real_png, "other": Stimulus.other_png, "middle": Stimulus.middle_png}
 FILE = {name: select(column).where(Stimulus.id == bindparam("stimulus")) for name, column in _FILES.items()}

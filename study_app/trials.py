@@ -20,7 +20,7 @@ from study_app.models import ENDED
 from study_app.noise import decode, noisy
 from study_app.pictures import Kept
 from study_app.refusal import RefusedError
-from study_app.sessions import Desk, idle_ms, progress, spec_of
+from study_app.sessions import Desk, check_alive, idle_ms, progress, spec_of
 from study_app.signing import Keys, hash_token
 from study_app.spec import EARLY_MS, LATENCY_MS, PRELOAD_MS, Spec
 from study_app.statements import PLACES
@@ -38,7 +38,6 @@ class Sitting:
 
     id: int
     state: str
-    expires_at: int
     slot_id: int
     exposure_ms: int
     spec: Spec
@@ -61,7 +60,7 @@ class Trials(Desk):
             done, total = progress(db, sitting.id)
             window: Sequence[Row[Any]] = ()
             if sitting.state not in ENDED:
-                self._alive(sitting.state, sitting.expires_at)
+                check_alive(sitting.state)
             if sitting.state not in ENDED and sitting.understood:
                 places = {"id": sitting.id, "slot": sitting.slot_id, "first": done, "end": done + LOOK_AHEAD}
                 window = db.execute(statements.WINDOW, places).all()
@@ -83,7 +82,7 @@ class Trials(Desk):
     def picture(self, slug: str, token: str, picture_token: str) -> tuple[bytes, str]:
         """The PNG file behind a picture token of this session, while its trial is near, and a receipt of the time."""
         now = self.clock()
-        named = {"slug": slug, "session": hash_token(token), "picture": picture_token, "now": now}
+        named = {"slug": slug, "session": hash_token(token), "picture": picture_token}
         with self.database.reading() as db:
             found = db.execute(statements.NEAR, named).one_or_none()
         if found is None or (found.answered_at is not None and now >= found.answered_at + LINGER_MS):
@@ -178,7 +177,7 @@ class Trials(Desk):
         """Store what happened in the browser; what was sent before is passed over."""
         with self.database.statements(durable=False) as db:
             sitting = _sitting(db, statements.HELD, slug, token)
-            self._alive(sitting.state, sitting.expires_at)
+            check_alive(sitting.state)
             sent = {event.seq: event for event in body.events}
             at = {"session_id": sitting.id, "t_server": self.clock()}
             count = db.scalar(statements.COUNT_EVENTS, {"id": sitting.id}) or 0
@@ -194,7 +193,7 @@ class Trials(Desk):
                 db.execute(statements.EVENTS, new)
 
     def _next(self, sitting: Sitting, trial: Row[Any]) -> None:
-        self._alive(sitting.state, sitting.expires_at)
+        check_alive(sitting.state)
         if trial.idx > 0 and trial.answer_before is None:
             raise RefusedError("out_of_order")
 
@@ -210,7 +209,7 @@ def _sitting(db: Connection, query: Executable, slug: str, token: str) -> Sittin
     spec = spec_of(row.config_toml)
     understood = row.understood_at is not None or not spec.comprehension.questions
     place = (row.slot_id, row.exposure_ms, spec)
-    return Sitting(row.id, row.state, row.expires_at, *place, row.comprehension_attempts, understood)
+    return Sitting(row.id, row.state, *place, row.comprehension_attempts, understood)
 
 
 def _stage(sitting: Sitting, done: int, total: int) -> str:

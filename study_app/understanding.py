@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from study_app import bodies
 from study_app.endings import FAILED, FAILED_COMPREHENSION
 from study_app.refusal import RefusedError
-from study_app.sessions import Desk, idle_ms, new_code, required, spec_of, with_token
+from study_app.sessions import Desk, check_alive, idle_ms, new_code, required, spec_of, with_token
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Understanding(Desk):
             spec = spec_of(session.participant.study.config_toml)
             check, count = spec.comprehension, session.comprehension_attempts
             if body.attempt > count and session.understood_at is None:
-                self._alive(session.state, session.expires_at)
+                check_alive(session.state)
                 if body.attempt > count + 1 or len(body.answers) != len(check.questions) or not check.questions:
                     raise RefusedError("bad_request", "This is no attempt at this study's questions.")
                 session.comprehension_attempts = count = body.attempt

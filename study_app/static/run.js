@@ -199,8 +199,8 @@ async function session() {
 
 function end(error) {
   if (error instanceof Refusal && SESSION_OVER.includes(error.status)) {
-    show("session-over");
-    return;
+    say("session-over", error.message);
+    return show("session-over");
   }
   record("error", error.message);
   say("problem", error.message);

@@ -529,6 +529,7 @@ def test_a_lost_session_says_so(serve, visit):
     page.context.clear_cookies()
     give(page, "f")
     find(page, "#session-over")
+    assert "You are not taking part in this study" in page.inner_text("#session-over")
     page.reload()
     assert page.locator("h1").inner_text()
     page.click("main a")

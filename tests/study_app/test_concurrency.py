@@ -50,6 +50,35 @@ def test_one_person_in_many_browsers_at_once_gets_one_place(url, clock, pack):
     app.extensions["study_database"].engine.dispose()
 
 
+def test_a_place_is_kept_by_who_comes_back_or_given_to_somebody_else(url, clock, pack):
+    app = make_app(url, clock)
+    open_study(app, pack, small_spec(), models=["sr3"])  # 6 places
+    people = [Bot(app, "study", clock, random.Random(seed)) for seed in range(12)]
+    for bot in people[:6]:
+        bot.enter()
+        assert bot.start().status_code == 201
+    clock.advance(46 * 60_000)
+    ready = [(bot, trial := bot.upcoming()["window"][0], bot.fetch(trial)) for bot in people[:6]]
+    for bot in people[6:]:
+        assert bot.enter().status_code == 200
+    come_back = [lambda who=who: who[0].show(*who[1:]).status_code for who in ready]
+    come_new = [lambda bot=bot: bot.start().status_code for bot in people[6:]]
+    assert (come_back.pop()(), come_new.pop()(), come_back.pop(0)()) == (
+        200,
+        201,
+        410,
+    )  # the first was away for longest
+    at_once = [call for both in zip(come_back, come_new, strict=False) for call in both]
+    with ThreadPoolExecutor(THREADS) as pool:
+        statuses = list(pool.map(lambda call: call(), at_once))
+    back, new = Counter(statuses[::2]), Counter(statuses[1::2])
+    assert back.keys() <= {200, 410} and new.keys() <= {201, 503} and back[410] == new[201]
+    with app.extensions["study_database"].read() as db:
+        assert Counter(db.scalars(select(Session.state))) == {"active": 6, "expired": 1 + new[201]}
+        assert db.scalar(select(func.count(PlanSlot.id)).where(PlanSlot.is_free)) == 0
+    app.extensions["study_database"].engine.dispose()
+
+
 def taken(app):
     """Live sessions by condition, each on a place of its own."""
     query = select(func.count(Session.id), func.count(Session.slot_id.distinct())).join(Session.slot)

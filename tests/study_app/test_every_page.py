@@ -196,7 +196,7 @@ def subject_pages(server, page):
     page.reload()
     yield "failed the checks"
     with server.app.extensions["study_database"].write() as db:
-        db.execute(update(Session).where(Session.state == "active").values(expires_at=0))
+        db.execute(update(Session).where(Session.state == "active").values(state="expired"))
     go("/s/models")
     yield "expired"
 

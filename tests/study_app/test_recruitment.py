@@ -215,6 +215,10 @@ def test_every_outcome_has_its_code_and_its_way_back(site, clock):
     assert f'href="{url}NOPE3"' in page(bots[2])
     assert f'href="{url}NOPE3"' in page(full, "/declined" + prolific("p4"))
     clock.advance(46 * 60_000)
+    # All places but the finished one's are for others; as long as there is a free one, who was away goes on.
+    assert [newcomer(app, prolific(f"q{i}")).start().status_code for i in range(2)] == [201] * 2
+    assert bots[3].client.get(bots[3].base).location.endswith("/run")
+    assert newcomer(app, prolific("q2")).start().status_code == 201
     for link in (prolific("p3"), ""):  # the other one is our own page's, which names nobody
         assert f'href="{url}LATE5"' in page(bots[3], link)
     assert bots[0].client.get(bots[0].base).location.endswith("/done")
@@ -226,13 +230,11 @@ def test_every_outcome_has_its_code_and_its_way_back(site, clock):
     with app.extensions["study_database"].read() as db:  # whom to pay: by the codes of the last pages
         people = subjects(db, the_study(db, "study"))
     table = csv.DictReader(io.StringIO(export.sessions_csv(app.extensions["study_database"], "study")))
-    given = ["DONE1", "FAIL2", "NOPE3", ""]
+    given = ["DONE1", "FAIL2", "NOPE3"] + 4 * [""]
     assert [row["completion_code"] for row in table] == [one.completion_code for one in people[::-1]] == given
     with app.extensions["study_database"].read() as db:
         states = db.scalars(select(Session.state).order_by(Session.id)).all()
-    assert states == ["finished", "excluded", "withdrew", "active"]
-    # All but the finished one's place are free again.
-    assert [newcomer(app, prolific(f"q{i}")).start().status_code for i in range(3)] == [201] * 3
+    assert states == ["finished", "excluded", "withdrew", "expired"] + 3 * ["active"]
     assert newcomer(app, prolific("q3")).entry.status_code == 503
 
 
@@ -280,6 +282,7 @@ def test_who_leaves_mturk_early_hands_the_task_in_too(site, clock, codes):
     assert full.entry.status_code == 503
     assert form(page(full, mturk("w3", "a3")), "full") == "a3"
     clock.advance(46 * 60_000)
+    assert newcomer(app, mturk("w4", "a4")).start().status_code == 201  # on the place of who began first
     for link in (mturk("w0", "a0"), "", "/run"):  # the others are our own pages'
         assert form(page(bots[0], link), "timed_out") == "a0"
     assert "externalSubmit" not in page(newcomer(app), "/declined")
@@ -309,12 +312,12 @@ def test_showing_a_trial_again_and_again_holds_no_place(site, clock):
     bots = [newcomer(app) for _ in range(4)]
     assert [bot.start().status_code for bot in bots] == [201] * 4
     trial = bots[0].upcoming()["window"][0]
-    pictures, statuses = bots[0].fetch(trial), []
+    pictures = bots[0].fetch(trial)
     for _ in range(3):
-        statuses.append(bots[0].show(trial, pictures).status_code)
+        assert bots[0].show(trial, pictures).status_code == 200
         clock.advance(30 * 60_000)
-    assert statuses == [200, 200, 410]
-    assert newcomer(app).start().status_code == 201
+    assert newcomer(app).start().status_code == 201  # in its place: of those who were idle for longest the first
+    assert bots[0].show(trial, pictures).json["error"] == "expired"
 
 
 def test_a_campus_is_not_stopped_and_a_person_is(site, clock):

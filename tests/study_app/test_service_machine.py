@@ -50,6 +50,7 @@ class Visitor:
     token: str
     touched: int  # when it last did something that keeps its place
     person: Identity | None  # where more than a cookie is known
+    replaced: bool = False  # by somebody on the same place
     answered: list[tuple[str, bodies.Choice]] = dataclasses.field(default_factory=list)
     window: list[dict] = dataclasses.field(default_factory=list)
     attempt: str | None = None
@@ -86,10 +87,14 @@ class StudyMachine(RuleBasedStateMachine):
         return self.visitors[index % len(self.visitors)]
 
     def alive(self, visitor):
-        return visitor.finished or self.clock() < visitor.touched + IDLE_MS
+        return not visitor.replaced
 
     def holds_place(self, visitor):
         return self.counts(visitor) if visitor.finished else self.alive(visitor)
+
+    def longest_idle(self):
+        idle = [v for v in self.visitors if not v.finished and self.alive(v) and self.clock() >= v.touched + IDLE_MS]
+        return min(idle, key=lambda visitor: visitor.touched, default=None)
 
     def counts(self, visitor):
         return visitor.passed and not visitor.left_out
@@ -115,9 +120,13 @@ class StudyMachine(RuleBasedStateMachine):
         body = bodies.Start(SPEC.consent.sha256, **START)
         token = new_token()
         person = Identity("invited", f"person{len(self.visitors)}") if known else None
-        if sum(self.holds_place(visitor) for visitor in self.visitors) >= 4:
+        is_full = sum(self.holds_place(visitor) for visitor in self.visitors) == 4
+        assert self.service.has_place("study") == (not is_full or self.longest_idle() is not None)
+        if is_full and self.longest_idle() is None:
             self.refuses("full", self.service.enrol, token, body, person)
         else:
+            if is_full:
+                self.longest_idle().replaced = True
             assert self.service.enrol("study", token, body, person)
             assert not self.service.enrol("study", token, body, person)  # a double click
             self.visitors.append(Visitor(token, self.clock(), person))
@@ -276,12 +285,12 @@ class StudyMachine(RuleBasedStateMachine):
             self.answer(index, side)
 
     @precondition(lambda self: self.visitors)
-    @rule(index=tokens, late=st.booleans(), enrols=st.booleans())
-    def fall_asleep(self, index, late, enrols):
-        """Wake up in the last millisecond of the place's time, or in the first one after it."""
+    @rule(index=tokens, late=st.booleans(), others=st.integers(0, 4))
+    def fall_asleep(self, index, late, others):
+        """Wake up in the last millisecond of the place's time, or in the first one after it; meanwhile others came."""
         visitor = self.pick(index)
         self.clock.advance(max(0, visitor.touched + IDLE_MS - 1 + late - self.clock()))
-        if enrols:
+        for _ in range(others):
             self.enrol()
         self.start(index, again=False)
         self.reload(index)
