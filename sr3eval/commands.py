@@ -153,6 +153,24 @@ def explain(folder: Path, published: str, method: str | None, dataset: str | Non
         raise click.exceptions.Exit(1)
 
 
+@main.command()
+@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.option("--sample", default=8, show_default=True, type=click.IntRange(1), help="Images to compute again.")
+@click.option("--seed", type=int, help="Chooses them; drawn by default.")
+def verify(folder: Path, sample: int, seed: int | None) -> None:
+    """Say whether a finished RUN holds what it says: files, table, and a sample of pictures and scores, made again.
+
+    Exit code 1 at a mismatch.
+    """
+    from sr3eval.benchmark.verify import verify as check
+
+    with console.stages() as tell:
+        verdict = check(folder, sample, seed, tell=tell)
+    click.echo(verdict)
+    if verdict.wrong:
+        raise click.exceptions.Exit(1)
+
+
 @main.command("list")
 @click.argument("what", type=click.Choice(["metrics", "methods", "tasks", "protocols"]))
 @click.argument("name", required=False)

@@ -110,15 +110,16 @@ class Number:
     difference: Annotated[Optional, _about("from the published value, where one is compared with")] = None
 
 
+Results = dict[str, dict[str, dict[str, dict[str, Number]]]]
+
+
 @dataclass(frozen=True)
 class Card:
     """A table of results of sr3eval and what identifies its numbers."""
 
     format: Literal["sr3eval-results-1"]
     runs: tuple[RunCard, ...]
-    results: Annotated[
-        dict[str, dict[str, dict[str, dict[str, Number]]]], _about("by task, data set, method and metric id")
-    ] = field(default_factory=dict)
+    results: Annotated[Results, _about("by task, data set, method and metric id")] = field(default_factory=dict)
 
 
 class _Schema(GenerateJsonSchema):
@@ -190,9 +191,9 @@ def of_run(folder: Path) -> RunCard:
 _SOFTWARE = ("sr3eval", "python", *environment.PACKAGES)
 
 
-def nested(results: pd.DataFrame) -> dict[str, Any]:
+def nested(results: pd.DataFrame) -> Results:
     """results.csv by task, data set, method and metric."""
-    found: dict[str, Any] = {}
+    found: Results = {}
     for row in labelled(results).to_dict("records"):
         task, dataset, method, metric = (str(row[key]) for key in SCORED)
         name = f"{method} ({row['source']})" if row["source"] else method

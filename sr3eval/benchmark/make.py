@@ -29,10 +29,13 @@ from sr3eval.method import check_outputs, shares
 MOST_PIXELS = 2**20  # of input in a batch of whole images: more gain no speed and take gigabytes in a network
 
 
-def make(plan: Plan, tell: Tell) -> None:
-    """Write the HR and LR images and every method's outputs, as far as they are not there yet."""
+def make(plan: Plan, tell: Tell, among: Sequence[RunImage] = ()) -> None:
+    """Write the HR and LR images and every method's outputs, as far as they are not there yet.
+
+    among: of a plan that has some of a run's images, all of them: batches are as large as theirs.
+    """
     prepare(plan, tell)
-    inputs = _Inputs(plan)
+    inputs = _Inputs(plan, among or plan.images)
     for method in plan.config.method:
         for seed, slug in zip(method.seeds or (plan.config.seed,), method.slugs, strict=True):
             stage = f"{method.name}, seed {seed}" if method.seeds else method.name
@@ -102,10 +105,10 @@ def _prepare(plan: Plan, image: RunImage) -> int:
 class _Inputs:
     """The LR images of a run by size and content."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, among: Sequence[RunImage]) -> None:
         self.plan = plan
         self.contents: dict[str, str] = {}
-        self.counts = Counter(self.size(image) for image in plan.images)
+        self.counts = Counter(self.size(image) for image in among)
 
     def size(self, image: RunImage) -> Size:
         """(h, w) of the input."""

@@ -104,7 +104,7 @@ class Scorer:
         pictures = {several: self.digest(_folders(row, several)) for several in compared}
         keys = {}
         for metric, (name, options) in zip(self.metrics, self.plan.config.metrics, strict=True):
-            if _applies(metric, row):
+            if applies(metric, row):
                 code = code_behind(metrics.builder(name))
                 files = [digest(path) for path in named_in(options).values()]
                 made_by = (metric.convention, code.digest if code else "", *files, default_device().type)
@@ -139,15 +139,8 @@ class Scorer:
         before = job().lead(lambda: self.inputs and known.pixels(self.dataset, self.sums))
         if before:
             return before
-        parts = list(chunks(sorted(self.images, key=lambda image: image.image_id), READ_AT_ONCE))
-        digest = hashlib.sha256()
-        for lines in rounds(parts, lambda part: "".join(map(self._pixels, part)), str.encode):
-            digest.update(lines)
-        return digest.hexdigest()
-
-    def _pixels(self, image: RunImage) -> str:
-        own = image.image_id.removeprefix(f"{self.dataset}/")
-        return pixel_sum(own, [self.plan.folder.image(folder, image.image_id) for folder in self._given])
+        own = {image.image_id.removeprefix(f"{self.dataset}/"): image.image_id for image in self.images}
+        return pixels_of({i: [self.plan.folder.image(folder, own[i]) for folder in self._given] for i in own})
 
     def due(self, row: Row, known: Known) -> tuple[dict[str, str], list[str]]:
         """`keys`, and the metrics whose scores of a row are not known yet."""
@@ -234,9 +227,16 @@ class Scorer:
         return per_image, [] if per_image else sets, seeds
 
 
-def pixel_sum(image_id: str, paths: Iterable[Path]) -> str:
-    """An id and the sums of its pictures' pixels, a line."""
-    return "\x1f".join([image_id, *(content_of(load(path)) for path in paths)]) + "\x1e"
+def pixels_of(pictures: Mapping[str, Sequence[Path]]) -> str:
+    """sha256 of pictures as pixels, by id. The processes of a job share the reading."""
+
+    def lines(ids: Sequence[str]) -> str:
+        return "".join("\x1f".join([i, *(content_of(load(path)) for path in pictures[i])]) + "\x1e" for i in ids)
+
+    digest = hashlib.sha256()
+    for part in rounds(list(chunks(sorted(pictures), READ_AT_ONCE)), lines, str.encode):
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _states(scored: Sequence[Metric], batch: Batch) -> list[Any]:
@@ -248,7 +248,7 @@ def _states(scored: Sequence[Metric], batch: Batch) -> list[Any]:
     return [shard.state for shard in shards]
 
 
-def _applies(metric: Metric, row: Row) -> bool:
+def applies(metric: Metric, row: Row) -> bool:
     """Whether a metric scores a row: samples are compared once, and the best is chosen by scores of images."""
     if row.of == "best":
         return isinstance(metric, PerImage) and not metric.convention.needs_samples
