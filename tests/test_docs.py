@@ -12,10 +12,12 @@ import pytest
 import benchmark
 from sr3eval import cli
 from study_app.commands import study
+from study_app.models import Base
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
-COMMANDS = {"sr3eval": cli.main, "benchmark.py": benchmark.main, "study": study}
+COMMANDS = {"sr3eval": cli.main, "sr3eval.cli": cli.main, "study": study}
+COMMANDS |= dict.fromkeys(("benchmark.py", "benchmark"), benchmark.main)
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
@@ -53,10 +55,10 @@ def test_configs_are_toml(page):
 
 def commands(page):
     """(program, what it is given) of every line in a block that calls one of ours."""
-    for block in blocks(page, "", "sh", "bash"):
+    for block in blocks(page, "", "sh", "bash", "console"):
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            for program in [word for word in words if word in COMMANDS][:1]:
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            for program in [word for word in words if word in COMMANDS][-1:]:
                 if words[0] not in ("make", "pip"):
                     yield program, words[words.index(program) + 1 :]
 
@@ -75,6 +77,12 @@ def test_commands_exist(page):
 
 def test_commands_are_found():
     assert sum(len(list(commands(page))) for page in PAGES) > 40
+
+
+def test_the_data_protection_sheet_names_every_table_about_people():
+    without = {"study", "condition", "stimulus", "plan_slot", "plan_trial"}  # settings, pictures and places
+    sheet = (ROOT / "docs" / "data_protection.md").read_text()
+    assert {name for name in Base.metadata.tables if f"`{name}`" not in sheet} <= without
 
 
 def test_the_site_is_built_without_a_warning(tmp_path):
