@@ -133,6 +133,66 @@ def check(name: str, folder: Path, lr_folder: Path | None) -> None:
     click.echo("\n".join(compare(name, folder, lr_folder)))
 
 
+@main.group()
+def card() -> None:
+    """Set cards: the images of a test set by their hashes, and what made its LR images."""
+
+
+@card.command("make")
+@click.argument("folder", required=False, type=FOLDER)
+@click.option("--lr", "lr_folders", multiple=True, type=FOLDER, help="LR images of one scale; may be repeated.")
+@click.option("--out", type=FOLDER, help="The .toml file to write; FOLDER.toml by default.")
+@click.option("--name", help="Of the set; that of the folder by default.")
+@click.option("--licence", default="unknown", help="What the publisher allows.")
+@click.option("--source", default="unknown", help="Where the set is published.")
+@click.option(
+    "--cut",
+    "multiple",
+    default=1,
+    type=click.IntRange(1),
+    help="What the HR images' sides have been cut to multiples of.",
+)
+def make_card(
+    folder: Path | None, lr_folders: tuple[Path, ...], out: Path | None, name: str | None, **options: Any
+) -> None:
+    """Write the card of the HR images in FOLDER and of their LR images; or, without FOLDER, of LR images alone.
+
+    It has the hashes of files and of pixels, the kernel that made the LR images, and Bicubic's scores.
+    """
+    from sr3eval.benchmark.cards.card import text
+    from sr3eval.benchmark.cards.make import make
+    from sr3eval.files import atomic_write
+
+    if folder is None and len(lr_folders) != 1:
+        raise click.UsageError("give the FOLDER of HR images, or one --lr FOLDER")
+    where = folder or lr_folders[0]
+    out = out or where.with_name(f"{where.resolve().name}.toml")
+    if out.exists():
+        raise click.UsageError(f"{out} already exists; give another --out")
+    with console.stages() as tell:
+        made = make(name or where.resolve().name, folder, lr_folders, tell=tell, **options)
+    atomic_write(out, text(made).encode())
+    click.echo(out)
+
+
+@card.command("check")
+@click.argument("folder", required=False, type=FOLDER)
+@click.option("--lr", "lr_folders", multiple=True, type=FOLDER, help="LR images of one scale; may be repeated.")
+@click.option("--card", "name", help="Name of a card (`list cards`), or its .toml file; by default what fits.")
+def check_card(folder: Path | None, lr_folders: tuple[Path, ...], name: str | None) -> None:
+    """Say whether FOLDER has the HR images of a card, and --lr its LR images.
+
+    Every image that is missing, additional, altered, shifted or cut by a pixel, or made by another kernel is named.
+    """
+    from sr3eval.benchmark.cards.compare import check, chosen
+
+    if folder is None and not lr_folders:
+        raise click.UsageError("give the FOLDER of HR images, or --lr FOLDER")
+    with console.stages() as tell:
+        lines = check(chosen(name, folder or lr_folders[0]), folder, lr_folders, tell)
+    click.echo("\n".join(lines))
+
+
 @main.command()
 @click.argument("folder", metavar="RUN", type=FOLDER)
 @click.option("--published", required=True, metavar="psnr=25.15,ssim=0.7341", help="With the digits as printed.")
@@ -172,13 +232,20 @@ def verify(folder: Path, sample: int, seed: int | None) -> None:
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["metrics", "methods", "tasks", "protocols"]))
+@click.argument("what", type=click.Choice(["metrics", "methods", "tasks", "protocols", "cards"]))
 @click.argument("name", required=False)
 def list_(what: str, name: str | None) -> None:
-    """Print the names that a config may use, each with what it is; of one metric or method NAME, its options."""
+    """Print the names that a config may use, each with what it is, and the set cards.
+
+    Of one metric or method NAME: its options. Of a card: what is known of the set.
+    """
     from sr3eval import methods, metrics, protocols, tasks
+    from sr3eval.benchmark.cards import card as cards
     from sr3eval.discovery import options_of
 
+    if name is not None and what == "cards":
+        click.echo(cards.text(cards.find(name), listings=False))
+        return
     if name is not None:
         builders = {"metrics": metrics.builder, "methods": methods.builder}
         if what not in builders:
@@ -190,6 +257,7 @@ def list_(what: str, name: str | None) -> None:
         "methods": lambda: methods.described(),
         "tasks": lambda: {name: task.described for name, task in tasks.TASKS.items()},
         "protocols": lambda: {name: protocol.described for name, protocol in protocols.PROTOCOLS.items()},
+        "cards": lambda: {name: cards.read(path).described for name, path in cards.shipped().items()},
     }[what]()
     width = max(map(len, found))
     for name, text in sorted(found.items()):

@@ -9,20 +9,20 @@ make 33.673 / 0.9303 of Set5 x2, which lies within the tolerance.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from sr3eval import matlab
+from sr3eval.benchmark.cards.prints import is_grey, pixels_of
+from sr3eval.benchmark.kernels import USUAL, cut, maker
 from sr3eval.errors import UserError, nearest, number
 from sr3eval.files import File
 from sr3eval.folders import find_images
-from sr3eval.images import area_down, bicubic_down, from_uint8, load, to_uint8
 from sr3eval.metrics._plane import Channel, plane
 from sr3eval.metrics.psnr import psnr
 from sr3eval.metrics.ssim import ssim
@@ -82,9 +82,9 @@ def check(name: str, folder: Path, lr_folder: Path | None = None) -> list[str]:
     """
     test_set = _get(name)
     paths = find_images(folder)
-    lr_paths = _paired(paths, lr_folder) if lr_folder else {}
+    lr_paths = paired(paths, lr_folder) if lr_folder else {}
     scales = [_scale(paths, lr_paths)] if lr_paths else list(test_set.scores)
-    found = {scale: _mean(_bicubic(paths, lr_paths, scale)) for scale in scales}
+    found = {scale: bicubic(paths, scale, lr_paths) for scale in scales}
     lines = [f"{test_set.name} x{scale}: {found[scale]}, papers print {test_set.scores[scale]}" for scale in scales]
     if len(paths) == test_set.images and all(found[scale].is_near(test_set.scores[scale]) for scale in scales):
         return [f"{folder}: {number(len(paths), 'image')}, bicubic scores as on {test_set.name}", *lines]
@@ -100,8 +100,8 @@ def _get(name: str) -> TestSet:
     return SETS[key]
 
 
-def _paired(paths: Mapping[str, File], lr_folder: Path) -> dict[str, File]:
-    """{HR id: LR file}."""
+def paired(paths: Mapping[str, File], lr_folder: Path) -> dict[str, File]:
+    """{HR id: LR file} of the LR images of one scale; UserError for one that is missing."""
     found = {SIGN.sub("", image_id): path for image_id, path in find_images(lr_folder).items()}
     missing = [image_id for image_id in paths if SIGN.sub("", image_id) not in found]
     if missing:
@@ -111,35 +111,24 @@ def _paired(paths: Mapping[str, File], lr_folder: Path) -> dict[str, File]:
 
 def _scale(paths: Mapping[str, File], lr_paths: Mapping[str, File]) -> int:
     """The scale between the HR and the LR images: the same of all, and one that papers print."""
-    scales = {round(_pixels(paths[i]).shape[-1] / _pixels(lr_paths[i]).shape[-1]) for i in paths}
+    scales = {round(pixels_of(paths[i]).shape[-1] / pixels_of(lr_paths[i]).shape[-1]) for i in paths}
     if len(scales) > 1 or scales.isdisjoint((2, 3, 4)):
         raise UserError(f"LR images: {', '.join(f'x{scale}' for scale in sorted(scales))} smaller; give x2, x3 or x4")
     return scales.pop()
 
 
-def _pixels(path: File) -> Tensor:
-    return to_uint8(load(path))
-
-
-def _is_grey(path: File) -> bool:
-    """Whether the file has one channel, which is what MATLAB's scripts look at."""
-    with path.open("rb") as file, Image.open(file) as image:
-        return image.mode in ("1", "L", "I;16")
-
-
-def _cut(image: Tensor, scale: int) -> Tensor:
-    height, width = (side - side % scale for side in image.shape[-2:])
-    return image[..., :height, :width]
-
-
-def _bicubic(paths: Mapping[str, File], lr_paths: Mapping[str, File], scale: int) -> Iterator[Score]:
-    """The score of every image by the papers' protocol, or of its LR file enlarged."""
+def bicubic(paths: Mapping[str, File], scale: int, lr_paths: Mapping[str, File] | None = None) -> Score:
+    """Bicubic's score on HR images by the papers' protocol, or that of their LR files enlarged; by id, both."""
     if lr_paths:
-        yield from (_score(sr, hr, "y", scale) for sr, hr in _from_files(paths, lr_paths, scale))
-        return
+        return _mean(_score(sr, hr, "y", scale) for sr, hr in _from_files(paths, lr_paths, scale))
+    return _mean(_papers(paths, scale))
+
+
+def _papers(paths: Mapping[str, File], scale: int) -> Iterator[Score]:
+    """The score of every image by the papers' protocol."""
     for path in paths.values():
-        pixels = _cut(_pixels(path), scale)
-        y = pixels[:1] if _is_grey(path) else matlab.luma(pixels)
+        pixels = cut(pixels_of(path), scale)
+        y = pixels[:1] if is_grey(path) else matlab.luma(pixels)
         sr = matlab.imresize(matlab.imresize(y.double() / 255, 1 / scale), scale)
         yield _score(matlab.to_8bit(sr), y, "rgb", scale)
 
@@ -147,8 +136,8 @@ def _bicubic(paths: Mapping[str, File], lr_paths: Mapping[str, File], scale: int
 def _from_files(paths: Mapping[str, File], lr_paths: Mapping[str, File], scale: int) -> Iterator[tuple[Tensor, Tensor]]:
     """(SR, HR) in RGB, of which LR and SR are 8 bit, as files are."""
     for image_id, path in paths.items():
-        hr = _cut(_pixels(path), scale)
-        lr = _pixels(lr_paths[image_id]) if lr_paths else matlab.imresize(hr, 1 / scale)
+        hr = cut(pixels_of(path), scale)
+        lr = pixels_of(lr_paths[image_id]) if lr_paths else matlab.imresize(hr, 1 / scale)
         sr = matlab.imresize(lr, scale)
         if sr.shape != hr.shape:
             raise UserError(f"{lr_paths[image_id]}: x{scale} of it is not as large as {path} cut to its multiple")
@@ -172,7 +161,7 @@ def _of_files(test_set: TestSet, paths: Mapping[str, File]) -> Iterator[str]:
         yield f"- it holds {number(len(paths), 'image')}, and {test_set.name} has {test_set.images}, of HR alone"
     if jpegs := sum(_is_jpeg(path) for path in paths.values()):
         yield f"- {jpegs} of {len(paths)} files are JPEG, whose losses the papers' files do not have"
-    grey = sum(_is_grey(path) for path in paths.values())
+    grey = sum(is_grey(path) for path in paths.values())
     if grey != test_set.grey:
         # As RGB its Y spans 16 to 235 of 255.
         yield f"- {grey} of the files are grey, and {test_set.grey} of {test_set.name}: RGB copies score 1.32 dB more"
@@ -188,48 +177,18 @@ def _is_jpeg(path: File) -> bool:
 
 def _divisor(paths: Iterable[File]) -> int:
     """The greatest of the multiples that images are cut to."""
-    sides = [side for path in paths for side in _pixels(path).shape[-2:]]
+    sides = [side for path in paths for side in pixels_of(path).shape[-2:]]
     return next(n for n in (12, 8, 6, 4, 3, 2, 1) if all(side % n == 0 for side in sides))
-
-
-KERNELS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
-    "MATLAB's imresize": matlab.imresize,
-    "MATLAB's imresize, rounded once": lambda hr, size: matlab.to_8bit(matlab.imresize(from_uint8(hr), size)),
-    "Pillow's bicubic, torch's with antialiasing": lambda hr, size: to_uint8(
-        bicubic_down(from_uint8(hr)[None], size)[0]
-    ),
-    "OpenCV's bicubic, torch's without antialiasing": lambda hr, size: to_uint8(
-        F.interpolate(from_uint8(hr)[None], size, mode="bicubic")[0]
-    ),
-    "area averaging": lambda hr, size: to_uint8(area_down(from_uint8(hr), size)),
-    "every n-th pixel": lambda hr, size: hr[..., :: hr.shape[-2] // size[0], :: hr.shape[-1] // size[1]],
-}
 
 
 def _of_kernel(paths: Mapping[str, File], lr_paths: Mapping[str, File], scale: int) -> Iterator[str]:
     """What made the given LR images, where that is not MATLAB's imresize."""
     if not lr_paths:
         return
-    distances = {name: _distance(kernel, paths, lr_paths, scale) for name, kernel in KERNELS.items()}
-    closest, usual = min(distances, key=lambda name: distances[name]), next(iter(KERNELS))
-    if not closest.startswith(usual):
-        level = f"mean difference {distances[closest]:.2f} levels, from {usual} {distances[usual]:.2f}"
-        yield f"- the LR images are nearest to {closest} ({level})"
-
-
-def _distance(
-    kernel: Callable[[Tensor, tuple[int, int]], Tensor],
-    paths: Mapping[str, File],
-    lr_paths: Mapping[str, File],
-    scale: int,
-) -> float:
-    """Mean absolute difference of the LR files from what the kernel makes, in levels of 255."""
-    total = 0.0
-    for image_id, path in paths.items():
-        lr = _pixels(lr_paths[image_id])
-        made = kernel(_cut(_pixels(path), scale), (lr.shape[-2], lr.shape[-1]))
-        total += (made.double() - lr.double()).abs().mean().item()
-    return total / len(paths)
+    found = maker((pixels_of(path), pixels_of(lr_paths[image_id])) for image_id, path in paths.items())
+    if found.kernel != USUAL:
+        how = f"{found.exact} of {len(paths)} to the last level, mean difference {found.distance:.2f} levels"
+        yield f"- the LR images are made by {found.kernel}, or nearest to it ({how}), not by {USUAL}"
 
 
 CONVENTIONS: dict[str, tuple[Channel, bool]] = {  # channel, whether the border is cut
@@ -243,11 +202,11 @@ def _of_conventions(
     test_set: TestSet, paths: Mapping[str, File], lr_paths: Mapping[str, File], scales: list[int]
 ) -> Iterator[str]:
     """What other ways of scoring give on these images, and whether that is what papers print."""
-    for name, (channel, cut) in CONVENTIONS.items():
+    for name, (channel, has_border_cut) in CONVENTIONS.items():
         parts = []
         for scale in scales:
             pairs = _from_files(paths, lr_paths, scale)
-            found = _mean(_score(sr, hr, channel, scale if cut else 0) for sr, hr in pairs)
+            found = _mean(_score(sr, hr, channel, scale if has_border_cut else 0) for sr, hr in pairs)
             printed = " as printed" if found.is_near(test_set.scores[scale]) else ""
             parts.append(f"x{scale} {found}{printed}")
         yield f"- {name}: {', '.join(parts)}"
