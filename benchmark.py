@@ -4,6 +4,7 @@ Its other commands are in sr3eval/commands.py.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
     "metric, value, source, dataset); or with an earlier RUN: differences, tested in pairs.",
 )
 def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...], compare: str | None) -> None:
-    """Make the table of one or several finished RUNS from their files alone; runs of other images are columns."""
-    from sr3eval.benchmark import comparison, summary, table
-    from sr3eval.benchmark.published import with_published
-    from sr3eval.benchmark.scores import read_runs
-    from sr3eval.files import atomic_write
+    """Make the table of one or several finished RUNS, or bundles of them, from their files alone.
+
+    Runs of other images are columns.
+    """
+    from sr3eval.benchmark import bundle, comparison
 
     if compare is not None and Path(compare).is_dir():
         if len(runs) != 1 or out or responses:
@@ -43,6 +44,20 @@ def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...]
         before_after = (Path(compare), runs[0])
         click.echo(comparison.markdown(comparison.compare(*before_after), before_after))
         return
+    with ExitStack() as stack:
+        folders = [stack.enter_context(bundle.opened(run)) for run in runs]
+        click.echo(_table(folders, out, responses, compare, reported=len(runs) == 1 and not bundle.is_bundle(runs[0])))
+
+
+def _table(
+    runs: Sequence[Path], out: Path | None, responses: Sequence[Path], compare: str | None, reported: bool
+) -> str:
+    """The table in Markdown; its files are written to `out`, with a report if `reported`."""
+    from sr3eval.benchmark import summary, table
+    from sr3eval.benchmark.published import with_published
+    from sr3eval.benchmark.scores import read_runs
+    from sr3eval.files import atomic_write
+
     scores, conventions = read_runs(runs)
     results = summary.summarise(scores, conventions)
     study = {}
@@ -50,21 +65,21 @@ def table_(runs: tuple[Path, ...], out: Path | None, responses: tuple[Path, ...]
         results, study = with_fool_rates(results, runs, responses)
     results = with_published(results, compare) if compare is not None else results
     if out is not None:
-        write(results, runs, out)
+        write(results, runs, out, reported)
         for name, text in study.items():
             atomic_write(out / name, text.encode())
-    click.echo(table.markdown(results))
+    return table.markdown(results)
 
 
-def write(results: "DataFrame", runs: Sequence[Path], out: Path) -> None:
-    """The files of a table, as the first run's config wants them; of a single run the report, too."""
+def write(results: "DataFrame", runs: Sequence[Path], out: Path, reported: bool) -> None:
+    """The files of a table, as the first run's config wants them; the report, too, if `reported`."""
     from sr3eval.benchmark import card, report, table
     from sr3eval.benchmark.scores import read_config, read_run
 
     config = read_config(runs[0])
     table.write(results, out, config.table)
     card.write(results, runs, out)
-    if len(runs) == 1:
+    if reported:
         report.write(runs[0], config, results, read_run(runs[0]), out)
 
 

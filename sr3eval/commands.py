@@ -214,21 +214,42 @@ def explain(folder: Path, published: str, method: str | None, dataset: str | Non
 
 
 @main.command()
-@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.argument("given", metavar="RUN_OR_BUNDLE", type=FOLDER)
 @click.option("--sample", default=8, show_default=True, type=click.IntRange(1), help="Images to compute again.")
 @click.option("--seed", type=int, help="Chooses them; drawn by default.")
-def verify(folder: Path, sample: int, seed: int | None) -> None:
+@click.option("--inputs", type=FOLDER, help="Your run of the same images, for a bundle without HR and LR.")
+def verify(given: Path, sample: int, seed: int | None, inputs: Path | None) -> None:
     """Say whether a finished RUN holds what it says: files, table, and a sample of pictures and scores, made again.
 
-    Exit code 1 at a mismatch.
+    Exit code 1 at a mismatch. Of a bundle, no Python file that it names is run.
     """
+    from sr3eval.benchmark import bundle
     from sr3eval.benchmark.verify import verify as check
 
-    with console.stages() as tell:
-        verdict = check(folder, sample, seed, tell=tell)
+    foreign = bundle.is_bundle(given)
+    if inputs is not None and not foreign:
+        raise click.UsageError("--inputs is for bundles; a run has its own")
+    with bundle.opened(given, pictures=True) as folder, console.stages() as tell:
+        if inputs is not None:
+            bundle.add_inputs(folder, inputs)
+        verdict = check(folder, sample, seed, foreign, tell)
     click.echo(verdict)
     if verdict.wrong:
         raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.option("--out", required=True, type=FOLDER, help="The .zip to write.")
+@click.option("--with-inputs", is_flag=True, help="HR and LR too, where their licence lets you pass them on.")
+def bundle(folder: Path, out: Path, with_inputs: bool) -> None:
+    """Put outputs, scores, versions and checksums of a finished RUN into one zip file, for others' tables.
+
+    Prints the file's sha256; the same run gives the same bytes.
+    """
+    from sr3eval.benchmark.bundle import write
+
+    click.echo(f"{write(folder, out, with_inputs)}  {out}")
 
 
 @main.command("list")

@@ -160,7 +160,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[Scores, Conventions]:
         runs.append(read_run(folder))
         for name, convention in read_conventions(folder).items():
             refuse_other(folder, conventions.setdefault(name, convention), convention)
-    return _joined(runs, _short_names(folders)), conventions
+    return _joined(runs, short_names(folders)), conventions
 
 
 def read_conventions(folder: Path) -> Conventions:
@@ -182,9 +182,11 @@ def refuse_other(folder: Path, before: Convention, convention: Convention) -> No
             )
 
 
-def _short_names(folders: Sequence[Path]) -> list[str]:
-    short = [folder.resolve().name for folder in folders]
-    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many of those above as tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    names = (["/".join(path[-count:]) for path in parts] for count in range(1, max(map(len, parts)) + 1))
+    return next(found for found in names if len(set(found)) == len(found))
 
 
 def _joined(runs: Sequence[Scores], names: Sequence[str]) -> Scores:
