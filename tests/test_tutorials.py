@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 NEXT = "--- output of the next command ---"
@@ -32,13 +34,20 @@ def script(page):
     return "\n".join(lines), expected
 
 
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """With the commands of this environment, and of sr3eval those of this checkout."""
+    folder = tmp_path_factory.mktemp("bin")
+    path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+    own = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    with warm.command(folder, own):
+        yield own
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_page_does_what_it_says(page, tmp_path):
+def test_the_page_does_what_it_says(page, tmp_path, environment):
     commands, expected = script(page)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    own = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    (folder := tmp_path / "empty").mkdir()
-    done = subprocess.run(["bash"], input=commands, cwd=folder, env=own, capture_output=True, text=True)
+    done = subprocess.run(["bash"], input=commands, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     printed = done.stdout.split(f"{NEXT}\n")[1:]
     assert len(printed) == len(expected) > 1
