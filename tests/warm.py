@@ -1,6 +1,7 @@
-"""`sr3eval` as a command that need not import its packages, which takes seconds: it is forked from a process that has."""
+"""`sr3eval` as a command that starts at once: it is forked from a process that has imported what takes seconds."""
 
 import contextlib
+import importlib
 import json
 import os
 import runpy
@@ -10,6 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+PACKAGES = (
+    "accelerate",
+    "torch.utils.tensorboard",
+    "sr3eval.benchmark",
+    "sr3eval.diffusion.estimate",
+    "study_app.admin",
+)
 CLIENT = """#!{python} -SE
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
@@ -34,13 +42,8 @@ def command(folder: Path, environment: dict[str, str]) -> Iterator[None]:
 
 def serve(address: str) -> None:
     """Run what clients ask for, each in a fork with the client's arguments, folder, environment and open files."""
-    import accelerate  # noqa: F401
-    import torch.utils.tensorboard  # noqa: F401
-
-    import sr3eval.benchmark
-    import sr3eval.diffusion.estimate
-    import study_app.admin  # noqa: F401
-
+    for package in PACKAGES:
+        importlib.import_module(package)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen()
