@@ -85,8 +85,8 @@ class PacedBot(HttpBot):
 
     end = float("inf")
 
-    def upcoming(self) -> dict:
-        return {"state": "over"} if time.monotonic() > self.end else super().upcoming()
+    def stays(self) -> bool:
+        return time.monotonic() < self.end
 
     def start(self) -> object:
         reply = super().start()
@@ -191,7 +191,8 @@ class Load:
         taken = every(bots, pace, lambda bot: bot.take(lambda trial: bot.rng.choice(("left", "right"))))
         used, requests = self.cpu() - before, self.times.requests - requests
         trials = sum(len(bot.acknowledged) for bot in bots)
-        click.echo(f"{trials} trials of {requests} requests in {taken:.0f} s; {pace:g} s a trial")
+        each = requests / trials
+        click.echo(f"{trials} trials of {each:.1f} requests each in {taken:.0f} s; {pace:g} s a trial")
         self.say_cpu("a trial, with pictures", used, trials)
         self.say_cpu("a request", used, requests)
         for kind in KINDS:

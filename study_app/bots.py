@@ -49,11 +49,9 @@ class Subject:
     """What a browser with a person before it does. A reply that cannot be gone on with is an AssertionError.
 
     `understands`: the right answers of the comprehension check, where the study has one.
-    `reach`: how many trials it takes before it asks again what comes next; None: all that it was told of.
     """
 
     understands: Sequence[str] = ()
-    reach: int | None = None
 
     def __init__(self, client: Client, base: str, clock: Timer, rng: random.Random) -> None:
         self.client, self.base, self.clock, self.rng = client, base, clock, rng
@@ -97,6 +95,10 @@ class Subject:
         receipts = {place: reply.headers.get(RECEIPT, "") for place, reply in pictures.items()}
         return self.post(f"/api/trials/{trial['token']}/start", {"attempt": self.uuid(), "receipts": receipts})
 
+    def stays(self) -> bool:
+        """Whether it takes another trial."""
+        return True
+
     def thinking_ms(self) -> float:
         """How long the bot takes to decide; median 665 ms."""
         return self.rng.lognormvariate(6.5, 0.4)
@@ -135,14 +137,17 @@ class Subject:
 
     def take(self, choose: Callable[[Mapping[str, Any]], str], limit: int | None = None) -> bool:
         """Answer every trial, or leave after `limit` of them; returns whether the session is finished."""
-        while (now := self.upcoming())["state"] in ("comprehension", "trials"):
-            if now["state"] == "comprehension":
-                self.comprehend(now["attempts"])
-            for trial in now["window"][: self.reach]:
-                if trial["index"] == limit:
-                    return False
-                reply = self.answer(trial, now["exposure_ms"], choose(trial))
-                assert reply.status_code == 200, reply.text
+        now = self.upcoming()
+        if now["state"] == "comprehension":
+            self.comprehend(now["attempts"])
+            now = self.upcoming()
+        while now["state"] == "trials" and self.stays():
+            trial = now["window"][0]
+            if trial["index"] == limit:
+                return False
+            reply = self.answer(trial, now["exposure_ms"], choose(trial))
+            assert reply.status_code == 200, reply.text
+            now = reply.get_json()["next"]
         return self.post("/api/finish", {"answers": {}}).status_code == 200
 
     def uuid(self) -> str:
@@ -173,12 +178,10 @@ class Waiting:
 
 
 class HttpBot(Subject):
-    """A bot over a network, in everybody's time: it fetches pictures, and asks after every answer what comes next.
+    """A bot over a network, in everybody's time.
 
     `acknowledged` holds the side of every answer, by trial token, that the server said it has stored.
     """
-
-    reach = 1
 
     def __init__(self, browser: Browser, slug: str, rng: random.Random, prefix: str = "", pace_s: float = 0.0) -> None:
         super().__init__(browser, f"{prefix}/s/{slug}", Waiting(), rng)

@@ -133,10 +133,7 @@ def done(slug: str) -> str | BaseResponse:
 @study.get("/api/next")
 def upcoming(slug: str) -> Response:
     """Where the session stands and what comes next."""
-    answer = _service().upcoming(slug, g.token)
-    for trial in answer["window"]:
-        trial["pictures"] = {place: f"{web.base(slug)}/i/{token}" for place, token in trial["pictures"].items()}
-    return jsonify(answer)
+    return jsonify(_with_addresses(slug, _service().upcoming(slug, g.token)))
 
 
 @study.get("/i/<token>")
@@ -155,8 +152,9 @@ def start_trial(slug: str, token: str) -> Response:
 
 @study.post("/api/trials/<token>/response")
 def respond(slug: str, token: str) -> Response:
-    """An answer; sent again it is the same answer."""
-    return jsonify(correct=_service().respond(slug, g.token, token, bodies.read(bodies.Choice, web.body())))
+    """An answer; sent again it is the same answer. The reply says what comes next, as /api/next does."""
+    correct, outlook = _service().respond(slug, g.token, token, bodies.read(bodies.Choice, web.body()))
+    return jsonify(correct=correct, next=_with_addresses(slug, outlook))
 
 
 @study.post("/api/events")
@@ -177,6 +175,13 @@ def finish(slug: str) -> Response:
     """The answers to the questions at the end."""
     _service().finish(slug, g.token, bodies.read(bodies.Finish, web.body(FINISH_LIMIT)))
     return jsonify(next=f"{web.base(slug)}/done")
+
+
+def _with_addresses(slug: str, outlook: dict[str, Any]) -> dict[str, Any]:
+    """With the pictures' addresses in place of their tokens."""
+    for trial in outlook["window"]:
+        trial["pictures"] = {place: f"{web.base(slug)}/i/{token}" for place, token in trial["pictures"].items()}
+    return outlook
 
 
 def _overview(slug: str) -> Overview:
@@ -236,4 +241,4 @@ def _texts(overview: Overview, exposure_ms: int) -> dict[str, Any]:
 def _minutes(overview: Overview) -> int:
     spec = overview.spec
     trial_s = (max(spec.exposures_ms) + spec.fixation_ms + spec.mask_ms) / 1000 + THINKING_S * len(spec.asked)
-    return math.ceil((spec.practice + spec.per_subject + spec.catch) * trial_s / 60)
+    return math.ceil(spec.trials * trial_s / 60)

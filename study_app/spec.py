@@ -24,7 +24,6 @@ LONGEST_QUESTION, LONGEST_LABEL = 500, 60  # characters
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 EARLY_MS = 250  # by the server's clock an answer may come this much before the exposure's end, or claim this much more
 LATENCY_MS = 2000  # what start and answer may take on their way, for the two clocks to agree
-PRELOAD_MS = 5000  # how long before a trial can begin its pictures may be fetched
 
 
 @dataclass(frozen=True)
@@ -200,6 +199,11 @@ class Spec:
     def answers_table(self) -> str:
         """What the export calls the table of answers."""
         return "choices" if self.compare == "models" else "responses"
+
+    @property
+    def trials(self) -> int:
+        """Of a session."""
+        return self.practice + self.per_subject + self.catch
 
     @property
     def side_by_side(self) -> int:

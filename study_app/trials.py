@@ -22,7 +22,7 @@ from study_app.pictures import Kept
 from study_app.refusal import RefusedError
 from study_app.sessions import Desk, check_alive, idle_ms, progress, spec_of
 from study_app.signing import Keys, hash_token
-from study_app.spec import EARLY_MS, LATENCY_MS, PRELOAD_MS, Spec
+from study_app.spec import EARLY_MS, LATENCY_MS, Spec
 from study_app.statements import PLACES
 
 LOOK_AHEAD = 2  # trials that are told of: the present one and the next
@@ -54,30 +54,13 @@ class Trials(Desk):
         self._pixels = Kept[np.ndarray](PIXELS_ROOM, lambda pixels: pixels.nbytes)
 
     def upcoming(self, slug: str, token: str) -> dict[str, Any]:
-        """Where the session stands, with the next trials (at most LOOK_AHEAD), whose pictures may be fetched now."""
+        """Where the session stands, with the next trials (at most LOOK_AHEAD), the first of which may begin now."""
         with self.database.reading() as db:
             sitting = _sitting(db, statements.SITTING, slug, token)
-            done, total = progress(db, sitting.id)
-            window: Sequence[Row[Any]] = ()
             if sitting.state not in ENDED:
                 check_alive(sitting.state)
-            if sitting.state not in ENDED and sitting.understood:
-                places = {"id": sitting.id, "slot": sitting.slot_id, "first": done, "end": done + LOOK_AHEAD}
-                window = db.execute(statements.WINDOW, places).all()
-            spec = sitting.spec
-            return {
-                "state": _stage(sitting, done, total),
-                "attempts": sitting.attempts,
-                "done": done,
-                "total": total,
-                "exposure_ms": sitting.exposure_ms,
-                "mask_ms": spec.mask_ms,
-                "fixation_ms": spec.fixation_ms,
-                "questions": [criterion.question for criterion in spec.asked],
-                "criteria": [criterion.id for criterion in spec.asked],
-                "zoom": spec.zoom,
-                "window": [_describe(trial, spec, total) for trial in window],
-            }
+            done, total = progress(db, sitting.id)
+            return _outlook(db, sitting, done, total)
 
     def picture(self, slug: str, token: str, picture_token: str) -> tuple[bytes, str]:
         """The PNG file behind a picture token of this session, while its trial is near, and a receipt of the time."""
@@ -135,8 +118,10 @@ class Trials(Desk):
             times[place] = int(at)
         return times
 
-    def respond(self, slug: str, token: str, trial_token: str, body: bodies.Choice) -> bool | None:
-        """Store the answer, once. Returns whether it was right in practice, else None.
+    def respond(
+        self, slug: str, token: str, trial_token: str, body: bodies.Choice
+    ) -> tuple[bool | None, dict[str, Any]]:
+        """Store the answer, once. Returns whether it was right in practice, else None; and what comes next.
 
         The same body again gives the same again; another one is refused.
         """
@@ -147,11 +132,13 @@ class Trials(Desk):
                     self._accept(db, sitting, trial, body)
                 elif trial.body_sha256 != body.sha256:
                     raise IntegrityError("another body", None, ValueError())
-                told = trial.kind == "practice" and sitting.spec.has_right_answers
-                return body.choice == trial.real_side if told else None
         except IntegrityError:
             log.warning("conflicting answer to a trial of study %s", slug)
             raise RefusedError("conflict") from None
+        told = trial.kind == "practice" and sitting.spec.has_right_answers
+        with self.database.reading() as db:
+            outlook = _outlook(db, sitting, trial.idx + 1, sitting.spec.trials)
+        return body.choice == trial.real_side if told else None, outlook
 
     def _accept(self, db: Connection, sitting: Sitting, trial: Row[Any], body: bodies.Choice) -> None:
         now = self.clock()
@@ -212,6 +199,28 @@ def _sitting(db: Connection, query: Executable, slug: str, token: str) -> Sittin
     return Sitting(row.id, row.state, *place, row.comprehension_attempts, understood)
 
 
+def _outlook(db: Connection, sitting: Sitting, done: int, total: int) -> dict[str, Any]:
+    """What a browser is told of a session in which so many trials are done."""
+    spec = sitting.spec
+    window: Sequence[Row[Any]] = ()
+    if sitting.state not in ENDED and sitting.understood:
+        places = {"id": sitting.id, "slot": sitting.slot_id, "first": done, "end": done + LOOK_AHEAD}
+        window = db.execute(statements.WINDOW, places).all()
+    return {
+        "state": _stage(sitting, done, total),
+        "attempts": sitting.attempts,
+        "done": done,
+        "total": total,
+        "exposure_ms": sitting.exposure_ms,
+        "mask_ms": spec.mask_ms,
+        "fixation_ms": spec.fixation_ms,
+        "questions": [criterion.question for criterion in spec.asked],
+        "criteria": [criterion.id for criterion in spec.asked],
+        "zoom": spec.zoom,
+        "window": [_describe(trial, spec, total) for trial in window],
+    }
+
+
 def _stage(sitting: Sitting, done: int, total: int) -> str:
     """What a browser does next."""
     if sitting.state in ENDED:
@@ -252,12 +261,12 @@ def _breaks(spec: Spec, total: int) -> set[int]:
 
 
 def _check_nearness(found: Row[Any], now: int) -> None:
-    """Not until the trial before, if any, nears its end: what comes later cannot be studied meanwhile."""
+    """Not while the pictures of the trial before are shown, or still to be shown."""
     if found.idx == 0 or found.answer_before is not None:
         return
-    opens = (found.started_before or now) + found.exposure_ms - PRELOAD_MS
+    opens = (found.started_before or now) + found.exposure_ms
     if found.started_before is None or now < opens:
-        raise RefusedError("not_yet", retry_after_ms=max(opens - now, 1000))
+        raise RefusedError("not_yet", retry_after_ms=opens - now)
 
 
 def _check_choices(spec: Spec, body: bodies.Choice) -> None:

@@ -84,6 +84,7 @@ async function giveFeedback(choice, correct) {
   stage.state = "blank";
 }
 
+/** Returns the trial and the state after it. */
 async function oneTrial(state, previous) {
   const trial = state.window[0];
   pictures.prefetch([trial]);
@@ -93,11 +94,11 @@ async function oneTrial(state, previous) {
   showProgress(state, trial);
   stage.state = "blank";
   show("trial");
-  const started = () => pictures.prefetch(state.window); // not sooner: the server would not give the next ones
-  const body = await runTrial(stage, trial.token, await pictures.of(trial), state, started);
-  const { correct } = await send(trial.token, body);
+  const seen = () => pictures.prefetch(state.window); // not sooner: the server would not give the next ones
+  const body = await runTrial(stage, trial.token, await pictures.of(trial), state, seen);
+  const { correct, next } = await send(trial.token, body);
   if (correct !== null) await giveFeedback(body.choice, correct);
-  return trial;
+  return [trial, next];
 }
 
 /**
@@ -148,17 +149,20 @@ async function comprehend({ attempts }) {
 /** All trials that are left, after what comes before them; returns the state after them. */
 async function allTrials() {
   let previous = null;
+  let state = null; // as long as it is not known, the server is asked
   for (let failures = 0; ; ) {
-    const state = await request("GET", `${base}/api/next`);
+    state ??= await request("GET", `${base}/api/next`);
     if (state.state === "comprehension") {
       await comprehend(state);
+      state = null;
       continue;
     }
     if (state.state !== "trials") return state;
     try {
-      previous = await oneTrial(state, previous);
+      [previous, state] = await oneTrial(state, previous);
       failures = 0;
     } catch (error) {
+      state = null;
       pictures.prefetch([]); // whatever was wrong with them, they are fetched again
       await recover(error, ++failures);
     }

@@ -23,10 +23,11 @@ async function hold(stage, state, ms, frames = 1) {
 }
 
 /** Shows the pictures, then the mask if the study has one: the timing of the pictures. */
-async function view(stage, exposureMs, maskMs, frameMs) {
+async function view(stage, exposureMs, maskMs, frameMs, seen) {
   const attention = new Attention();
   const timing = await expose(stage, exposureMs, frameMs, nextFrame);
   const disturbances = attention.stop();
+  seen();
   if (maskMs) await hold(stage, "mask", maskMs);
   return { ...timing, ...disturbances };
 }
@@ -56,16 +57,15 @@ async function askFurther(stage, { questions, criteria }) {
 
 /**
  * The server's clock starts before the fixation, so that no honest answer can reach it too early. `settings` is the
- * reply of GET next, `pictures` comes from images.js, `started` is called once the server knows. Returns the body of the
+ * reply of GET next, `pictures` comes from images.js, `seen` is called when they are gone. Returns the body of the
  * response; throws a Refusal to start.
  */
-export async function runTrial(stage, token, pictures, settings, started) {
+export async function runTrial(stage, token, pictures, settings, seen) {
   stage.prepare(pictures.bitmaps, settings.mask_ms > 0);
   const exposureMs = await start(token, pictures.receipts);
-  started();
   const frameMs = await hold(stage, "fixation", settings.fixation_ms, FEWEST_FRAMES);
   const answer = new Answer(stage.buttons);
-  const viewing = await view(stage, exposureMs, settings.mask_ms, frameMs);
+  const viewing = await view(stage, exposureMs, settings.mask_ms, frameMs, seen);
   const { choice, input, at, rt_ms } = await ask(stage, answer, settings.questions[0]);
   const further = await askFurther(stage, settings);
   return {

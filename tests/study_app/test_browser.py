@@ -129,6 +129,32 @@ def test_practice_shows_which_it_was_and_the_study_does_not(serve, visit, task):
     assert page.evaluate(MARKED) == [] and not page.locator(".feedback:visible").count()
 
 
+REQUESTS = {"next": "/api/next", "picture": "/i/", "begin": "/api/trials/.*/start", "answer": "/response"}
+LOADED = "(n) => performance.getEntriesByType('resource').filter(({ name }) => name.includes('/i/')).length === n"
+
+
+def test_the_next_pictures_come_while_people_think(serve, visit):
+    """Not while a pair is shown; and who then answers waits for none, nor for a word of the server on what is next."""
+    server, page = serve(task=1, practice=0, breaks=0), visit()
+    calls = []
+
+    def note(reply):
+        kinds = [(kind, reply.status) for kind, path in REQUESTS.items() if re.search(path, reply.url)]
+        calls.extend(kinds)
+
+    page.on("response", note)
+    join(page, server)
+    page.click("#instructions button.main")
+    for loaded in (6, 9, 12, 12):
+        state(page, "response")
+        page.wait_for_function(LOADED, arg=loaded)
+        give(page, "f")
+        page.wait_for_selector("#trial[data-state=response]", state="detached")
+    find(page, "#questions")
+    trial = ["begin", *3 * ["picture"], "answer"]
+    assert calls == [(kind, 200) for kind in ["next", *3 * ["picture"], *3 * trial, "begin", "answer"]]
+
+
 def test_keys_during_the_exposure_are_counted_and_not_taken(serve, visit):
     server, page = serve(exposures_ms=(900,)), visit()
     join(page, server)

@@ -19,7 +19,7 @@ from study_app.models import Condition, PlanSlot, PlanTrial, Stimulus, Study, Tr
 from study_app.noise import decode, noisy
 from study_app.pack import Pack, encode
 from study_app.preregistration import preregistration
-from study_app.spec import EARLY_MS, LATENCY_MS, PRELOAD_MS
+from study_app.spec import EARLY_MS, LATENCY_MS
 from study_app.web import RECEIPT
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
 from tests.study_app.test_dashboard import PASSWORD, log_in
@@ -147,9 +147,9 @@ def test_pictures_of_later_trials_cannot_be_had(site, clock):
     statuses = lambda trial: {reply.status_code for reply in bot.fetch(trial).values()}  # noqa: E731
     assert (statuses(window[0]), statuses(window[1])) == ({200}, {409})
     refused = bot.fetch(window[1])["left"]
-    assert (refused.json["error"], refused.json["retry_after_ms"]) == ("not_yet", 8000 - PRELOAD_MS)
+    assert (refused.json["error"], refused.json["retry_after_ms"]) == ("not_yet", 8000)
     bot.show(window[0], bot.fetch(window[0]))
-    clock.advance(8000 - PRELOAD_MS - 1)
+    clock.advance(8000 - 1)
     assert statuses(window[1]) == {409}
     clock.advance(1)
     assert statuses(window[1]) == {200}

@@ -168,7 +168,7 @@ def test_models_compared_with_one_another(clock, pack, url, tmp_path):
     page = bot.client.get(f"{bot.base}/run").text
     assert "There are no wrong answers" in page and "was correct" not in page
     trial = bot.upcoming()["window"][0]
-    assert bot.answer(trial, 3000, "left").json == {"correct": None}
+    assert bot.answer(trial, 3000, "left").json["correct"] is None
     assert simulate(app, "study", {"sr3": 0.75}, seed=0, clock=clock) >= 39
     exported = tmp_path / "responses.csv"
     exported.write_text(export.responses_csv(app.extensions["study_database"], "study"))

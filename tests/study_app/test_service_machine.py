@@ -24,7 +24,6 @@ from study_app.recruitment import Identity
 from study_app.refusal import RefusedError
 from study_app.service import Service
 from study_app.signing import Keys, new_token
-from study_app.spec import PRELOAD_MS
 from study_app.trials import LINGER_MS, LOOK_AHEAD
 from tests.study_app.small_study import small_spec, write_pack
 
@@ -197,7 +196,8 @@ class StudyMachine(RuleBasedStateMachine):
             return self.refuses("not_started", self.service.respond, visitor.token, trial, body)
         if self.clock() < visitor.started + 3000 - 250:
             return self.refuses("too_early", self.service.respond, visitor.token, trial, body)
-        correct = self.service.respond("study", visitor.token, trial, body)
+        correct, following = self.service.respond("study", visitor.token, trial, body)
+        assert following == self.service.upcoming("study", visitor.token)
         assert (correct is not None) == (len(visitor.answered) < SPEC.practice)
         visitor.answered.append((trial, body))
         visitor.attempt = visitor.started = None
@@ -241,7 +241,7 @@ class StudyMachine(RuleBasedStateMachine):
             if not answered and not self.alive(visitor):
                 self.refuses("not_found", self.service.picture, visitor.token, sides[0])
             elif trial["index"] > len(visitor.answered) and (
-                visitor.started is None or self.clock() < visitor.started + 3000 - PRELOAD_MS
+                visitor.started is None or self.clock() < visitor.started + 3000
             ):
                 self.refuses("not_yet", self.service.picture, visitor.token, sides[0])
             elif not answered:
