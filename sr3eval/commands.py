@@ -1,5 +1,6 @@
 """The commands of `benchmark.py` that need no other package. torch is imported inside them: --help is instant."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,22 @@ def bundle(folder: Path, out: Path, with_inputs: bool) -> None:
     from sr3eval.benchmark.bundle import write
 
     click.echo(f"{write(folder, out, with_inputs)}  {out}")
+
+
+@main.command()
+@click.argument("given", metavar="RUN_OR_BUNDLE...", nargs=-1, required=True, type=FOLDER)
+@click.option("--out", required=True, type=FOLDER, help="The .html to write.")
+def leaderboard(given: tuple[Path, ...], out: Path) -> None:
+    """Write one page of results of several people, sortable, with intervals and groups that do not differ.
+
+    Runs of other images, or under other conventions, have tables of their own.
+    """
+    from sr3eval.benchmark import bundle
+    from sr3eval.benchmark.leaderboard import write
+
+    with ExitStack() as stack:
+        write([stack.enter_context(bundle.opened(each)) for each in given], out)
+    click.echo(out)
 
 
 @main.command("list")

@@ -61,6 +61,19 @@ def sign_flip_p(differences: Array, groups: NDArray[np.object_], seed: int = 0) 
     return (as_extreme + 1) / (RESAMPLES + 1)  # with the observed signs among them, so that p is never 0
 
 
+def sign_flip_p_of_many(differences: Array, groups: NDArray[np.object_]) -> float:
+    """`sign_flip_p` where a p of few resamples would not survive the adjustment over many tests, or take too long.
+
+    Beyond 14 groups it is the normal limit: a sum of randomly signed terms has their sum of squares as variance, and
+    tails that are no heavier than the normal ones (Hoeffding 1963).
+    """
+    sums, _ = group_sums(differences, groups)
+    sums = sums[sums != 0]
+    if len(sums) <= EXACT_UP_TO or np.ptp(np.abs(sums)) == 0:
+        return sign_flip_p(differences, groups)
+    return float(2 * stats.norm.sf(abs(sums.sum()) / np.sqrt(np.sum(sums**2))))
+
+
 def jackknife_error(value: float, n: int, without: Array, counts: Array) -> float:
     """Standard error of a statistic of n images by the delete-a-group jackknife, for groups of any sizes.
 

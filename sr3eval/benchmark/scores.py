@@ -160,7 +160,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[Scores, Conventions]:
         runs.append(read_run(folder))
         for name, convention in read_conventions(folder).items():
             refuse_other(folder, conventions.setdefault(name, convention), convention)
-    return _joined(runs, short_names(folders)), conventions
+    return joined(_with_datasets(runs, short_names(folders)), short_names(folders)), conventions
 
 
 def read_conventions(folder: Path) -> Conventions:
@@ -189,24 +189,23 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     return next(found for found in names if len(set(found)) == len(found))
 
 
-def _joined(runs: Sequence[Scores], names: Sequence[str]) -> Scores:
-    """The runs as one."""
-    named = _with_datasets(runs, names)
-    methods = pd.concat([run.methods for run in named])
+def joined(runs: Sequence[Scores], names: Sequence[str]) -> Scores:
+    """Runs as one, whose data sets of one name are the same; names: what tells methods of one name apart."""
+    methods = pd.concat([run.methods for run in runs])
     made_by = methods.groupby("method")["made_by"].nunique()
     settings = methods.groupby(METHOD)["method_settings"].nunique()  # of outputs for one data set, in two folders
     ambiguous = set(made_by.index[made_by > 1]) | {name for *_, name in settings.index[settings > 1]}
-    ambiguous = ambiguous.union(*(_contradicted(named, part, key) for part, key in KEYS.items()))
+    ambiguous = ambiguous.union(*(_contradicted(runs, part, key) for part, key in KEYS.items()))
 
     def label(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         return frame.assign(method=[f"{name}/{m}" if m in ambiguous else m for m in frame["method"]])
 
-    def joined(part: str) -> pd.DataFrame:
-        frames = [label(getattr(run, part), name) for run, name in zip(named, names, strict=True)]
+    def part_of_all(part: str) -> pd.DataFrame:
+        frames = [label(getattr(run, part), name) for run, name in zip(runs, names, strict=True)]
         both = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
         return both.drop_duplicates(KEYS.get(part, METHOD), ignore_index=True)
 
-    return Scores(joined("per_image"), joined("sets"), joined("seeds"), joined("methods"))
+    return Scores(*(part_of_all(field.name) for field in fields(Scores)))
 
 
 def _contradicted(runs: Sequence[Scores], part: str, key: list[str]) -> set[str]:
