@@ -70,7 +70,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     if hops := app.config["TRUSTED_PROXIES"]:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     web.install(app)
-    logs.leave_addresses_out()
+    logs.leave_people_out()
     app.register_blueprint(routes.study)
     app.register_blueprint(routes.study, name=web.PREVIEW, url_prefix="/admin/<slug>/preview")
     app.register_blueprint(health)

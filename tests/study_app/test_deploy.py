@@ -3,6 +3,7 @@
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -182,17 +183,32 @@ def test_any_server_needs_the_secret_outside_debug_mode(tmp_path, monkeypatch):
     assert keys == {(tmp_path / "key").read_text()}
 
 
-def test_flask_run_logs_no_addresses(tmp_path):
+LINK = "/s/nowhere?PROLIFIC_PID=5f3c0a9e8b7d6c5b4a392817&invitation=ada.5Zx"
+
+
+def test_flask_run_logs_nobody(tmp_path):
+    """Neither addresses nor what links say of people."""
     port = free_port()
     app = Application(tmp_path, f"sqlite:///{tmp_path / 's.sqlite'}")
     command = [sys.executable, "-m", "flask", "--app", "study_app", "run", "--port", str(port)]
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=app.environment)
     try:
-        assert Browser(f"http://127.0.0.1:{port}", patience_s=30).get("/healthz").status_code == 200
+        assert Browser(f"http://127.0.0.1:{port}", patience_s=30).get(LINK).status_code == 404
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(20)
-    lines = (tmp_path / "log").read_text().splitlines()
-    (request,) = (line for line in lines if "GET /healthz" in line)
+    (request,) = (line for line in (tmp_path / "log").read_text().splitlines() if "GET /s/nowhere" in line)
     assert request.startswith("- - - [") and time.strftime("%Y") in request
+    assert request.split("GET ")[1].startswith("/s/nowhere HTTP/1.1")
+
+
+def test_gunicorn_logs_nobody(start, tmp_path):
+    server = start(Application(tmp_path, f"sqlite:///{tmp_path / 's.sqlite'}"))
+    assert Browser(server.url).get(LINK).status_code == 404
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(f"GET {LINK}\r\n\r\n".encode())  # what it cannot read it repeats
+        assert b"400 Bad Request" in connection.recv(1000)
+    server.stop()
+    told = server.log.read_text().partition("Invalid request from ip=-: ")[2]
+    assert "/s/nowhere" in told and not re.search("127.0.0.1|PROLIFIC|5f3c|invitation|ada", told)
