@@ -115,9 +115,16 @@ def create(pack: Path, name: str, slug: str | None, models: str | None, override
         against = source.reference(settings, chosen)
         chosen = {model: folder for model, folder in chosen.items() if folder != against}
     settings.check_models(list(chosen))
+    settings.check_contact()
     slug = slug or Path(name).stem
     _admin().create(slug, settings, list(chosen), source.pairs(settings, chosen))
     click.echo(f"{slug}: draft with {', '.join(chosen)}, to be looked at: /admin/{slug}/preview")
+    if dead_ends := settings.recruitment.dead_ends:
+        click.echo(
+            f"warning: recruitment.codes names none for {', '.join(dead_ends)}: people who leave so have no link "
+            "back to where they came from",
+            err=True,
+        )
     click.echo(f"next: flask --app study_app study freeze {slug}")
 
 

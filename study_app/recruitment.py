@@ -89,6 +89,13 @@ class Recruitment:
         return self.source != "open"
 
     @property
+    def dead_ends(self) -> list[Outcome]:
+        """With which outcomes people cannot go back to where they came from, for want of a code."""
+        if not (self.return_url or self.source == "prolific"):
+            return []
+        return [outcome for outcome in ("no_consent", "full", "timed_out") if not getattr(self.codes, outcome)]
+
+    @property
     def is_framed(self) -> bool:
         """Whether the pages are shown inside another site's."""
         return self.source == "mturk"

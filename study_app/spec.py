@@ -202,7 +202,6 @@ class Spec:
 
     @property
     def trials(self) -> int:
-        """Of a session."""
         return self.practice + self.per_subject + self.catch
 
     @property
@@ -248,6 +247,11 @@ class Spec:
         across = self.side_by_side * width * scale + (self.side_by_side - 1) * GAP + MARGIN
         down = height * scale + AROUND
         return max(math.ceil(across), self.min_viewport[0]), max(math.ceil(down), self.min_viewport[1])
+
+    def check_contact(self) -> None:
+        """Raise UserError where people are recruited who could ask nobody."""
+        if self.recruitment.knows_people and not self.consent.contact.strip():
+            raise UserError(f'source = "{self.recruitment.source}": name in consent.contact whom people can write to')
 
     def check_size(self, width: int, height: int) -> None:
         """Raise UserError where pictures of this size, zoomed, do not fit into the smallest viewport allowed."""

@@ -384,3 +384,37 @@ def test_a_recruitment_that_cannot_be_is_refused(table, message):
 def test_repeats_are_for_open_studies():
     with pytest.raises(UserError, match='only where recruitment.source is "open"'):
         small_spec(recruitment=Recruitment("invited"), repeats=True)
+
+
+CREATE = ("create", "--study", "study.toml", "--set", "recruitment.source=prolific")
+TOML = """
+title = "Pictures"
+task = 2
+images = 8
+per_subject = 4
+target = 2
+practice = 2
+catch = 2
+catch_pass = 2
+min_viewport = [300, 240]
+[recruitment.codes]
+complete = "DONE1"
+failed_checks = "FAIL2"
+full = "FULL4"
+"""
+
+
+def test_recruiting_needs_a_contact_and_warns_of_dead_ends(pack, clock, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock)
+    (tmp_path / "study.toml").write_text(TOML)
+    run = lambda *line: app.test_cli_runner().invoke(args=["study", *CREATE, str(pack), *line])  # noqa: E731
+    refused = run()
+    assert refused.exit_code == 1 and "name in consent.contact whom people can write to" in refused.output
+    assert not app.extensions["study_admin"].counts()
+    contact = ("--set", "consent.contact=lab@example.org")
+    created = run(*contact)
+    assert created.exit_code == 0 and "none for no_consent, timed_out: " in created.stderr
+    others = ("--set", "recruitment.codes.no_consent=A", "--set", "recruitment.codes.timed_out=B")
+    assert run(*contact, *others).stderr == ""
+    assert run(*contact, "--set", "recruitment.source=mturk").stderr == ""  # whose form needs no code
