@@ -185,7 +185,7 @@ def check_card(folder: Path | None, lr_folders: tuple[Path, ...], name: str | No
 
     Every image that is missing, additional, altered, shifted or cut by a pixel, or made by another kernel is named.
     """
-    from sr3eval.benchmark.cards.compare import check, chosen
+    from sr3eval.benchmark.cards.check import check, chosen
 
     if folder is None and not lr_folders:
         raise click.UsageError("give the FOLDER of HR images, or --lr FOLDER")

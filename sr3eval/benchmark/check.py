@@ -28,7 +28,9 @@ from sr3eval.metrics.psnr import psnr
 from sr3eval.metrics.ssim import ssim
 
 PSNR_TOLERANCE, SSIM_TOLERANCE = 0.02, 0.0010
-SIGN = re.compile(r"([_-]?(x\d+|srf[_-]?\d+|lr|hr))+$", re.IGNORECASE)  # what ends the names of HR and LR files
+SIGN = re.compile(
+    r"([_-]?(x\d+|srf[_-]?\d+|lr(bi|bd|dn)?|hr|gt))+$", re.IGNORECASE
+)  # what ends the names of HR and LR files
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sr3eval import matlab
 from sr3eval.degradation import gaussian
-from sr3eval.images import bicubic_down, from_uint8, to_uint8
+from sr3eval.images import Size, bicubic_down, from_uint8, to_uint8
 
 Kernel = Callable[[Tensor, tuple[int, int]], Tensor]  # 8-bit [3, H, W] of sides that (h, w) divides, to 8-bit [3, h, w]
 WINDOW = 64  # LR pixels: the side of the part, at the top left, by which kernels are told apart
@@ -96,10 +96,10 @@ def cut(image: Tensor, multiple: int) -> Tensor:
     return image[..., :height, :width]
 
 
-def scale_of(hr: Tensor, lr: Tensor) -> int | None:
-    """How many times smaller an LR image is than its HR image cut to a multiple of that; None where it is not."""
-    scale = round(hr.shape[-1] / lr.shape[-1])
-    fits = scale > 1 and [side // scale for side in hr.shape[-2:]] == list(lr.shape[-2:])
+def scale_of(hr: Size, lr: Size) -> int | None:
+    """How many times smaller LR is than HR cut to a multiple of that, of (height, width) each; None where it is not."""
+    scale = round(hr[1] / lr[1])
+    fits = scale > 1 and tuple(side // scale for side in hr) == lr
     return scale if fits else None
 
 
@@ -123,6 +123,11 @@ def _in_window(kernel: str, hr: Tensor, lr: Tensor) -> float:
     made = KERNELS[kernel](hr[:, : factor * height, : factor * width], (height, width))
     rows, columns = (side - REACH * (whole > side) for side, whole in zip((height, width), lr.shape[-2:], strict=True))
     return (made[:, :rows, :columns].double() - lr[:, :rows, :columns].double()).abs().mean().item()
+
+
+def makes(kernel: str, hr: Tensor, lr: Tensor) -> bool:
+    """Whether the LR image is what a kernel makes of HR, both 8 bit, to the last level."""
+    return _in_window(kernel, hr, lr) == 0 and distance(kernel, hr, lr) == 0
 
 
 def makers(hr: Tensor, lr: Tensor) -> list[Made]:

@@ -11,7 +11,7 @@ from skimage import data
 
 from benchmark import main
 from sr3eval.benchmark.cards import card as cards
-from sr3eval.benchmark.cards.compare import recognised
+from sr3eval.benchmark.cards.check import recognised
 from sr3eval.benchmark.cards.prints import pixels_of
 from sr3eval.benchmark.kernels import KERNELS
 from sr3eval.config import resolve_path
@@ -202,8 +202,8 @@ def test_without_hashes_numbers_and_kernels_are_checked(copy, tmp_path):
     (copy / "cat.png").unlink()
     assert refused(*options) == [
         "- HR: 3 images, and photos has 4",
-        "- LR x2: made by OpenCV's area averaging, not MATLAB's imresize: astronaut, coffee, grey",
         "- LR x2: without HR: cat",
+        "- LR x2: made by OpenCV's area averaging, not MATLAB's imresize: astronaut, coffee, grey",
     ]
 
 

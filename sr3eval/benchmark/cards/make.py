@@ -11,6 +11,7 @@ from sr3eval.benchmark.progress import Tell, silent
 from sr3eval.errors import UserError
 from sr3eval.files import File
 from sr3eval.folders import find_images
+from sr3eval.images import header_size
 
 SCALES = (2, 3, 4)  # of Bicubic's scores, where no LR images say
 
@@ -58,11 +59,10 @@ def _listed(files: Mapping[str, File], stage: str, tell: Tell, multiple: int = 1
 def _lr(files: Mapping[str, File], folder: Path, tell: Tell) -> LR:
     """What is in a folder of LR images of one scale, and what made them."""
     lr_files = check.paired(files, folder)
-    pairs = [(pixels_of(path), pixels_of(lr_files[image_id])) for image_id, path in files.items()]
-    scales = {scale_of(hr, lr) for hr, lr in pairs}
+    scales = {scale_of(header_size(path), header_size(lr_files[image_id])) for image_id, path in files.items()}
     scale = scales.pop()
     if scales or scale is None:
         raise UserError(f"{folder}: its images are not all smaller than HR by one whole factor")
-    found = maker(pairs)
+    found = maker((pixels_of(path), pixels_of(lr_files[image_id])) for image_id, path in files.items())
     made, nearest = (found.kernel, None) if found.exact else (UNKNOWN, str(found))
     return LR(scale, made, found.exact, nearest, images=_listed(lr_files, f"LR x{scale}", tell))

@@ -2,10 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import product
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -17,6 +18,8 @@ from sr3eval.errors import UserError
 from sr3eval.files import File
 from sr3eval.images import area_down, load, to_uint8
 
+T = TypeVar("T")
+R = TypeVar("R")
 GREY = ("1", "L", "I;16")  # Pillow's modes of one channel
 CELLS = 4  # of the grid along each side
 SLACK = 2  # pixels by which a copy's sides may differ where its inner part is looked for
@@ -26,7 +29,8 @@ SLACK = 2  # pixels by which a copy's sides may differ where its inner part is l
 class Print:
     """Of one image. On a card it is one string of these words, with spaces between them.
 
-    size: "WIDTHxHEIGHTxCHANNELS" of the file: x1 is grey, x3 everything else. file: sha256 of its bytes. pixels: sha256
+    size: "WIDTHxHEIGHTxCHANNELS" of the file: x1 is grey, x3 everything else. file: sha256 of its bytes, or "-" of an
+    image that was cut out of another file. pixels: sha256
     of the image as RGB, 8 bit, row by row. inner: the first 16 digits of that of the image without its outermost
     pixels, by which a shift or a cut by one pixel is known. grid: the mean levels of 4 x 4 parts, row by row, two
     hexadecimal digits each, by which an altered image is told from another one.
@@ -112,12 +116,18 @@ def grid_of(image: Tensor) -> str:
 
 def prints(files: Mapping[str, File], multiple: int = 1, stage: str = "read", tell: Tell = silent) -> dict[str, Print]:
     """Of every file, by id. tell: is told (stage, done, total) after every image."""
-    count = Count(stage, len(files), tell)
+    found = mapped(lambda path: Print.of(path, multiple), files.values(), stage, tell)
+    return dict(zip(files, found, strict=True))
 
-    def counted(found: Iterator[Print]) -> Iterator[Print]:
-        for one in found:
+
+def mapped(work: Callable[[T], R], items: Collection[T], stage: str, tell: Tell) -> list[R]:
+    """What `work` makes of each item, in order, in as many threads as there are cores.
+
+    Pillow, hashlib and torch let go of the interpreter.
+    """
+    count, made = Count(stage, len(items), tell), []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for one in pool.map(work, items):
+            made.append(one)
             count.advance(1)
-            yield one
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow and hashlib let go of the interpreter
-        return dict(zip(files, counted(pool.map(lambda path: Print.of(path, multiple), files.values())), strict=True))
+    return made
