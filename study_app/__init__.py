@@ -58,6 +58,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         settings.check_prefix(app.config["PREFIX"])
         url = settings.with_password(app.config["DATABASE_URL"], app.config["DATABASE_PASSWORD"])
         database = Database(url, app.config["DURABLE"])
+        app.extensions["study_key_is_given"] = bool(app.config["SECRET_KEY"])
         app.config["SECRET_KEY"] = settings.secret_key(app.config, Path(app.instance_path))
     except UserError as error:
         raise click.ClickException(str(error)) from None  # of which Flask's command line prints one line

@@ -1,39 +1,37 @@
 """What the researcher does with a study: create, freeze, run, pause, close, delete a participant."""
 
+import datetime
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from sqlalchemy import Select, delete, func, insert, or_, select, update
+from sqlalchemy import delete, insert, or_, select
 from sqlalchemy.orm import Session as Transaction
 
 from sr3eval.config import to_toml
 from sr3eval.errors import UserError, nearest
+from study_app import deletion, recruitment
 from study_app.allocation import Planned, plan
 from study_app.clock import Clock, system_clock
 from study_app.database import Database
 from study_app.models import (
     EXPIRED,
-    SCREEN,
-    Answer,
     Audit,
     Condition,
-    Event,
     Identity,
     Participant,
     PlanSlot,
     PlanTrial,
-    Response,
+    Revocation,
     Session,
     Stimulus,
     Study,
-    Trial,
 )
 from study_app.pack import Pair
 from study_app.recruitment import INVITATION, invitation
-from study_app.sessions import new_code, spec_of
+from study_app.sessions import spec_of
 from study_app.signing import Keys
 from study_app.spec import SLUG, Matchup, Spec
+from study_app.tally import Tally, tallies
 
 # By verb, the states that it leads from and the one that it leads to.
 MOVES = {
@@ -41,20 +39,8 @@ MOVES = {
     "pause": (("running",), "paused"),
     "close": (("frozen", "running", "paused"), "closed"),
 }
+DELETABLE = ("draft", "closed")
 RESERVED = ("log", "login", "logout")  # pages of /admin, where each study has one of its own
-
-
-@dataclass(frozen=True)
-class Count:
-    """How far a condition is, in subjects."""
-
-    study: str
-    state: str
-    condition: str
-    finished: int
-    active: int
-    excluded: int
-    target: int
 
 
 class Admin:
@@ -129,20 +115,10 @@ class Admin:
             study.state = target
             self.log(db, verb, slug)
 
-    def counts(self) -> list[Count]:
-        """Every condition of every study."""
+    def counts(self, slug: str | None = None) -> list[Tally]:
+        """Every condition, of one study or of all."""
         with self.database.read() as db:
-            return [
-                Count(
-                    study.slug,
-                    study.state,
-                    condition.label,
-                    *_taken(db, condition, self.clock()),
-                    spec_of(study.config_toml).target,
-                )
-                for study in db.scalars(select(Study).order_by(Study.id))
-                for condition in study.conditions
-            ]
+            return tallies(db, self.clock(), None if slug is None else the_study(db, slug))
 
     def reopen(self, slug: str, codes: Sequence[str], reason: str = "researcher") -> int:
         """Leave finished sessions out and give their places to others; returns how many.
@@ -161,17 +137,40 @@ class Admin:
             self.log(db, "reopen", slug, f"{len(chosen)} places: {reason}")
             return len(chosen)
 
-    def invite(self, slug: str, count: int, url: str, keys: Keys) -> list[tuple[str, str]]:
-        """New people's random names, each with the link that lets one take part once."""
+    def invite(
+        self, slug: str, count: int, url: str, keys: Keys, until: datetime.date | None = None
+    ) -> list[tuple[str, str]]:
+        """New people's random names, each with the link that lets one take part once.
+
+        until: the last day, UTC, on which it lets somebody begin.
+        """
         with self.database.write() as db:
-            source = spec_of(the_study(db, slug).config_toml).recruitment.source
-            if source != "invited":
-                raise UserError(
-                    f'study "{slug}" is for source = "{source}"; links are for recruitment.source = "invited"'
-                )
-            self.log(db, "invite", slug, f"{count} links")
-        made = (invitation(slug, keys) for _ in range(count))
+            _for_invited(the_study(db, slug))
+            self.log(db, "invite", slug, f"{count} links" + (f" until {until}" if until else ""))
+        made = (invitation(slug, keys, until) for _ in range(count))
         return [(person, f"{url}/s/{slug}?{INVITATION}={proof}") for person, proof in made]
+
+    def revoke(self, slug: str, people: Iterable[str], keys: Keys) -> int:
+        """Let the links of these people, by their random names, begin nothing any more; returns how many there are.
+
+        Raises UserError, and then none is revoked, for a name that no invitation has, and for people who have begun.
+        """
+        with self.database.write() as db:
+            study = the_study(db, slug, lock=True)
+            _for_invited(study)
+            people = set(people)
+            for person in people:
+                if not recruitment.INVITED.fullmatch(person):
+                    raise UserError(f'"{person}" is no `person` of a table of links')
+                hashes = recruitment.Identity("invited", person).hashes(keys)
+                known = select(Participant.id).where(Participant.study_id == study.id)
+                if db.scalar(known.where(Participant.identity_hash.in_(hashes))) is not None:
+                    raise UserError(f'"{person}" has begun already; `study delete-participant` deletes by subject code')
+                revoked = select(Revocation.id).where(Revocation.study_id == study.id)
+                if db.scalar(revoked.where(Revocation.identity_hash.in_(hashes))) is None:
+                    db.add(Revocation(study_id=study.id, identity_hash=hashes[0], at=self.clock()))
+            self.log(db, "revoke", slug, f"{len(people)} links")
+            return len(people)
 
     def forget_identities(self, slug: str) -> int:
         """Delete what services and invitations call the study's participants; returns how many were known.
@@ -209,11 +208,10 @@ class Admin:
             session = db.scalar(query if slug is None else query.where(Study.slug == slug))
             if session is None or session.participant.deleted_at is not None:
                 raise UserError(f'no participant "{code}" (or deleted already)')
-            spec = spec_of(session.participant.study.config_toml)
-            _forget(db, session)
-            erases = spec.deletion == "delete_answers"
+            deletion.forget(db, session)
+            erases = spec_of(session.participant.study.config_toml).deletion == "delete_answers"
             if erases:
-                _erase(db, session)
+                deletion.erase(db, session)
                 session.leave("deleted")
             elif session.state == "active":
                 session.leave(EXPIRED)
@@ -223,6 +221,23 @@ class Admin:
         self.database.purge()
         return erases
 
+    def delete_study(self, slug: str, typed: str) -> None:
+        """Delete a study that is closed, or a draft: pictures, places, people and answers. Lines of the log stay.
+
+        typed: the study's name, as somebody wrote it who means it. Raises UserError while somebody reads for long, as
+        `delete_participant` does.
+        """
+        if typed != slug:
+            raise UserError(f'"{typed}" is not the study\'s name, "{slug}": nothing is deleted')
+        self.database.purge()
+        with self.database.write() as db:
+            study = the_study(db, slug, lock=True)
+            if study.state not in DELETABLE:
+                raise UserError(f'study "{slug}" is {study.state}: close it first')
+            deletion.delete_study(db, study)
+            self.log(db, "delete study", slug)
+        self.database.purge()
+
 
 def the_study(db: Transaction, slug: str, lock: bool = False) -> Study:
     """The study of this name, held until the transaction ends if so, or UserError with the nearest name."""
@@ -231,6 +246,14 @@ def the_study(db: Transaction, slug: str, lock: bool = False) -> Study:
     if study is None:
         raise UserError(f'no study "{slug}": {nearest(slug, db.scalars(select(Study.slug)))}')
     return study
+
+
+def _for_invited(study: Study) -> None:
+    source = spec_of(study.config_toml).recruitment.source
+    if source != "invited":
+        raise UserError(
+            f'study "{study.slug}" is for source = "{source}"; links are for recruitment.source = "invited"'
+        )
 
 
 def _finished(db: Transaction, study: Study, code: str) -> Session:
@@ -302,33 +325,3 @@ def _lay_down(db: Transaction, study: Study, condition: Condition, ids: dict[tup
 
 def _shown(trial: Planned, matchups: Sequence[Matchup]) -> Matchup:
     return Matchup("") if trial.kind == "catch" else matchups[trial.model]
-
-
-def _taken(db: Transaction, condition: Condition, now: int) -> tuple[int, int, int]:
-    query = select(Session.state, func.count()).join(Session.slot).where(PlanSlot.condition_id == condition.id)
-    query = query.where(or_(Session.holds_place(now), Session.state == "excluded"))
-    by_state = dict(db.execute(query.group_by(Session.state)).all())
-    return by_state.get("finished", 0), by_state.get("active", 0), by_state.get("excluded", 0)
-
-
-def _forget(db: Transaction, session: Session) -> None:
-    """What could identify a person: who it is, token, device, free text, events."""
-    db.execute(delete(Identity).where(Identity.participant_id == session.participant_id))
-    session.participant.identity_hash = None
-    for table in (Answer, Event):
-        db.execute(delete(table).where(table.session_id == session.id))
-    session.token_sha256 = session.viewport_w = session.viewport_h = None
-    session.dpr = session.frame_ms = session.touch = session.px_per_mm = None
-    blank = {"body_sha256": "", **dict.fromkeys(SCREEN)}  # the hash, since the rest could be guessed until it fits
-    db.execute(update(Response).where(Response.trial_id.in_(_trials(session))).values(blank))
-    if session.completion_code:  # what was handed in tells who it was
-        session.completion_code = new_code(12)
-
-
-def _erase(db: Transaction, session: Session) -> None:
-    db.execute(delete(Response).where(Response.trial_id.in_(_trials(session))))
-    db.execute(delete(Trial).where(Trial.session_id == session.id))
-
-
-def _trials(session: Session) -> Select[int]:
-    return select(Trial.id).where(Trial.session_id == session.id)

@@ -1,5 +1,6 @@
 """`flask --app study_app study …`: what a researcher does with a study, from pack to responses.csv."""
 
+import datetime
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from study_app.accounts import Accounts
 
 if TYPE_CHECKING:
     from study_app.admin import Admin
+    from study_app.signing import Keys
+    from study_app.tally import Tally
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(path_type=Path)
@@ -188,17 +191,31 @@ def reopen(slug: str, codes: tuple[str, ...], reason: str) -> None:
     "--names", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="One a line: a link for each."
 )
 @click.option("--url", default="http://localhost:5000", show_default=True, help="Where subjects reach the server.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="The last day, UTC, on which the links let one begin.")
+@click.option("--revoke", multiple=True, metavar="PERSON", help="Let this person's link begin nothing any more.")
 @with_appcontext
-def invite(slug: str, count: int | None, names: Path | None, url: str) -> None:
-    """Print links for one participation each as CSV: name, person, link.
+def invite(
+    slug: str,
+    count: int | None,
+    names: Path | None,
+    url: str,
+    until: datetime.datetime | None,
+    revoke: tuple[str, ...],
+) -> None:
+    """Print links for one participation each as CSV: name, person, link. Or --revoke links, by `person`.
 
     The names stay in this table; the study knows people by the random `person` alone.
     """
-    if (count is None) == (names is None):
-        raise click.UsageError("give either --count or --names")
+    if (count is not None) + (names is not None) + bool(revoke) != 1:
+        raise click.UsageError("give one of --count, --names and --revoke")
+    keys = _server_keys()
+    if revoke:
+        count = _admin().revoke(slug, revoke, keys)
+        click.echo(f"{slug}: {count} link{'' if count == 1 else 's'} revoked")
+        return
     called = names.read_text(encoding="utf-8-sig").split("\n") if names else [""] * (count or 0)
     people = [name.strip() for name in called if count or name.strip()]
-    links = _admin().invite(slug, len(people), url.rstrip("/"), current_app.extensions["study_keys"])
+    links = _admin().invite(slug, len(people), url.rstrip("/"), keys, until.date() if until else None)
     rows = [(name, *link) for name, link in zip(people, links, strict=True)]
     click.echo(tables.to_csv(["name", "person", "link"], rows), nl=False)
 
@@ -215,10 +232,7 @@ def forget_identities(slug: str) -> None:
 @with_appcontext
 def list_() -> None:
     """Show how far every condition of every study is."""
-    for count in _admin().counts():
-        progress = f"{count.finished} of {count.target} finished, {count.active} active"
-        progress += f", {count.excluded} excluded" if count.excluded else ""
-        click.echo(f"{count.study} ({count.state})  {count.condition}: {progress}")
+    _show(_admin().counts())
 
 
 @study.command()
@@ -288,6 +302,18 @@ def delete_participant(code: str) -> None:
 
 
 @study.command()
+@click.argument("slug")
+@click.option("--confirm", metavar="SLUG", help="The study's name once more; asked for by default.")
+@with_appcontext
+def delete(slug: str, confirm: str | None) -> None:
+    """Delete a closed study, or a draft, with its pictures, people and answers, for good. The log says that it was."""
+    _show(_admin().counts(slug))
+    _admin().delete_study(slug, confirm or click.prompt(f"All of this goes. Type {slug} to delete it"))
+    current_app.extensions["study_preview"].forget(slug)
+    click.echo(f"{slug}: deleted")
+
+
+@study.command()
 @click.argument("name")
 @click.option("--remove", is_flag=True, help="Delete the account.")
 @with_appcontext
@@ -302,6 +328,13 @@ def admin(name: str, remove: bool) -> None:
     click.echo(f"{name}: may log in at /admin")
 
 
+def _show(counts: Sequence["Tally"]) -> None:
+    for count in counts:
+        progress = f"{count.counted} of {count.target} finished, {count.active} active"
+        progress += f", {count.excluded} excluded" if count.excluded else ""
+        click.echo(f"{count.study} ({count.state})  {count.condition}: {progress}")
+
+
 def _named(folders: Sequence[str]) -> dict[str, Path]:
     """{model: folder} of FOLDER or NAME=FOLDER."""
     parts = [folder.rpartition("=") for folder in folders]
@@ -309,6 +342,13 @@ def _named(folders: Sequence[str]) -> dict[str, Path]:
     if len(named) < len(folders):
         raise click.UsageError("two models have one name; write NAME=FOLDER")
     return named
+
+
+def _server_keys() -> "Keys":
+    """The server's, or UserError: links that are signed by a key of this machine's own hold on no server."""
+    if not (current_app.extensions["study_key_is_given"] or current_app.debug):
+        raise UserError("STUDY_SECRET_KEY is missing: set it to the server's, which checks the links")
+    return current_app.extensions["study_keys"]
 
 
 def _admin() -> "Admin":

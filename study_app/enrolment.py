@@ -1,5 +1,6 @@
 """Who takes part: what a study says before, who has begun already, and who gets which place."""
 
+import datetime
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -23,8 +24,9 @@ CLOSED = {
     "closed": N_("This study is over. Thank you for your interest."),
 }
 
-# `elsewhere`: begun in another browser; `taken_part`: ended there; `somebody_else`: has begun in this one.
-Standing = Literal["new", "active", "ended", "expired", "elsewhere", "taken_part", "somebody_else"]
+# `elsewhere`: begun in another browser; `taken_part`: ended there; `somebody_else`: has begun in this one;
+# `not_invited`: nobody has begun, and the invitation has ended.
+Standing = Literal["new", "active", "ended", "expired", "elsewhere", "taken_part", "somebody_else", "not_invited"]
 ELSEWHERE: dict[str, Standing] = {"active": "elsewhere", "ended": "taken_part", "expired": "expired"}
 
 
@@ -75,7 +77,9 @@ class Enrolment(Desk):
             if session is not None:
                 return self._standing(session) if self._is_of(session, person) else "somebody_else"
             session = self._of_person(db, slug, person)
-            return "new" if session is None else ELSEWHERE[self._standing(session)]
+            if session is None:
+                return "new" if self._is_invited(db, slug, person) else "not_invited"
+            return ELSEWHERE[self._standing(session)]
 
     def _standing(self, session: Row[Any]) -> Literal["active", "ended", "expired"]:
         if session.state in ENDED:
@@ -84,6 +88,14 @@ class Enrolment(Desk):
 
     def _is_of(self, session: Row[Any], person: Identity | None) -> bool:
         return person is None or session.identity_hash in person.hashes(self.keys)
+
+    def _is_invited(self, db: Connection, slug: str, person: Identity | None) -> bool:
+        """Whether somebody who has not begun may still do so, as far as the link says."""
+        if person is None or person.source != "invited":
+            return True
+        today = datetime.datetime.fromtimestamp(self.clock() / 1000, datetime.UTC).date()
+        is_over = person.until is not None and person.until < today
+        return not (is_over or db.scalar(statements.REVOKED, {"slug": slug, "people": person.hashes(self.keys)}))
 
     def _of_token(self, db: Connection, slug: str, token: str) -> Row[Any] | None:
         return _session(db, statements.BY_TOKEN, slug=slug, session=hash_token(token))
@@ -113,6 +125,8 @@ class Enrolment(Desk):
             if session is not None:
                 self._resume(db, session, person)
                 return False
+            if not self._is_invited(db, slug, person):
+                raise RefusedError("not_invited")
             spec = spec_of(study.config_toml)
             _admit(study.state, spec, self._size(db, study), body)
             slot = self._free_slot(db, study)
@@ -164,7 +178,8 @@ class Enrolment(Desk):
         }
         participant = db.execute(statements.CONSENT, consent).scalar_one()
         if person is not None:
-            db.execute(statements.IDENTIFY, {"participant_id": participant, **asdict(person)})
+            known = {name: getattr(person, name) for name in ("source", "person", *statements.SUBMISSION)}
+            db.execute(statements.IDENTIFY, {"participant_id": participant, **known})
         return participant
 
     def _seat(self, db: Connection, participant: int, slot: int, token: str, spec: Spec, body: bodies.Start) -> None:

@@ -156,7 +156,7 @@ class PlanTrial(Base):
     id: Mapped[Key]
     slot_id: Mapped[int] = mapped_column(ForeignKey("plan_slot.id", ondelete="CASCADE"))
     idx: Mapped[int]
-    stimulus_id: Mapped[int] = mapped_column(ForeignKey("stimulus.id"))
+    stimulus_id: Mapped[int] = mapped_column(ForeignKey("stimulus.id"), index=True)
     real_side: Mapped[Side]
     stimulus: Mapped[Stimulus] = relationship()
 
@@ -192,6 +192,17 @@ class Identity(Base):
     submit_to: Mapped[str] = mapped_column(String(64))
 
 
+class Revocation(Base):
+    """An invitation that lets nobody begin any more, by the keyed hash that its participant would have."""
+
+    __tablename__ = "revocation"
+    __table_args__ = (UniqueConstraint("study_id", "identity_hash"),)
+    id: Mapped[Key]
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
+    identity_hash: Mapped[Sha256]
+    at: Mapped[Millis]
+
+
 class Session(Base):
     """A participant's sitting on a slot. Of the token only the sha256 is here. At most one live session a slot."""
 
@@ -206,7 +217,7 @@ class Session(Base):
     )
     id: Mapped[Key]
     participant_id: Mapped[int] = mapped_column(ForeignKey("participant.id"), index=True)
-    slot_id: Mapped[int] = mapped_column(ForeignKey("plan_slot.id"))
+    slot_id: Mapped[int] = mapped_column(ForeignKey("plan_slot.id"), index=True)
     token_sha256: Mapped[str | None] = mapped_column(String(64), unique=True)
     state: Mapped[str] = mapped_column(String(8))
     started_at: Mapped[Millis]
@@ -257,7 +268,7 @@ class Trial(Base):
     )
     id: Mapped[Key]
     session_id: Mapped[int] = mapped_column(ForeignKey("session.id"))
-    plan_trial_id: Mapped[int] = mapped_column(ForeignKey("plan_trial.id"))
+    plan_trial_id: Mapped[int] = mapped_column(ForeignKey("plan_trial.id"), index=True)
     token: Mapped[Token]
     left_token: Mapped[Token]
     right_token: Mapped[Token]

@@ -6,17 +6,20 @@ and neither places nor progress, exports and payments of the study know of it.
 
 import math
 import secrets
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session as Transaction
 
 from study_app import statements
 from study_app.admin import Admin, the_study
 from study_app.clock import Clock
 from study_app.database import Database
+from study_app.deletion import delete_study
 from study_app.models import Stimulus, Study
 from study_app.pack import Pair
 from study_app.refusal import RefusedError
@@ -52,6 +55,17 @@ class Preview(Service):
         if not (is_current and self.has_place(slug)):
             self._copy(slug, spec, models)
 
+    def remove(self) -> None:
+        """Delete all copies with their file. For when no server runs any more."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def forget(self, slug: str) -> None:
+        """Delete the copy of a study, if there is one."""
+        if self.folder.exists():
+            with self.database.write() as db:
+                _drop(db, slug)
+            self.database.purge()
+
     def _copy(self, slug: str, spec: Spec, models: Sequence[str]) -> None:
         """Make a copy under another name; then it takes the name, and who has the old copy open begins anew."""
         with self.source.read() as db:
@@ -62,7 +76,7 @@ class Preview(Service):
         admin.freeze(new)
         admin.move(new, "run")
         with self.database.write() as db:
-            db.execute(update(Study).where(Study.slug == slug).values(slug=f"old-{secrets.token_hex(8)}"))
+            _drop(db, slug)
             db.execute(update(Study).where(Study.slug == new).values(slug=slug))
 
     def _file(self, stimulus: int, name: str) -> bytes:
@@ -83,3 +97,9 @@ def for_preview(spec: Spec, models: Sequence[str]) -> Spec:
     shared = len(spec.matchups(models)) if spec.mode == "within" else 1
     fewest = next(n for n in range(1, spec.target + 1) if n * spec.per_subject % (spec.images * shared) == 0)
     return replace(spec, target=fewest * math.ceil(PLACES / fewest), adaptive=False)
+
+
+def _drop(db: Transaction, slug: str) -> None:
+    copy = db.scalar(select(Study).where(Study.slug == slug))
+    if copy is not None:
+        delete_study(db, copy)

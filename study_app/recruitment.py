@@ -3,6 +3,7 @@
 Parameters of links: Prolific's documentation on external study links; Amazon's on ExternalQuestion.
 """
 
+import datetime
 import re
 import secrets
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ PROLIFIC_ID = re.compile(r"[0-9a-f]{24}")
 INVITATION = "invitation"  # its parameter, too
 LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"  # of codes: none that is mistaken for another
 INVITATION_LENGTH = 10
+INVITED = re.compile(f"[{LETTERS}]{{{INVITATION_LENGTH}}}")
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,14 @@ OPEN = Recruitment()
 
 @dataclass(frozen=True)
 class Identity:
-    """Who takes part, as others call them: `person` within `source`; the rest is for payment, "" where unknown."""
+    """Who takes part, as others call them: `person` within `source`. What follows is for payment, "" where unknown."""
 
     source: str
     person: str
     project: str = ""
     submission: str = ""
     submit_to: str = ""
+    until: datetime.date | None = None  # the last day, UTC, on which an invitation lets somebody begin
 
     def hashes(self, keys: Keys) -> list[str]:
         """What the study keeps to know the person again, by the newest key first."""
@@ -135,10 +138,11 @@ def identify(slug: str, recruitment: Recruitment, parameters: Mapping[str, str],
     if recruitment.source == "open":
         return None
     if recruitment.source == "invited":
-        person = keys.unsign(f"{INVITATION}/{slug}", parameters.get(INVITATION, ""))
-        if person is None:
+        signed = keys.unsign(f"{INVITATION}/{slug}", parameters.get(INVITATION, ""))
+        if signed is None:
             raise RefusedError("no_identity")
-        return Identity("invited", person)
+        invited, _, until = signed.partition("~")
+        return Identity("invited", invited, until=datetime.date.fromisoformat(until) if until else None)
     found = [parameters.get(name, "") for name in PARAMETERS[recruitment.source]]
     submit_to = parameters.get("turkSubmitTo", "").rstrip("/") if recruitment.source == "mturk" else ""
     is_known_site = recruitment.source != "mturk" or submit_to in MTURK_SITES
@@ -152,7 +156,7 @@ def identify(slug: str, recruitment: Recruitment, parameters: Mapping[str, str],
     return Identity(recruitment.source, person, project, submission, submit_to)
 
 
-def invitation(slug: str, keys: Keys) -> tuple[str, str]:
-    """A new person's random name, and the parameter that proves it."""
+def invitation(slug: str, keys: Keys, until: datetime.date | None = None) -> tuple[str, str]:
+    """A new person's random name, and the parameter that proves it, for beginning until that day."""
     person = "".join(secrets.choice(LETTERS) for _ in range(INVITATION_LENGTH))
-    return person, keys.sign(f"{INVITATION}/{slug}", person)
+    return person, keys.sign(f"{INVITATION}/{slug}", f"{person}~{until}" if until else person)

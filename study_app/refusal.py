@@ -39,6 +39,12 @@ REFUSALS = {
             N_("Your link is not complete"),
             N_("This study can only be opened by the full link that you were given."),
         ),
+        Refusal(
+            403,
+            "not_invited",
+            N_("Your invitation has ended"),
+            N_("This invitation has expired or was withdrawn. Please ask the researcher for another one."),
+        ),
         Refusal(403, "not_running", N_("Not open"), N_("This study is not open at the moment.")),
         Refusal(403, "too_small", N_("Your window is too small"), N_("The pictures need a larger window.")),
         Refusal(404, "not_found", N_("There is nothing here"), N_("There is nothing at this address.")),

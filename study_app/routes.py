@@ -39,7 +39,7 @@ def entry(slug: str) -> str | BaseResponse:
         _service().resume(slug, g.token, person)
     if standing in ("active", "ended"):
         return redirect(web.base(slug) + ("/run" if standing == "active" else "/done"), 303)
-    if standing in ("expired", "taken_part"):
+    if standing in ("expired", "taken_part", "not_invited"):
         raise RefusedError(standing)
     if standing == "new":
         _admit(overview)

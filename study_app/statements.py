@@ -20,6 +20,7 @@ from study_app.models import (
     PlanSlot,
     PlanTrial,
     Response,
+    Revocation,
     Session,
     Stimulus,
     Study,
@@ -28,7 +29,6 @@ from study_app.models import (
 
 PLACES = ("left", "right", "middle")
 SUBMISSION = ("project", "submission", "submit_to")  # of an identity what may change
-SERVED_AT = {place: f"{place}_served_at" for place in PLACES}
 
 STUDY = select(Study.id, Study.state, Study.config_toml, Study.models, Study.frozen_at, Study.salt).where(
     Study.slug == bindparam("slug")
@@ -47,6 +47,13 @@ _OF_PEOPLE = (
 # Whose the :session (the token's hash) in the study :slug is, and who of the :people (by hash) has one in it.
 BY_TOKEN = _OF_PEOPLE.where(Session.token_sha256 == bindparam("session"))
 BY_PERSON = _OF_PEOPLE.where(Participant.identity_hash.in_(bindparam("people", expanding=True)))
+# Whether invitations of these :people into the study :slug were revoked.
+REVOKED = select(
+    select(Revocation.id)
+    .join(Study, Revocation.study_id == Study.id)
+    .where(Study.slug == bindparam("slug"), Revocation.identity_hash.in_(bindparam("people", expanding=True)))
+    .exists()
+)
 HAND_OVER = update(Session).where(Session.id == bindparam("session")).values(token_sha256=bindparam("token"))
 RESUBMIT = update(Identity).where(Identity.participant_id == bindparam("participant"))  # with what is SUBMISSION
 # Of the :study, whoever has done nothing for the longest time of those whose time was over :now. One that another

@@ -32,6 +32,7 @@ def install(app: Flask) -> None:
     app.session_interface = Sessions()
     app.config.update(
         SESSION_COOKIE_NAME="study_admin",
+        SESSION_COOKIE_PATH=f"{app.config['PREFIX']}/admin",
         SESSION_COOKIE_SAMESITE="Strict",
         SESSION_COOKIE_SECURE=app.config["COOKIE_SECURE"],
         PERMANENT_SESSION_LIFETIME=LIFETIME,

@@ -1,4 +1,4 @@
-"""How far a study is, of conditions and of subjects: one aggregated statement each."""
+"""How far studies are, who their subjects are, and what was done: a statement or two each."""
 
 import statistics
 from collections import defaultdict
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
 from sqlalchemy.orm import contains_eager
 
@@ -16,7 +16,6 @@ from study_app.models import (
     Condition,
     Identity,
     Participant,
-    PlanSlot,
     Response,
     Session,
     Study,
@@ -25,19 +24,7 @@ from study_app.models import (
 )
 from study_app.sessions import spec_of
 from study_app.spec import Spec
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A condition, in sessions; `counted` are finished and not excluded."""
-
-    condition: str
-    target: int
-    counted: int
-    excluded: int
-    active: int
-    left: int  # withdrawn, or gone without an end
-    deleted: int
+from study_app.tally import Tally, tallies
 
 
 @dataclass(frozen=True)
@@ -57,33 +44,6 @@ class Subject:
     source: str  # who recruited; with `person` and `submission`, "" where nobody did or it was forgotten
     person: str
     submission: str
-
-
-def by_condition(db: Transaction, study: Study, now: int) -> list[Progress]:
-    """Every condition in its order. A session that is open beyond its time has left."""
-    left = func.sum(case((Session.expires_at <= now, 1), else_=0))
-    query = (
-        select(PlanSlot.condition_id, Session.state, Session.excluded_reason, func.count(), left)
-        .select_from(Session)
-        .group_by(PlanSlot.condition_id, Session.state, Session.excluded_reason)
-    )
-    counts: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for condition, state, reason, count, overdue in db.execute(of_study(query, study)):
-        gone = overdue if state == "active" else 0
-        counts[condition]["left"] += gone
-        counts[condition][_standing(state, bool(reason))] += count - gone
-    target = spec_of(study.config_toml).target
-    return [_progress(condition.label, target, counts[condition.id]) for condition in study.conditions]
-
-
-def _progress(label: str, target: int, counts: dict[str, int]) -> Progress:
-    return Progress(label, target, *(counts[name] for name in ("counted", "excluded", "active", "left", "deleted")))
-
-
-def _standing(state: str, has_reason: bool) -> str:
-    if state == "finished":
-        return "excluded" if has_reason else "counted"
-    return {"expired": "left", "withdrew": "left"}.get(state, state)
 
 
 def subjects(db: Transaction, study: Study) -> list[Subject]:
@@ -129,25 +89,18 @@ def audit(db: Transaction, study: str | None = None, limit: int = 500) -> list[A
     return list(db.scalars(query if study is None else query.where(Audit.study == study)))
 
 
-def overview(db: Transaction) -> list[dict[str, Any]]:
-    """Every study with how many have finished."""
-    finished = (
-        select(Condition.study_id, func.count().label("finished"))
-        .select_from(Session)
-        .join(Session.slot)
-        .join(PlanSlot.condition)
-        .where(Session.state == "finished")
-        .group_by(Condition.study_id)
-        .subquery()
-    )
-    query = select(Study, func.coalesce(finished.c.finished, 0)).outerjoin(finished, finished.c.study_id == Study.id)
+def overview(db: Transaction, now: int) -> list[dict[str, Any]]:
+    """Every study, the newest first, with how many count."""
+    found: dict[str, list[Tally]] = defaultdict(list)
+    for tally in tallies(db, now):
+        found[tally.study].append(tally)
     return [
         {
             "slug": study.slug,
             "title": spec_of(study.config_toml).title,
             "state": study.state,
-            "finished": count,
-            "target": spec_of(study.config_toml).target * len(study.conditions),
+            "counted": sum(tally.counted for tally in found[study.slug]),
+            "target": sum(tally.target for tally in found[study.slug]),
         }
-        for study, count in db.execute(query.order_by(Study.id.desc()))
+        for study in db.scalars(select(Study).order_by(Study.id.desc()))
     ]

@@ -23,11 +23,12 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from sr3eval.errors import UserError
 from study_app import export
-from study_app.admin import MOVES, the_study
+from study_app.admin import DELETABLE, MOVES, the_study
 from study_app.dashboard import images, login, payments, progress, rates
 from study_app.models import Study
 from study_app.refusal import RefusedError
 from study_app.sessions import spec_of
+from study_app.tally import tallies
 
 dashboard = Blueprint("dashboard", __name__, url_prefix="/admin")
 dashboard.before_request(login.check)
@@ -83,7 +84,7 @@ def leave() -> BaseResponse:
 def studies() -> str:
     """All studies."""
     with _read() as db:
-        return render_template("dashboard/studies.html", studies=progress.overview(db))
+        return render_template("dashboard/studies.html", studies=progress.overview(db, current_app.config["CLOCK"]()))
 
 
 @dashboard.get("/log")
@@ -100,8 +101,9 @@ def study(slug: str) -> str:
         return _page(
             "study",
             found,
-            progress=progress.by_condition(db, found, current_app.config["CLOCK"]()),
+            progress=tallies(db, current_app.config["CLOCK"](), found),
             live=rates.live(db, found),
+            deletable=found.state in DELETABLE,
             moves=[verb for verb, (sources, _) in MOVES.items() if found.state in sources],
         )
 
@@ -180,6 +182,15 @@ def reopen(slug: str) -> BaseResponse:
     code = request.form.get("code", "").strip()
     count = g.admin.reopen(slug, [code] if code else [])
     return _back(slug, f"{count} place{'' if count == 1 else 's'} free again.", "subjects")
+
+
+@dashboard.post("/<slug>/delete-study")
+def delete_study(slug: str) -> BaseResponse:
+    """Delete all of a study."""
+    g.admin.delete_study(slug, request.form.get("typed", "").strip())
+    current_app.extensions["study_preview"].forget(slug)
+    flash(f"{slug} is deleted.")
+    return redirect(url_for(".studies"), 303)
 
 
 @dashboard.post("/<slug>/delete")

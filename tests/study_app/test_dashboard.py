@@ -113,9 +113,19 @@ def test_a_form_of_another_site_does_nothing(app, ada):
         assert ada.post("/admin/study/move/close", data=sent).status_code == 403
     assert "running" in str(everything(app.config["DATABASE_URL"])["study"])
     cookie = log_in(app.test_client()).headers["Set-Cookie"]
-    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    assert {"HttpOnly", "SameSite=Strict", "Path=/admin"} <= set(cookie.split("; "))
     assert press(ada, "/admin/logout").request.path == "/admin/login"
     assert ada.get("/admin/").status_code == 303
+
+
+def test_below_a_prefix_the_cookie_is_for_the_admin_pages_alone(clock, tmp_path):
+    app = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock, PREFIX="/lab")
+    app.extensions["study_accounts"].set_password("ada", PASSWORD)
+    client = app.test_client()
+    form = {"name": "ada", "password": PASSWORD, "csrf": csrf(client.get("/lab/admin/login"))}
+    reply = client.post("/lab/admin/login", data=form)
+    assert reply.location == "/lab/admin/" and "Path=/lab/admin" in reply.headers["Set-Cookie"].split("; ")
+    assert client.get("/lab/admin/").status_code == 200
 
 
 def test_rates_and_progress_are_those_of_the_export(app, ada, clock, tmp_path):
@@ -148,6 +158,10 @@ def test_rates_and_progress_are_those_of_the_export(app, ada, clock, tmp_path):
             done = Counter(bool(one["excluded_reason"]) for one in mine if one["finished_at"])
             assert row[1:3] == [f"{done[False]} of 6", str(done[True])]
             assert sum(map(int, row[3:])) == len([one for one in mine if not one["finished_at"]])
+            line = f"study (running)  {row[0]}: {done[False]} of 6 finished, {row[3]} active"
+            assert line in app.test_cli_runner().invoke(args=["study", "list"]).output
+    count = len([one for one in sessions if one["finished_at"] and not one["excluded_reason"]])
+    assert [row[3] for row in cells(ada.get("/admin/"))[1:]] == [f"{count} of 12"]
     people = {row[0]: row for row in cells(ada.get("/admin/study/subjects"))[1:]}
     assert {code: row[6] for code, row in people.items()} == {s["subject"]: s["completion_code"] for s in sessions}
     assert {code: row[4] for code, row in people.items()} == {s["subject"]: s["trials_answered"] for s in sessions}
@@ -231,12 +245,17 @@ def test_what_is_done_is_done_and_logged(app, ada, clock):
     assert "no participant" in press(ada, "/admin/study/delete", code=code).text
     assert "1 place free again" in press(ada, "/admin/study/reopen", code=sessions[1]["subject"]).text
     assert "the session is excluded" in press(ada, "/admin/study/reopen", code=sessions[1]["subject"]).text
+    assert "close it first" in press(ada, "/admin/study/delete-study", typed="study").text
     assert "is closed" in press(ada, "/admin/study/move/close").text
+    assert "Delete study" in ada.get("/admin/study").text
     log = [row[:4] for row in cells(ada.get("/admin/study/log"))[1:]]
     by_ada = ["close", "reopen", "delete participant", "run", "pause", "export", "export"]
     before = [("command line", what) for what in ("run", "freeze", "create")]
     assert [tuple(row[1:3]) for row in log] == [*(("ada", what) for what in by_ada), *before]
     assert ["ada", "log in"] in [row[1:3] for row in cells(ada.get("/admin/log"))]
+    assert "nothing is deleted" in press(ada, "/admin/study/delete-study", typed="Study").text
+    assert "study is deleted." in press(ada, "/admin/study/delete-study", typed=" study ").text
+    assert ["ada", "delete study", "study"] in [row[1:4] for row in cells(ada.get("/admin/log"))]
 
 
 def test_a_participant_of_another_study_is_not_deleted_here(app, ada, clock, pack):

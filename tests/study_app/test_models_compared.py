@@ -60,9 +60,9 @@ def new_study(clock, pack, url, models=MODELS, **changes):
     return app
 
 
-def take(app, clock, seed, choose):
+def take(app, clock, seed, choose, slug="study"):
     """One subject, who answers as choose(left, right, kind) says, for each criterion; catch trials correctly."""
-    bot = Bot(app, "study", clock, random.Random(seed))
+    bot = Bot(app, slug, clock, random.Random(seed))
     bot.enter()
     if bot.start().status_code != 201:
         return False

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import datetime
 import io
 import itertools
 import random
@@ -12,7 +13,7 @@ from sqlalchemy import func, select
 
 from sr3eval.config import from_dict
 from sr3eval.errors import UserError
-from study_app import export
+from study_app import create_app, export
 from study_app.admin import the_study
 from study_app.bots import Bot
 from study_app.dashboard.progress import subjects
@@ -197,6 +198,55 @@ def test_invitations_hold_once_and_cannot_be_made_up(site, tmp_path):
     assert count(app) == 2
     assert run("invite", "study").exit_code == 2
     assert len(run("invite", "study", "--count", "3", "--url", "https://x.org/").output.split("https://x.org/s/")) == 4
+
+
+def test_invitations_expire_and_are_revoked_but_who_has_begun_may_finish(site, clock):
+    app = site(Recruitment("invited"), language="de", idle_minutes=2 * 24 * 60)
+    run = lambda *line: app.test_cli_runner().invoke(args=["study", "invite", "study", *line])  # noqa: E731
+    today = datetime.datetime.fromtimestamp(clock() / 1000, datetime.UTC).date()
+
+    def links(*line):
+        table = list(csv.DictReader(io.StringIO(run("--count", "3", *line).output)))
+        return [(row["person"], row["link"].partition("/s/study")[2]) for row in table]
+
+    (_, begun), (_, unused), _ = links("--until", str(today))
+    bot = newcomer(app, begun)
+    assert bot.start().status_code == 201
+    waiting = newcomer(app, unused)  # has the page of the consent
+    to_midnight = 86_400_000 - clock() % 86_400_000
+    clock.advance(to_midnight - 1)
+    assert newcomer(app, unused).entry.status_code == 200
+    clock.advance(1)
+    for reply in (waiting.start(), newcomer(app, unused).entry):
+        assert (reply.status_code, reply.json["error"]) == (403, "not_invited")
+    page = app.test_client().get(f"/s/study{unused}", headers=HTML)
+    assert page.status_code == 403 and "Ihre Einladung gilt nicht mehr" in page.text
+    assert newcomer(app, begun).entry.status_code == 200  # from another browser: goes on
+    (revoked, link), (other, stays), (_, third) = links()
+    waiting, another = newcomer(app, link), newcomer(app, stays)
+    assert run("--revoke", revoked, "--revoke", revoked).output == "study: 1 link revoked\n"
+    assert waiting.start().json["error"] == "not_invited" and another.start().status_code == 201
+    before = everything(app.config["DATABASE_URL"])
+    for person, why in ((other, "has begun already"), ("Ada", "is no `person`")):
+        result = run("--revoke", "2" * 10, "--revoke", person)
+        assert result.exit_code == 1 and why in result.output
+    assert everything(app.config["DATABASE_URL"]) == before
+    rotated = make_app(app.config["DATABASE_URL"], clock, SECRET_KEY="next", SECRET_KEY_FALLBACKS=["secret"])
+    assert newcomer(rotated, link).entry.json["error"] == "not_invited"
+    assert newcomer(rotated, third).start().status_code == 201
+    rotated.extensions["study_database"].engine.dispose()
+    bot.link = begun
+    take_all(app, bot)
+    assert count(app) == 3
+
+
+def test_links_are_signed_by_the_servers_key_alone(tmp_path, monkeypatch):
+    """And not by the one that `flask` makes for itself where there is none."""
+    monkeypatch.setenv("FLASK_RUN_FROM_CLI", "true")
+    app = create_app({"DATABASE_URL": f"sqlite:///{tmp_path / 's.sqlite'}", "SECRET_KEY": None})
+    result = app.test_cli_runner().invoke(args=["study", "invite", "study", "--count", "1"])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert result.output.startswith("Error: STUDY_SECRET_KEY is missing: set it to the server's")
 
 
 def test_every_outcome_has_its_code_and_its_way_back(site, clock):
