@@ -7,7 +7,6 @@ admin page, ten times each. --pairs: of four models, each compared with each, wi
 which looks again every ten seconds: 200 ms at 50,000 responses to test trials.
 """
 
-import itertools
 import math
 import os
 import random
@@ -15,22 +14,20 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
-from PIL import Image
 from sqlalchemy import insert, select
+from study_of_noise import open_study
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from study_app import create_app
 from study_app.models import Participant, PlanSlot, PlanTrial, Response, Session, Stimulus, Trial
-from study_app.pack import Pair, encode, same_length
 from study_app.signing import new_token
-from study_app.spec import Matchup, Spec
+from study_app.spec import Spec
 
 IMAGES = PER_SUBJECT = 48
 CATCH = 8
@@ -67,22 +64,10 @@ def design(pairs: bool, subjects: int) -> tuple[Spec, list[str]]:
     return replace(spec, compare="models", mode="within", tie="Neither"), ["a", "b", "c", "d"]
 
 
-def pictures(spec: Spec, models: list[str]) -> Iterator[Pair]:
-    """Specks: the pages never look at them."""
-    rng = np.random.default_rng(0)
-    for kind, count, matchups in (("test", IMAGES, spec.matchups(models)), ("catch", CATCH, [Matchup("")])):
-        for number, shown in itertools.product(range(count), matchups):
-            two = rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
-            real, other = same_length(encode(Image.fromarray(picture)) for picture in two)
-            yield Pair(f"{kind}{number}", kind, number, shown.model, 8, 8, real, other, None, rival=shown.rival)
-
-
 def fill(app, spec: Spec, models: list[str]) -> None:
     """Everybody has finished; what is chosen depends on the subject and on the image."""
-    admin, rng = app.extensions["study_admin"], random.Random(0)
-    admin.create("load", spec, models, pictures(spec, models))
-    admin.freeze("load")
-    admin.move("load", "run")
+    rng = random.Random(0)
+    open_study(app, "load", spec, models, side=8)
     with app.extensions["study_database"].write() as db:
         consent = {"consent_version": "1", "consent_sha256": "0" * 64, "consent_at": 0}
         slots = list(db.scalars(select(PlanSlot.id).order_by(PlanSlot.id)))
@@ -132,8 +117,9 @@ def logged_in(app):
 @click.command()
 @click.option("--pairs", is_flag=True, help="Of pairs of models.")
 @click.option("--responses", default=50_000, show_default=True, help="To test trials, at least.")
+@click.option("--times", default=10, show_default=True, help="That each page is asked for.")
 @click.option("--database", help="URL; a new SQLite file by default.")
-def main(pairs: bool, responses: int, database: str | None) -> None:
+def main(pairs: bool, responses: int, times: int, database: str | None) -> None:
     """Time the admin pages of a study."""
     subjects = math.ceil(responses / PER_SUBJECT / FULL_ROUND) * FULL_ROUND
     with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +129,7 @@ def main(pairs: bool, responses: int, database: str | None) -> None:
         client = logged_in(app)
         for page in ("", "/subjects", "/payments", "/images", "/log"):
             took = []
-            for _ in range(10):
+            for _ in range(times):
                 begin = time.perf_counter()
                 assert client.get(f"/admin/load{page}").status_code == 200
                 took.append(1000 * (time.perf_counter() - begin))

@@ -28,10 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import numpy as np
 from flask import Response as Reply
-from PIL import Image
 from sqlalchemy import Connection, Engine, event, func, select
+from study_of_noise import open_study
 from study_servers import Application, Cluster
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -41,7 +40,6 @@ from study_app import create_app
 from study_app.bots import HttpBot
 from study_app.browser import Browser
 from study_app.models import PlanSlot, PlanTrial, Response, Session, Stimulus, Trial
-from study_app.pack import Pair, encode, same_length
 from study_app.spec import Spec
 
 MODELS = ("one", "other")
@@ -60,23 +58,6 @@ def study_of(bots: int, trials: int) -> Spec:
     """Two models, half of the bots each; a bot sees half of the images."""
     none = {"practice": 0, "catch": 0, "catch_pass": 0, "breaks": 0, "fixation_ms": 0}
     return Spec("Faults", 2, images=2 * trials, per_subject=trials, target=bots // 2, exposures_ms=(260,), **none)
-
-
-def pairs(spec: Spec) -> Iterator[Pair]:
-    rng = np.random.default_rng(0)
-    noise = iter(lambda: encode(Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))), b"")
-    for model, number in itertools.product(MODELS, range(spec.images)):
-        real, other = same_length(itertools.islice(noise, 2))
-        yield Pair(str(number), "test", number, model, 16, 16, real, other, None)
-
-
-def open_study(url: str, spec: Spec) -> None:
-    app = create_app({"DATABASE_URL": url, "SECRET_KEY": "faults"})
-    admin = app.extensions["study_admin"]
-    admin.create("faults", spec, MODELS, pairs(spec))
-    admin.freeze("faults")
-    admin.move("faults", "run")
-    app.extensions["study_database"].engine.dispose()
 
 
 @dataclass(frozen=True)
@@ -279,7 +260,9 @@ def suffer(fault: str, kind: str, bots: int, trials: int, every_s: float, pace_s
         elif fault == "disk":
             disk = stack.enter_context(small_disk(folder))
             url = f"sqlite:///{disk / 'study.sqlite'}"
-        open_study(url, spec)
+        app = create_app({"DATABASE_URL": url, "SECRET_KEY": "faults"})
+        open_study(app, "faults", spec, MODELS, side=16)
+        app.extensions["study_database"].engine.dispose()
         server = Limited(folder / "study.sqlite") if fault == "pages" else Application(folder, url).start()
         stack.callback(server.stop)
         strike = {

@@ -30,8 +30,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-from PIL import Image
 from sqlalchemy import func, select
+from study_of_noise import grainy, open_study
 from study_servers import Application, Cluster, cpu_s
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -40,7 +40,6 @@ from study_app import create_app
 from study_app.bots import HttpBot
 from study_app.browser import Browser
 from study_app.models import Response, Trial
-from study_app.pack import Pair, encode, same_length
 from study_app.spec import Spec
 
 START_S = 5  # within which all start
@@ -94,34 +93,16 @@ class PacedBot(HttpBot):
         return reply
 
 
-def picture(rng: np.random.Generator, side: int) -> Image.Image:
-    """As hard to compress as a photograph: some 2 bytes a pixel."""
-    coarse = Image.fromarray(rng.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8))
-    smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), dtype=np.int16)
-    return Image.fromarray((smooth + rng.integers(-8, 9, smooth.shape)).clip(0, 255).astype(np.uint8))
-
-
-def pairs(images: int, side: int) -> Iterator[Pair]:
-    rng = np.random.default_rng(0)
-    for number in range(images):
-        real, other, middle = same_length(encode(picture(rng, side)) for _ in range(3))
-        yield Pair(str(number), "test", number, "model", side, side, real, other, middle)
-
-
-def open_study(url: str, places: int, side: int, pace: float) -> int:
-    """A study of Task-1 with so many places; its pictures' bytes."""
+def task_1(url: str, places: int, side: int, pace: float) -> int:
+    """A study of Task-1 with so many places, running; its pictures' bytes."""
     images = 60 if places <= 1000 else 4  # a plan of 10,000 places of 60 trials takes minutes to lay down
     app = create_app({"DATABASE_URL": url, "SECRET_KEY": "load", "DURABLE": False})
     none = {"practice": 0, "catch": 0, "catch_pass": 0, "breaks": 0, "fixation_ms": 0}
     exposure = min(3000, int(500 * pace)) or 1
     spec = Spec("Load", task=1, exposures_ms=(exposure,), images=images, per_subject=images // 2, target=places, **none)
-    pictures = list(pairs(images, side))
-    admin = app.extensions["study_admin"]
-    admin.create("load", spec, ["model"], pictures)
-    admin.freeze("load")
-    admin.move("load", "run")
+    size = open_study(app, "load", spec, ["model"], side, grainy)
     app.extensions["study_database"].engine.dispose()
-    return len(pictures[0].real)
+    return size
 
 
 def commit_floor_ms(folder: str) -> np.ndarray:
@@ -234,7 +215,7 @@ def database(kind: str, folder: str) -> Iterator[tuple[str, Callable[[], list[in
 def measure(kind: str, bots: int, seconds: float, pace: float, places: int, side: int, settings: dict) -> float:
     """One run; the 99th percentile of an answer's waiting time, in ms."""
     with tempfile.TemporaryDirectory() as folder, database(kind, folder) as (url, pids):
-        size = open_study(url, places or bots + bots % 2, side, pace)
+        size = task_1(url, places or bots + bots % 2, side, pace)
         floor = commit_floor_ms(folder)
         click.echo(f"\n{kind}, {bots} bots, {places or bots} places, pictures of {side} pixels, {size} bytes")
         click.echo(f"a commit to this disk: p50 {np.median(floor):.2f}, p99 {np.percentile(floor, 99):.2f} ms")

@@ -16,22 +16,20 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import numpy as np
 import pandas as pd
-from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from sqlalchemy import select
+from study_of_noise import open_study
 from werkzeug.serving import make_server
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from study_app import create_app
 from study_app.models import Response
-from study_app.pack import Pair, encode, same_length
 from study_app.spec import Spec
 
 SIDE = 256  # of a picture, in pixels
@@ -40,24 +38,12 @@ ASKED = "#trial[data-state=response] .ask:visible"
 COLUMNS = ("exposure_ms", "n_frames", "frame_median_ms", "frame_max_gap_ms", "decode_ms", "timing_ok")
 
 
-def pairs(trials: int) -> Iterator[Pair]:
-    """Noise, which is the hardest to compress and to decode."""
-    rng = np.random.default_rng(0)
-    for number in range(trials):
-        noise = rng.integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
-        real, other, middle = same_length(encode(Image.fromarray(picture)) for picture in noise)
-        yield Pair(str(number), "test", number, "noise", SIDE, SIDE, real, other, middle)
-
-
 def application(folder: str, trials: int, exposure: int):
     """The study, running."""
     app = create_app({"DATABASE_URL": f"sqlite:///{folder}/study.sqlite", "SECRET_KEY": "benchmark"})
     counts = {"images": trials, "per_subject": trials, "target": 1, "practice": 0, "catch": 0, "catch_pass": 0}
     spec = Spec("Timing", task=1, exposures_ms=(exposure,), fixation_ms=FIXATION_MS, breaks=0, **counts)
-    admin = app.extensions["study_admin"]
-    admin.create("timing", spec, ["noise"], pairs(trials))
-    admin.freeze("timing")
-    admin.move("timing", "run")
+    open_study(app, "timing", spec, ["noise"], SIDE)
     return app
 
 

@@ -53,6 +53,11 @@ class Admin:
         """Add to the audit log, within the transaction of what was done."""
         db.add(Audit(at=self.clock(), actor=self.actor, action=action, study=study, detail=detail))
 
+    def note(self, action: str, study: str = "", detail: str = "") -> None:
+        """Add to the audit log what changed nothing in the database."""
+        with self.database.write() as db:
+            self.log(db, action, study, detail)
+
     def create(self, slug: str, spec: Spec, models: Sequence[str], pairs: Iterable[Pair]) -> None:
         """Make a draft from pictures, in place of a draft of the same name. A frozen study is never changed."""
         if not SLUG.fullmatch(slug):

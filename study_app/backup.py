@@ -10,19 +10,23 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from sqlalchemy import URL, MetaData, create_engine, inspect, text
+from sqlalchemy import URL, MetaData, create_engine, insert, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from sr3eval.errors import UserError
 from sr3eval.files import TEMPORARY
-from study_app.database import checked
+from study_app.admin import Admin
+from study_app.models import Audit
 
 FOREIGN = "no backup of a study's database"
 
 
-def backup(url: str | URL, out: Path) -> None:
-    """Write a copy of the database to the new file `out`, or raise UserError and leave none."""
-    source = checked(url)
+def backup(admin: Admin, out: Path) -> None:
+    """Write a copy of the database to the new file `out`, or raise UserError and leave none.
+
+    That it was made is in the audit log, unless nothing can be written to the database: a full disk is a reason for one.
+    """
+    source = admin.database.url
     if source.get_backend_name() == "sqlite" and not Path(str(source.database)).is_file():
         raise UserError(f"{source.database}: there is no such database")
     with _new_file(out) as temporary:
@@ -31,17 +35,31 @@ def backup(url: str | URL, out: Path) -> None:
             _check(temporary, out)
         else:
             _run(source, "pg_dump", "--format=custom", f"--file={temporary}")
+    _log(admin, "backup", out)
 
 
-def restore(url: str | URL, source: Path) -> None:
-    """Fill the empty or missing database from a copy. Raises UserError, and then no study has changed."""
-    target = checked(url)
+def restore(admin: Admin, source: Path) -> None:
+    """Fill the empty or missing database from a copy, and say so in its audit log.
+
+    Raises UserError, and then no study has changed.
+    """
+    target = admin.database.url
     if not source.is_file():
         raise UserError(f"{source}: there is no such file")
     if target.get_backend_name() == "sqlite":
         _restore_file(Path(str(target.database)), source)
     else:
         _restore_server(target, source)
+    _log(admin, "restore", source)
+
+
+def _log(admin: Admin, action: str, copy: Path) -> None:
+    """In the tables as they are, if there is such a one: another version of the application may serve them."""
+    row = {"at": admin.clock(), "actor": admin.actor, "action": action, "study": "", "detail": copy.name}
+    engine = create_engine(admin.database.url)
+    with suppress(DatabaseError), engine.begin() as connection:
+        connection.execute(insert(Audit), row)
+    engine.dispose()
 
 
 def _restore_file(target: Path, source: Path) -> None:
@@ -115,7 +133,7 @@ def _copy(source: Path, target: Path) -> None:
 def _check(path: Path, name: Path) -> None:
     """Raise UserError where a file is no sound SQLite database of studies."""
     try:
-        with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as connection:
             found = connection.execute("PRAGMA quick_check").fetchone()[0]
             connection.execute("SELECT count(*) FROM study JOIN alembic_version")
     except sqlite3.Error as error:

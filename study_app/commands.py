@@ -278,7 +278,7 @@ def publish(slug: str, out: Path, licence: str) -> None:
 @with_appcontext
 def backup(out: Path) -> None:
     """Write a copy of the whole database to the new file OUT, while people answer."""
-    backups.backup(current_app.extensions["study_database"].url, out)
+    backups.backup(_admin(), out)
     click.echo(out)
 
 
@@ -287,9 +287,8 @@ def backup(out: Path) -> None:
 @with_appcontext
 def restore(copy: Path) -> None:
     """Fill the database, which must hold no study, from the backup COPY."""
-    database = current_app.extensions["study_database"]
-    backups.restore(database.url, copy)
-    click.echo(f"{database.url.database}: restored from {copy}; next: flask --app study_app study list")
+    backups.restore(_admin(), copy)
+    click.echo(f"{_admin().database.url.database}: restored from {copy}; next: flask --app study_app study list")
 
 
 @study.command("delete-participant")

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import datetime
 import io
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -117,8 +118,7 @@ TABLES: Mapping[str, Callable[[Database, str], str]] = {
 def export(admin: Admin, slug: str, table: str) -> str:
     """One of TABLES as text; that it was taken is in the audit log."""
     exported = TABLES[table](admin.database, slug)
-    with admin.database.write() as db:
-        admin.log(db, "export", slug, table)
+    admin.note("export", slug, table)
     return exported
 
 
@@ -237,15 +237,18 @@ def _sessions(db: Transaction, study: Study, spec: Spec) -> Iterator[list[Any]]:
         .options(contains_eager(Session.participant))
         .order_by(Session.id)
     )
+    told: dict[int, dict[str, str]] = defaultdict(dict)
+    asked = select(Answer.session_id, Answer.question_id, Answer.text).select_from(Session)
+    for of, question, text in db.execute(of_study(asked.join(Answer, Answer.session_id == Session.id), study)):
+        told[of][question] = text
     for label, participant, session, count in db.execute(of_study(query, study)):
-        answers = dict(db.execute(select(Answer.question_id, Answer.text).where(Answer.session_id == session.id)).all())
         yield [
             *(study.slug, label, participant.code, session.state, utc(session.started_at), utc(session.finished_at)),
             *(count, session.excluded_reason, utc(participant.deleted_at), participant.consent_version),
             *(participant.consent_sha256, study.config_sha256),
             *(session.comprehension_attempts, utc(session.understood_at), session.viewport_w, session.viewport_h),
             *(session.dpr, session.frame_ms, session.touch, session.px_per_mm, code_of(spec, session)),
-            *(answers.get(question.id) for question in spec.questions),
+            *(told[session.id].get(question.id) for question in spec.questions),
         ]
 
 

@@ -6,15 +6,19 @@ import threading
 
 from study_app.clock import Clock
 
-MAX_KEYS = 10_000
+FEW = 10_000  # keys, below which none is forgotten
 
 
 class Limiter:
-    """`per_hour` requests a key on average, `burst` at once. Kept in this process alone; None is no limit."""
+    """`per_hour` requests a key on average, `burst` at once; None is no limit.
+
+    Kept in this process alone: of a server with W workers a client may get up to W times as much (docs/hosting.md).
+    """
 
     def __init__(self, clock: Clock, per_hour: float | None, burst: float) -> None:
         self.clock, self.per_hour, self.burst = clock, per_hour, burst
         self._buckets: dict[str, tuple[float, int]] = {}  # key -> requests left, when
+        self._most = FEW  # keys, above which those whose buckets are full are forgotten
         self._lock = threading.Lock()
 
     def wait_s(self, key: str) -> int:
@@ -24,10 +28,11 @@ class Limiter:
         per_ms = self.per_hour / 3_600_000
         with self._lock:
             now = self.clock()
-            if len(self._buckets) > MAX_KEYS:
+            if len(self._buckets) > self._most:
                 self._buckets = {
                     k: (n, t) for k, (n, t) in self._buckets.items() if n + (now - t) * per_ms < self.burst
                 }
+                self._most = max(FEW, 2 * len(self._buckets))  # so that a request costs the same with any number
             left, then = self._buckets.get(key, (self.burst, now))
             left = min(self.burst, left + (now - then) * per_ms)
             if left < 1:

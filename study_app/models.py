@@ -140,7 +140,6 @@ class PlanSlot(Base):
     number: Mapped[int]
     is_free: Mapped[bool] = mapped_column(default=True, server_default=true())
     condition: Mapped[Condition] = relationship()
-    trials: Mapped[list["PlanTrial"]] = relationship(order_by="PlanTrial.idx")
 
 
 class PlanTrial(Base):

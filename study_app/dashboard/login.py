@@ -107,9 +107,7 @@ def log_out() -> None:
 
 
 def _note(name: str, action: str) -> None:
-    admin = Admin(current_app.extensions["study_database"], current_app.config["CLOCK"], actor=name)
-    with admin.database.write() as db:
-        admin.log(db, action)
+    Admin(current_app.extensions["study_database"], current_app.config["CLOCK"], actor=name).note(action)
 
 
 def _is_ours() -> bool:

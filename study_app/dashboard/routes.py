@@ -239,8 +239,7 @@ def _back(slug: str, message: str, page: str = "study") -> BaseResponse:
 
 def _logged(slug: str, name: str, text: str) -> Response:
     """A CSV file; that it was taken is in the audit log."""
-    with g.admin.database.write() as db:
-        g.admin.log(db, "export", slug, name)
+    g.admin.note("export", slug, name)
     return _file(f"{slug}_{name}.csv", text)
 
 

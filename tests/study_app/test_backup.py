@@ -47,13 +47,16 @@ def test_a_backup_while_people_answer_is_one_moment_of_the_study(urls, clock, pa
     people = threading.Thread(target=answer)
     people.start()
     enough.wait(30)
-    before = len(answers)
-    assert study(old, "backup", tmp_path / "copy") == (0, f"{tmp_path / 'copy'}\n")
+    before, copy = len(answers), tmp_path / "100 % of #1, or not?"
+    assert study(old, "backup", copy) == (0, f"{copy}\n")
     after = len(answers)
     over.set()
     people.join()
-    assert study(new, "restore", tmp_path / "copy")[0] == 0
+    assert study(new, "restore", copy)[0] == 0
     restored = everything(urls[1])
+    assert [everything(url)["audit"][-1][2:] for url in urls] == [
+        ("command line", action, "", copy.name) for action in ("backup", "restore")
+    ]
     assert before <= len(restored["response"]) <= after + 1
     lived = {name: set(rows) for name, rows in everything(urls[0]).items()}
     for name in ("study", "condition", "stimulus", "plan_trial", "participant", "response"):

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from study_app import export, web
+from study_app import export, limits, web
 from study_app.bots import Bot, _truth
 from study_app.clock import ManualClock
 from study_app.recruitment import Recruitment
@@ -375,6 +375,22 @@ def test_limits(pack, clock, tmp_path):
     assert [bot.client.get("/s/study/api/next").status_code for _ in range(6)] == [200] * 5 + [429]
     clock.advance(1000)
     assert bot.client.get("/s/study/api/next").status_code == 200
+
+
+def test_who_is_limited_stays_so_among_many(clock):
+    """And whose bucket is full again is forgotten; looking for those takes no longer with more clients."""
+    limiter = limits.Limiter(clock, per_hour=60, burst=1)
+    looked = 0
+    for number in range(3 * limits.FEW):
+        before = limiter._buckets
+        assert limiter.wait_s(str(number)) == 0
+        looked += limiter._buckets is not before
+    assert looked == 2 and len(limiter._buckets) == 3 * limits.FEW
+    assert {limiter.wait_s(str(number)) for number in (0, limits.FEW, 3 * limits.FEW - 1)} == {60}
+    clock.advance(60_000)
+    for number in range(2 * limits.FEW):
+        assert limiter.wait_s(f"another {number}") == 0
+    assert len(limiter._buckets) <= 2 * limits.FEW + 1
 
 
 def test_headers_of_every_answer(site, bot):
