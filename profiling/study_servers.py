@@ -87,7 +87,8 @@ class Application:
 
     def stop(self) -> None:
         """End it and its workers at once."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 

@@ -24,7 +24,7 @@ FOREIGN = "no backup of a study's database"
 def backup(admin: Admin, out: Path) -> None:
     """Write a copy of the database to the new file `out`, or raise UserError and leave none.
 
-    That it was made is in the audit log, unless nothing can be written to the database: a full disk is a reason for one.
+    That it was made is in the audit log, unless the database cannot be written to: a full disk is a reason for a copy.
     """
     source = admin.database.url
     if source.get_backend_name() == "sqlite" and not Path(str(source.database)).is_file():

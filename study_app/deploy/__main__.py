@@ -37,8 +37,9 @@ class Server(BaseApplication):
 def main(bind: str, workers: int, threads: int) -> None:
     """Serve the study at an address, for a proxy with TLS in front of it. Settings: docs/deploy.md."""
     # No access log, which would hold addresses. Connections are kept for longer than a proxy (60 s) keeps them.
+    app = ready()
     Server(
-        ready(),
+        app,
         bind=bind,
         workers=workers,
         threads=threads,
@@ -47,6 +48,7 @@ def main(bind: str, workers: int, threads: int) -> None:
         keepalive=75,
         worker_tmp_dir=MEMORY if os.access(MEMORY, os.W_OK) else None,  # where a worker says, often, that it lives
         control_socket_disable=True,
+        on_exit=lambda _: app.extensions["study_preview"].remove(),
     ).run()
 
 

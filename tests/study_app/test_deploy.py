@@ -16,8 +16,11 @@ from study_app import create_app
 from study_app.bots import HttpBot
 from study_app.browser import Browser
 from study_app.clock import system_clock
+from study_app.database import Database
 from study_app.deploy import __main__ as deploy
+from study_app.preview import Preview
 from study_app.settings import kept_secret
+from study_app.signing import Keys
 from tests.study_app.conftest import new_database
 from tests.study_app.servers import DEPLOY, Nginx, certificate, compose, from_template
 from tests.study_app.small_study import everything, make_app, open_study, small_spec
@@ -50,6 +53,16 @@ def take_part(browser, slug="study", prefix="", seed=0):
     assert re.search(r"[2-9a-z]{12}", browser.get(f"{prefix}/s/{slug}/done").text)
     assert {cookie["path"] for cookie in browser.cookies.values()} == {f"{prefix}/s/{slug}"}
     browser.close()
+
+
+def test_previews_go_with_the_server(start, tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.sqlite'}"
+    app = start(Application(tmp_path, url))
+    folder = Preview(Database(url), system_clock, Keys(SECRET)).folder
+    folder.mkdir()
+    (folder / "preview.sqlite").write_bytes(b"copies")
+    app.process.send_signal(signal.SIGTERM)
+    assert app.process.wait(30) == 0 and not folder.exists()
 
 
 @pytest.fixture
