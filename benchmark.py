@@ -3,14 +3,14 @@
 Its other commands are in sr3eval/commands.py.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from sr3eval.commands import FOLDER, main
+from sr3eval.commands import FOLDER, figure, main
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -91,16 +91,14 @@ def with_fool_rates(
     What counts is decided by analysis' rules. Of the files, by name: the log of exclusions, a methods section's text.
     """
     from analysis.comparisons import compare
-    from analysis.errors import DataError
     from analysis.exclusions import exclude, exclusion_note
     from analysis.methods import methods_text, viewing
     from analysis.summary import PRIMARY, study_results
     from analysis.tables import judgements, load, load_scores, with_groups
     from sr3eval.benchmark.fool_rates import CONDITION, add_fool_rates, refuse_other_images
     from sr3eval.benchmark.layout import RunFolder
-    from sr3eval.errors import UserError
 
-    try:
+    with one_line_errors():
         given = load(responses, models=list(dict.fromkeys(results["method"])))
         refuse_other_images(given, runs)
         if "group" not in given:
@@ -115,8 +113,105 @@ def with_fool_rates(
         }
         files = {"exclusions.csv": log.to_csv(index=False, lineterminator="\n"), "methods.txt": methods_text(given)}
         return add_fool_rates(results, rates, comparisons, remarks), files
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Those of `analysis` as the toolkit's own."""
+    from analysis.errors import DataError
+    from sr3eval.errors import UserError
+
+    try:
+        yield
     except DataError as error:
         raise UserError(str(error)) from None
+
+
+RESPONSES = click.option(
+    "--responses", multiple=True, required=True, type=FOLDER, help="responses.csv of a study; may be repeated."
+)
+DRAWING = click.option("--out", required=True, type=FOLDER, help="The .pdf, .svg or .png to write.")
+
+
+@figure.command()
+@click.argument("run", type=FOLDER)
+@click.option("--metric", required=True, metavar="NAME", help="Of results.csv, or as the table prints it.")
+@DRAWING
+def steps(run: Path, metric: str, out: Path) -> None:
+    """A metric against the number of refinement steps, of the methods of RUN that say theirs."""
+    from analysis import figures
+    from sr3eval.benchmark.steps import against_steps
+
+    with one_line_errors():
+        figures.save(figures.fid_against_steps(*against_steps(run, metric)), out)
+    click.echo(out)
+
+
+@figure.command()
+@RESPONSES
+@DRAWING
+def fool_rates(responses: tuple[Path, ...], out: Path) -> None:
+    """Fool rates with intervals, a panel a task, of the answers that the rules leave."""
+    from analysis import figures, tables
+    from analysis.exclusions import exclude
+    from analysis.fool_rate import fool_rates as rates_of
+
+    with one_line_errors():
+        counted, _ = exclude(tables.load(responses))
+        width = figures.DOUBLE if counted["task"].nunique() > 1 else figures.SINGLE
+        figures.save(figures.fool_rates(rates_of(counted), width=width), out)
+    click.echo(out)
+
+
+@figure.command()
+@click.argument("run", type=FOLDER)
+@RESPONSES
+@click.option("--method", required=True, metavar="NAME", help="Whose pictures.")
+@click.option("--task", type=click.IntRange(1, 2), default=1, show_default=True)
+@click.option("--count", type=click.IntRange(1), default=2, show_default=True, help="Of pictures at each end.")
+@DRAWING
+def extremes(run: Path, responses: tuple[Path, ...], method: str, task: int, count: int, out: Path) -> None:
+    """The pictures of a method of RUN that fooled people least and most, above their originals."""
+    from analysis import figures, tables
+    from analysis.exclusions import exclude
+    from analysis.image_rates import extremes as ends_of
+    from analysis.image_rates import image_rates
+    from sr3eval.benchmark.config import RunConfig
+    from sr3eval.benchmark.figure import folders_of_methods
+    from sr3eval.benchmark.layout import HR, RunFolder
+    from sr3eval.config import read_toml
+
+    folder = RunFolder(run)
+    slug = folders_of_methods(RunConfig.parse(read_toml(folder.config)), [method])[method]
+    with one_line_errors():
+        counted, _ = exclude(tables.load(responses))
+        judged = counted[(counted["model"] == method) & (counted["task"] == task)]
+        drawn = figures.per_image_extremes(
+            ends_of(image_rates(judged), count),
+            pictures=lambda _, image_id: folder.image(slug, image_id),
+            originals=lambda _, image_id: folder.image(HR, image_id),
+        )
+        figures.save(drawn, out)
+    click.echo(out)
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option("--smoke", is_flag=True, help="In small, on embedded data; studies with simulated answers.")
+def paper(names: tuple[str, ...], smoke: bool) -> None:
+    """List the tables and figures of SR3's paper, each with its command and what it needs; or make those of NAMES.
+
+    What was made is kept in runs/paper: the same command resumes.
+    """
+    from analysis import simulation
+    from sr3eval import cli
+    from sr3eval import paper as papers
+
+    if smoke and not names:
+        raise click.UsageError("--smoke needs the NAMES of tables and figures")
+    programs = {"benchmark.py": main, "sr3eval": cli.main, "analysis.simulation": simulation.main}
+    for line in papers.make(names, smoke, programs) if names else papers.listing():
+        click.echo(line)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """Simulated studies in the format of responses.csv: subjects and images that differ, answers by chance."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, special
 
 from analysis.errors import DataError
+from analysis.tables import load_scores
 
 Array = NDArray[np.float64]
 START = pd.Timestamp("2026-01-01T09:00:00Z")
@@ -238,3 +241,28 @@ def _finished(
     )
     result["received_at"] = START + pd.to_timedelta(np.arange(count), unit="s")
     return result.sort_values(["subject", "trial_index"], kind="stable", ignore_index=True)
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--rate", "rates", multiple=True, required=True, metavar="MODEL=RATE", help="True fool rates.")
+@click.option("--scores", required=True, type=click.Path(path_type=Path), help="per_image.csv of the run judged.")
+@click.option("--task", type=click.IntRange(1, 2), default=1)
+@click.option("--subjects", default=50, help="Of each model.")
+@click.option("--seed", default=0)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="responses.csv to write.")
+def main(rates: Sequence[str], scores: Path, task: int, subjects: int, seed: int, out: Path) -> None:
+    """Write answers of a study that nobody took part in, to see what its tables and figures will look like."""
+    try:
+        names = sorted(load_scores(scores)["image_id"].unique())
+        true = {name: float(rate) for name, _, rate in (given.rpartition("=") for given in rates)}
+        half = -(-len(names) // 2)
+        study = f"simulated_task{task}"
+        responses = simulate(true, subjects=subjects, images=len(names), trials=half, task=task, seed=seed, study=study)
+    except (DataError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    responses["image_id"] = responses["image_id"].replace({f"{i:04d}": name for i, name in enumerate(names)})
+    responses.to_csv(out, index=False, lineterminator="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -69,6 +69,25 @@ def cache(folder: Path, keep: tuple[Path, ...], prune: bool, verify: bool) -> No
 
 
 @main.command()
+@click.argument("config", type=FOLDER)
+@click.option("--out", type=FOLDER, help="Folder for networks.{csv,md,tex}.")
+def networks(config: Path, out: Path | None) -> None:
+    """Say how many parameters the U-Nets of CONFIG's tasks have, and how many the paper's."""
+    from sr3eval.benchmark import networks
+    from sr3eval.config import read_toml
+
+    found = networks.networks(read_toml(config))
+    if out is not None:
+        networks.write(found, out)
+    click.echo(networks.markdown(found), nl=False)
+
+
+@main.group()
+def figure() -> None:
+    """Draw a paper's figures, as .png or .pdf."""
+
+
+@figure.command()
 @click.argument("folder", metavar="RUN", type=FOLDER)
 @click.option("--image", required=True, help="Id of the image.")
 @click.option("--window", required=True, metavar="X,Y,WIDTH[,HEIGHT]", help="Of HR, in pixels.")
@@ -77,12 +96,31 @@ def cache(folder: Path, keep: tuple[Path, ...], prune: bool, verify: bool) -> No
 @click.option("--columns", type=click.IntRange(1), help="Of windows; by default in two rows.")
 @click.option("--lr", "enlarge_lr", type=click.Choice(["nearest", "bicubic"]), default="nearest", show_default=True)
 @click.option("--samples", is_flag=True, help="Show every sample of the methods that have several.")
-def figure(folder: Path, image: str, window: str, out: Path, methods: tuple[str, ...], **options: Any) -> None:
-    """Draw a paper's figure: the image, and the same window of every method, enlarged."""
+def window(folder: Path, image: str, window: str, out: Path, methods: tuple[str, ...], **options: Any) -> None:
+    """One image of RUN, and the same window of every method, enlarged."""
     from sr3eval.benchmark.figure import Window
     from sr3eval.benchmark.figure import write as draw
 
     click.echo(draw(folder, image, Window.parse(window), out, methods, **options))
+
+
+@figure.command()
+@click.argument("folders", metavar="FOLDERS", nargs=-1, required=True, type=FOLDER)
+@click.option("--out", required=True, type=FOLDER, help="The .png or .pdf to write.")
+@click.option("--image", "images", multiple=True, metavar="ID", help="An image to show; by default chosen by hash.")
+@click.option("--rows", default=4, show_default=True, type=click.IntRange(1), help="Of each folder.")
+@click.option("--method", "methods", multiple=True, metavar="NAME", help="A method to show; all by default.")
+@click.option("--lr", "enlarge_lr", type=click.Choice(["nearest", "bicubic"]), default="bicubic", show_default=True)
+@click.option("--samples", is_flag=True, help="Show every sample of the methods that have several.")
+@click.option("--hr/--no-hr", default=True, show_default=True, help="Whether HR is the last column.")
+@click.option(
+    "--stages", is_flag=True, help="Of cascades: a row an image, a column a stage; without it a sheet of images."
+)
+def grid(folders: tuple[Path, ...], out: Path, **options: Any) -> None:
+    """Several images of finished runs, a row each and a column a method, or of folders of `sr3eval cascade`."""
+    from sr3eval.benchmark.grid import write as draw
+
+    click.echo(draw(folders, out, **options))
 
 
 @main.command()

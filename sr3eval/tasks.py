@@ -167,6 +167,7 @@ _ALL = (
     Task("faces_64_256", 4, "square 256", dataset="FFHQ / CelebA-HQ"),
     Task("faces_64_512", 8, "square 512", dataset="FFHQ / CelebA-HQ"),
     Task("faces_256_1024", 4, "square 1024", dataset="FFHQ / CelebA-HQ"),
+    Task("imagenet_16_128", 8, "square 128", dataset="ImageNet"),
     Task("imagenet_64_256", 4, "square 256", dataset="ImageNet"),
     Task("imagenet_56_224", 4, "square 224 of 256", dataset="ImageNet"),
     Task("photos_16_64", 4, "square 64", dataset="free photographs"),

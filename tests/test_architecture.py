@@ -63,6 +63,7 @@ ALLOWED = {
     "sr3eval/methods": IMAGES | rooms("methods", "diffusion"),
     "sr3eval/benchmark": IMAGES
     | rooms("benchmark", "methods", "metrics", "features", "diffusion", "packs", "protocols", "significance"),
+    "sr3eval/paper.py": FILES | rooms("doctor"),
     "sr3eval/doctor": IMAGES | rooms("benchmark", "console", "diffusion", "doctor", "metrics", "weights"),
     "sr3eval/cli.py": FILES
     | rooms("benchmark", "diffusion", "distributed", "doctor", "metrics", "console", "prepare", "tasks"),

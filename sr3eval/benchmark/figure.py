@@ -1,29 +1,25 @@
 """A paper's figure of one image of a run: the whole with a window, and that window of LR, every method and HR."""
 
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.layout import HR, LR, RunFolder
+from sr3eval.benchmark.page import GAP, LINE, Page, check_suffix, fitting_font, read_picture
 from sr3eval.benchmark.scores import read_conventions
 from sr3eval.config import read_toml
 from sr3eval.errors import UserError, nearest
-from sr3eval.files import atomic_write
 
 CROP = 192  # pixels: about the side of an enlarged window
-GAP, LINE = 12, 22  # pixels: between pictures, and of a line of text
-FONT_SIZES = range(16, 7, -1)  # pixels: the first at which every caption fits below its picture
 FRAME = (230, 30, 30)
-LINE_WIDTH = 6.875  # inches: the text of a two-column page
 Enlargement = Literal["nearest", "bicubic"]
 
 
@@ -95,20 +91,16 @@ class Figure:
         rows = math.ceil(len(self.panels) / self.columns)
         return self.whole.width + self.columns * (self.cell[0] + GAP), rows * (self.cell[1] + GAP) - GAP
 
-    @cached_property
-    def font_size(self) -> int:
-        texts = [text for panel in self.panels for text in (panel.name, panel.score)]
-        fits = (s for s in FONT_SIZES if max(map(_font(s).getlength, texts)) <= self.cell[0] + GAP)
-        return next(fits, FONT_SIZES[-1])
-
-    def placed(self) -> list[tuple[int, int, Panel]]:
-        """(left, top, panel) in reading order."""
-        width, height = self.cell
-        left = self.whole.width + GAP
-        return [
-            (left + i % self.columns * (width + GAP), i // self.columns * (height + GAP), panel)
-            for i, panel in enumerate(self.panels)
-        ]
+    def page(self) -> Page:
+        """The panels in reading order."""
+        (width, height), left = self.cell, self.whole.width + GAP
+        pictures, texts = [(0, 0, self.whole)], []
+        for i, panel in enumerate(self.panels):
+            x, y = left + i % self.columns * (width + GAP), i // self.columns * (height + GAP)
+            pictures.append((x, y, panel.picture))
+            for line, text in enumerate((panel.name, panel.score)):
+                texts.append((x + panel.picture.width / 2, y + panel.picture.height + LINE * (line + 0.6), text))
+        return Page(self.size, pictures, texts, fitting_font([text for *_, text in texts], width + GAP))
 
 
 def write(
@@ -128,21 +120,21 @@ def write(
     Windows are enlarged by a whole factor without interpolation; the PDF's text is text. Raises UserError for an
     unknown image or method, a window outside the image, another suffix, and PDF without matplotlib.
     """
-    if out.suffix.lower() not in _WRITERS:
-        raise UserError(f"{out}: a figure is written as .png or .pdf")
+    check_suffix(out)
     folder = RunFolder(run)
-    shown = _methods(RunConfig.parse(read_toml(folder.config)), methods, samples)
-    if not folder.image(LR, image).exists():
-        known = (path.relative_to(folder.images / LR) for path in (folder.images / LR).rglob("*.png"))
-        raise UserError(
-            f'{run} has no image "{image}": {nearest(image, (p.with_suffix("").as_posix() for p in known))}'
-        )
+    shown = folders_of_methods(RunConfig.parse(read_toml(folder.config)), methods, samples)
+    check_image(folder, image)
     panels, whole = _pictures(folder, image, window, shown, enlarge_lr)
-    _WRITERS[out.suffix.lower()](_arranged(whole, window, panels, columns), out)
-    return out
+    return _arranged(whole, window, panels, columns).page().write(out)
 
 
-def _methods(config: RunConfig, names: Sequence[str], samples: bool) -> dict[str, str]:
+def check_image(run: RunFolder, image: str) -> None:
+    """Raise UserError unless a run has the image."""
+    if not run.image(LR, image).exists():
+        raise UserError(f'{run.path} has no image "{image}": {nearest(image, run.ids(LR))}')
+
+
+def folders_of_methods(config: RunConfig, names: Sequence[str], samples: bool = False) -> dict[str, str]:
     """{caption: folder} of what is shown."""
     known = {row.name: row for row in config.rows if row.is_picture}
     for name in names:
@@ -162,11 +154,11 @@ def _pictures(
     folder: RunFolder, image: str, window: Window, methods: Mapping[str, str], enlarge_lr: Enlargement
 ) -> tuple[list[Panel], Image.Image]:
     """The panels, and the whole: HR, or LR enlarged to its size where the run has none."""
-    lr = _read(folder.image(LR, image))
-    outputs = {name: _read(folder.image(slug, image)) for name, slug in methods.items()}
+    lr = read_picture(folder.image(LR, image))
+    outputs = {name: read_picture(folder.image(slug, image)) for name, slug in methods.items()}
     has_hr = folder.image(HR, image).exists()
     whole = (
-        _read(folder.image(HR, image))
+        read_picture(folder.image(HR, image))
         if has_hr
         else lr.resize(next(iter(outputs.values())).size, Image.Resampling.BICUBIC)
     )
@@ -182,16 +174,6 @@ def _pictures(
     panels += [Panel(enlarged(output), name, scores.get(name, "")) for name, output in outputs.items()]
     legend = Panel(enlarged(whole), "HR", names) if has_hr else Panel(panels[0].picture, panels[0].name, names)
     return ([*panels, legend] if has_hr else [legend, *panels[1:]]), whole
-
-
-def _read(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such picture; is the run finished?") from None
-    except OSError as error:
-        raise UserError(f"{path}: not a readable image ({error})") from None
 
 
 def _scores(folder: RunFolder, image: str) -> tuple[str, dict[str, str]]:
@@ -217,53 +199,3 @@ def _arranged(whole: Image.Image, window: Window, panels: Sequence[Panel], colum
     edges = [round(edge * factor) for edge in window.box]
     ImageDraw.Draw(framed).rectangle((edges[0] - 2, edges[1] - 2, edges[2] + 1, edges[3] + 1), outline=FRAME, width=2)
     return Figure(framed, panels, columns)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
-def _write_png(figure: Figure, out: Path) -> None:
-    page = Image.new("RGB", figure.size, "white")
-    page.paste(figure.whole, (0, 0))
-    draw, font = ImageDraw.Draw(page), _font(figure.font_size)
-    for left, top, panel in figure.placed():
-        page.paste(panel.picture, (left, top))
-        for line, text in enumerate((panel.name, panel.score)):
-            middle = left + panel.picture.width / 2
-            draw.text((middle, top + panel.picture.height + LINE * (line + 0.6)), text, "black", font, anchor="mm")
-    buffer = io.BytesIO()
-    page.save(buffer, "PNG")
-    atomic_write(out, buffer.getvalue())
-
-
-def _write_pdf(figure: Figure, out: Path) -> None:
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure as Page
-    except ImportError:
-        raise UserError(f"{out}: needs matplotlib (pip install sr3eval[analysis]); a .png does not") from None
-    width, height = figure.size
-    page = Page(figsize=(LINE_WIDTH, LINE_WIDTH * height / width))
-
-    def show(picture: Image.Image, left: int, top: int) -> None:
-        box = (left / width, 1 - (top + picture.height) / height, picture.width / width, picture.height / height)
-        axes: Any = page.add_axes(box)
-        axes.imshow(picture, interpolation="none")
-        axes.set_axis_off()
-
-    show(figure.whole, 0, 0)
-    points = 72 * LINE_WIDTH / width  # a pixel
-    for left, top, panel in figure.placed():
-        show(panel.picture, left, top)
-        for line, text in enumerate((panel.name, panel.score)):
-            y = 1 - (top + panel.picture.height + LINE * (line + 0.6)) / height
-            x = (left + panel.picture.width / 2) / width
-            page.text(x, y, text, ha="center", va="center", size=0.9 * points * figure.font_size, parse_math=False)
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"pdf.fonttype": 42}):  # TrueType, as publishers ask
-        page.savefig(buffer, format="pdf", metadata={"CreationDate": None})
-    atomic_write(out, buffer.getvalue())
-
-
-_WRITERS = {".png": _write_png, ".pdf": _write_pdf}

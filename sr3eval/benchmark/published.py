@@ -46,6 +46,12 @@ def with_published(results: pd.DataFrame, published: str) -> pd.DataFrame:
     return pd.concat([ours, pd.DataFrame(rows)], ignore_index=True)
 
 
+def paper_values(item: str) -> list[dict[str, str]]:
+    """The fields of every value of one of the paper's tables or figures, "table_1"."""
+    lines = _read(resolve_path(PAPER_FILE), PAPER_COLUMNS, PAPER_COLUMNS)
+    return [line for _, line in lines if line["item"] == item]
+
+
 def _of_paper(ours: pd.DataFrame, item: str) -> Iterator[Line]:
     """The paper's lines of an item, or of our task, as far as they are of our metrics; the source says the rest."""
     task, metrics = str(ours["task"].iloc[0]), set(ours["metric"])

@@ -282,7 +282,7 @@ function runFolder() {
 }
 
 function command(id, box) {
-  return `python benchmark.py figure ${quoted(runFolder())} --image ${quoted(id)} --window ${box.join(",")} --out figure.pdf`;
+  return `python benchmark.py figure window ${quoted(runFolder())} --image ${quoted(id)} --window ${box.join(",")} --out figure.pdf`;
 }
 
 async function copyText(button, text) {
