@@ -17,7 +17,7 @@ from sr3eval.tiles import Tiles
 def precision(half: bool, device: torch.device) -> torch.dtype:
     """What a network computes in; UserError for half precision on a CPU, which is slower there than single."""
     if half and device.type == "cpu":
-        raise UserError("half = true: half precision needs a GPU, and there is none; leave it out")
+        raise UserError("half = true: half precision needs a GPU, and this machine has none; leave it out")
     return torch.float16 if half else torch.float32
 
 

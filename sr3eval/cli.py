@@ -68,16 +68,16 @@ def train(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
 
 @main.command()
 @click.option("--checkpoint", required=True, help="A model.safetensors of `sr3eval train`, SR3 or Regression.")
-@click.option("--steps", type=int, help="Refinement steps (SR3); by default as many as were found best.")
+@click.option("--steps", type=int, help="Refinement steps (SR3); by default the number found to be best.")
 @click.option("--solver", type=click.Choice(["ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_sde"]))
 @click.option("--eta", type=float, help="How much noise ddim and dpmpp_2m_sde add, from 0 to 1; by default 0 and 1.")
-@click.option("--variance", type=click.Choice(["beta", "posterior"]), help="Of ancestral; beta by default.")
+@click.option("--variance", type=click.Choice(["beta", "posterior"]), help="Variance of ancestral; beta by default.")
 @click.option("--clip/--no-clip", default=None, help="Clamp the estimate of y_0 at every step.")
 @click.option("--spacing", type=click.Choice(["log_snr", "linear"]), help="Of the noise levels; log_snr by default.")
 @click.option("--first-beta", type=float, help="1 - gamma of the last noise level to be removed; 1e-4 by default.")
 @click.option("--jump", type=float, help="Log SNR that the first step goes to.")
-@click.option("--half", is_flag=True, help="Convolve in bfloat16, where the GPU or CPU has it.")
-@click.option("--samples", default=1, show_default=True, help="Samples an image, each from its own seed (SR3).")
+@click.option("--half", is_flag=True, help="Convolve in bfloat16, if the GPU or CPU supports it.")
+@click.option("--samples", default=1, show_default=True, help="Samples per image, each from its own seed (SR3).")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--batch-size", default=16, show_default=True)
 @click.argument("images", metavar="IN", type=click.Path(path_type=Path))
@@ -109,8 +109,8 @@ OF_A_FOLDER = ("samples", "batch_size", "images", "out")  # options of `sample` 
 
 @main.command(params=[option for option in sample.params if option.name not in (*OF_A_FOLDER, "checkpoint")])
 @click.option("--checkpoint", required=True, help="A model.safetensors of `sr3eval train`, of SR3.")
-@click.option("--samples", default=1, show_default=True, help="Samples of the sheet, each from its own seed.")
-@click.option("--columns", default=8, show_default=True, help="Steps of the strip.")
+@click.option("--samples", default=1, show_default=True, help="Samples on the sheet, each from its own seed.")
+@click.option("--columns", default=8, show_default=True, help="Steps shown in the strip.")
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 def refine(image: Path, out: Path, **options: Any) -> None:
@@ -135,7 +135,7 @@ def refine(image: Path, out: Path, **options: Any) -> None:
 )
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
 def search_schedule(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
-    """Find the best sampler for each number of steps, and keep them beside the checkpoint that CONFIG names.
+    """Find the best sampler for each number of steps, and keep them next to the checkpoint that CONFIG names.
 
     Run it again to resume after an interruption. `steps = N` of a run, or `sr3eval sample --steps N`, then takes what
     was found.
@@ -157,14 +157,14 @@ def search_schedule(config: Path, out: Path | None, overrides: tuple[str, ...]) 
 @click.argument("kind", type=click.Choice(["ffhq", "celeba_hq", "imagenet", "folder"]))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the shards.")
-@click.option("--size", type=click.IntRange(1), help="Side of the squares, in pixels; without it images stay whole.")
-@click.option("--task", help="Task whose squares are made, in place of --size.")
+@click.option("--size", type=click.IntRange(1), help="Side of the squares, in pixels; without it, images stay whole.")
+@click.option("--task", help="Task whose squares are made, instead of --size.")
 @click.option("--split", type=click.Choice(["all", "training", "validation"]), default="all", show_default=True)
 @click.option("--validation", metavar="FILE|SHARE", help="The validation images: a file of ids, or a share by hash.")
-@click.option("--labels", metavar="FILE|folders", help="Of imagenet's validation images, or of a folder.")
-@click.option("--per-shard", type=click.IntRange(1), default=1000, show_default=True, help="Images a shard.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; by default one a core.")
-@click.option("--incomplete", is_flag=True, help="Accept another number of images than published.")
+@click.option("--labels", metavar="FILE|folders", help="Labels of ImageNet's validation images, or of a folder.")
+@click.option("--per-shard", type=click.IntRange(1), default=1000, show_default=True, help="Images per shard.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; by default one per core.")
+@click.option("--incomplete", is_flag=True, help="Accept a number of images other than the published one.")
 @click.option("--verify", is_flag=True, help="Compare archives and finished shards with their checksums.")
 def prepare(out: Path, task: str | None, workers: int | None, verify: bool, **options: Any) -> None:
     """Make tar shards of the data set SOURCE, for training, statistics and benchmark: the largest central square of
@@ -198,7 +198,7 @@ def verify_shards(folder: Path) -> None:
 
     with console.stages() as tell:
         verify_shards(folder, tell)
-    click.echo(f"{folder}: all shards are as they were written")
+    click.echo(f"{folder}: all shards match their checksums")
 
 
 def squares(task: str, size: int | None) -> int:
@@ -213,10 +213,10 @@ def squares(task: str, size: int | None) -> int:
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the images.")
-@click.option("--shard", metavar="I/N", help="Make part I of N, say one a machine; by default everything.")
+@click.option("--shard", metavar="I/N", help="Make part I of N, for example one per machine; by default everything.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
 def cascade(config: Path, out: Path, shard: str | None, overrides: tuple[str, ...]) -> None:
-    """Make the images that CONFIG describes from noise: a generator, and SR3 models behind it.
+    """Make the images that CONFIG describes from noise: with a generator, followed by SR3 models.
 
     Run it again to resume after an interruption. Shards may run at the same time, into the same folder or not; under
     `torchrun` or `accelerate launch`, the processes share the images.
@@ -265,7 +265,7 @@ def estimate(config: Path, measure: bool, overrides: tuple[str, ...]) -> None:
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; runs/ by default.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of the benchmark's cache.")
-@click.option("--network", is_flag=True, help="Connect to the study's database server, too.")
+@click.option("--network", is_flag=True, help="Also connect to the study's database server.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
 def doctor(
     config: Path | None, out: Path | None, cache: Path | None, network: bool, overrides: tuple[str, ...]

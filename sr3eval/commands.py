@@ -20,8 +20,8 @@ def main() -> None:
 
 @main.command()
 @click.argument("config", type=FOLDER)
-@click.option("--out", required=True, type=FOLDER, help="Folder of the run; a started one is resumed.")
-@click.option("--cache", type=FOLDER, help="Folder of outputs shared by runs; OUT/../.cache by default.")
+@click.option("--out", required=True, type=FOLDER, help="Folder of the run; one that has been started is resumed.")
+@click.option("--cache", type=FOLDER, help="Folder of outputs that runs share; OUT/../.cache by default.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a key of the config.")
 def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...]) -> None:
     """Make and score the images that CONFIG describes; the same command resumes after an interruption.
@@ -45,15 +45,15 @@ def run(config: Path, out: Path, cache: Path | None, overrides: tuple[str, ...])
 
 @main.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--keep", multiple=True, type=FOLDER, metavar="RUN", help="A run that is still of use; may be repeated.")
-@click.option("--prune", is_flag=True, help="Remove what no run to --keep needs; without it that is listed.")
-@click.option("--verify", is_flag=True, help="Remove damaged entries first; they are made again where needed.")
+@click.option("--keep", multiple=True, type=FOLDER, metavar="RUN", help="A run that is still needed; may be repeated.")
+@click.option("--prune", is_flag=True, help="Remove what no run to --keep needs, instead of listing it.")
+@click.option("--verify", is_flag=True, help="Remove damaged entries first; they are made again when needed.")
 def cache(folder: Path, keep: tuple[Path, ...], prune: bool, verify: bool) -> None:
-    """Show how much of each method the cache FOLDER holds, check it, and clear it of what no run needs."""
+    """Show what the cache FOLDER holds of each method, check it, and remove what no run needs."""
     from sr3eval.benchmark import cache_folder
 
     if prune and not keep:
-        raise click.UsageError("--prune needs --keep RUN for each run of use; to clear a cache, delete its folder")
+        raise click.UsageError("--prune needs --keep RUN for each run you need; to clear a cache, delete its folder")
     cache = cache_folder.opened(folder)
     with console.stages() as tell:
         if verify:
@@ -63,9 +63,9 @@ def cache(folder: Path, keep: tuple[Path, ...], prune: bool, verify: bool) -> No
     if prune:
         cache_folder.prune(cache, going or ())
     if going:
-        click.echo("Removed." if prune else "No run to keep needs these; --prune removes them.")
+        click.echo("Removed." if prune else "None of the kept runs needs these; --prune removes them.")
     elif keep:
-        click.echo("Every entry is needed by a run to keep.")
+        click.echo("The kept runs need every entry.")
 
 
 @main.command()
@@ -84,16 +84,16 @@ def networks(config: Path, out: Path | None) -> None:
 
 @main.group()
 def figure() -> None:
-    """Draw a paper's figures, as .png or .pdf."""
+    """Draw figures for a paper, as .png or .pdf."""
 
 
 @figure.command()
 @click.argument("folder", metavar="RUN", type=FOLDER)
 @click.option("--image", required=True, help="Id of the image.")
-@click.option("--window", required=True, metavar="X,Y,WIDTH[,HEIGHT]", help="Of HR, in pixels.")
+@click.option("--window", required=True, metavar="X,Y,WIDTH[,HEIGHT]", help="The window, in pixels of HR.")
 @click.option("--out", required=True, type=FOLDER, help="The .png or .pdf to write.")
 @click.option("--method", "methods", multiple=True, metavar="NAME", help="A method to show; all by default.")
-@click.option("--columns", type=click.IntRange(1), help="Of windows; by default in two rows.")
+@click.option("--columns", type=click.IntRange(1), help="Columns of windows; by default as many as make two rows.")
 @click.option("--lr", "enlarge_lr", type=click.Choice(["nearest", "bicubic"]), default="nearest", show_default=True)
 @click.option("--samples", is_flag=True, help="Show every sample of the methods that have several.")
 def window(folder: Path, image: str, window: str, out: Path, methods: tuple[str, ...], **options: Any) -> None:
@@ -130,7 +130,7 @@ def grid(folders: tuple[Path, ...], out: Path, **options: Any) -> None:
 @click.option("--test", default=100, show_default=True, type=click.IntRange(1), help="Images to judge, at most.")
 @click.option("--practice", default=4, show_default=True, type=click.IntRange(0))
 @click.option("--catch", default=8, show_default=True, type=click.IntRange(0))
-@click.option("--seed", default=0, show_default=True, help="Chooses the images.")
+@click.option("--seed", default=0, show_default=True, help="Seed by which images are chosen.")
 def stimuli(folder: Path, out: Path, methods: tuple[str, ...], test: int, practice: int, catch: int, seed: int) -> None:
     """Pack pictures of a finished RUN for a human study (`flask --app study_app study create PACK`)."""
     from sr3eval.benchmark.stimuli import stimuli as pack
@@ -142,10 +142,10 @@ def stimuli(folder: Path, out: Path, methods: tuple[str, ...], test: int, practi
 
 @main.command()
 @click.argument("images", type=FOLDER)
-@click.option("--task", required=True, help="Task whose HR preparation the images get.")
+@click.option("--task", required=True, help="Task by which the images are prepared as HR.")
 @click.option("--out", required=True, type=FOLDER, help="The .npz file to write.")
 @click.option("--network", "name", type=click.Choice(["inception", "efficientnet_lite0"]), default="inception")
-@click.option("--resize", type=click.Choice(["tf1", "pytorch_fid", "clean"]), default="tf1", help="Of inception.")
+@click.option("--resize", type=click.Choice(["tf1", "pytorch_fid", "clean"]), default="tf1", help="Inception's resize.")
 @click.option("--weights", help="File of inception's weights; downloaded by default.")
 @click.option("--batch-size", default=32, show_default=True)
 def statistics(images: Path, task: str, out: Path, batch_size: int, **network: Any) -> None:
@@ -161,7 +161,7 @@ def statistics(images: Path, task: str, out: Path, batch_size: int, **network: A
 @main.command()
 @click.argument("name", metavar="SET")
 @click.argument("folder", type=FOLDER)
-@click.option("--lr", "lr_folder", type=FOLDER, help="The set's LR images, to be checked as well.")
+@click.option("--lr", "lr_folder", type=FOLDER, help="The set's LR images, to be checked too.")
 def check(name: str, folder: Path, lr_folder: Path | None) -> None:
     """Say whether FOLDER has the published images of SET (set5, set14, b100, urban100, manga109).
 
@@ -234,11 +234,13 @@ def check_card(folder: Path | None, lr_folders: tuple[Path, ...], name: str | No
 
 @main.command()
 @click.argument("folder", metavar="RUN", type=FOLDER)
-@click.option("--published", required=True, metavar="psnr=25.15,ssim=0.7341", help="With the digits as printed.")
-@click.option("--method", metavar="NAME", help="Whose pictures; needed where a run has several.")
-@click.option("--dataset", metavar="NAME", help="Which images; needed where a run has several sets.")
+@click.option(
+    "--published", required=True, metavar="psnr=25.15,ssim=0.7341", help="Published values, with all printed digits."
+)
+@click.option("--method", metavar="NAME", help="The method; needed if the run has several.")
+@click.option("--dataset", metavar="NAME", help="The data set; needed if the run has several.")
 def explain(folder: Path, published: str, method: str | None, dataset: str | None) -> None:
-    """Say by which conventions the pictures of RUN have the PSNR and SSIM that somebody has published.
+    """Find the conventions by which the pictures of RUN have a published PSNR and SSIM.
 
     Channels, borders, crops, pooling, windows of SSIM and, of bicubic, kernels of the inputs are tried. Exit code 1 if
     none fits.

@@ -223,7 +223,7 @@ def interrupts(*numbers: signal.Signals, agreed: Callable[[int], int] = int) -> 
             raise KeyboardInterrupt(number)
         received = received or number
         if number == signal.SIGINT and distributed.leads() and sys.stderr.isatty():
-            click.echo("\nStopping after the step in hand; press again to stop at once.", err=True)
+            click.echo("\nStopping after the current step; press again to stop at once.", err=True)
 
     def stop() -> None:
         if number := agreed(received):

@@ -308,9 +308,9 @@ def claim_folder(folder: Path, config_name: str, config: str) -> None:
             remove_unfinished(folder)
         if existing.exists():
             if existing.read_text(encoding="utf-8") != config:
-                raise UserError(f"{folder}: holds a run of another config or of other images; give another folder")
+                raise UserError(f"{folder}: holds a run of another config or other images; use another folder")
         elif folder.exists() and _is_other(folder):
-            raise UserError(f"{folder}: {_is_other(folder)}, and not a run of this config; give another folder")
+            raise UserError(f"{folder}: {_is_other(folder)}, not a run of this config; use another folder")
         else:
             atomic_write(existing, config.encode())
     except OSError as error:

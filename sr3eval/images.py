@@ -80,7 +80,7 @@ def _too_large(path: Source, size: tuple[int, int]) -> UserError:
 def _check_frames(image: ImageFile.ImageFile, path: Source) -> None:
     count = getattr(image, "n_frames", 1)
     if count > 1 and image.format != "MPO":  # a camera's photograph, followed by its previews
-        raise UserError(f"{path}: has {count} frames or pages; save the one to use as a file of its own")
+        raise UserError(f"{path}: has {count} frames or pages; save the one to use as a separate file")
 
 
 def _check_depth(image: ImageFile.ImageFile, path: Source) -> None:
@@ -89,7 +89,7 @@ def _check_depth(image: ImageFile.ImageFile, path: Source) -> None:
         hidden = f"{image.format} is not supported, since its bit depth cannot be told"
         raise UserError(f"{path}: {hidden}; save it as 8-bit PNG")
     if image.mode == "CMYK" and image.format not in ("JPEG", "MPO"):
-        raise UserError(f"{path}: colour mode CMYK is read from JPEG alone; save it as RGB")
+        raise UserError(f"{path}: colour mode CMYK is only read from JPEG files; save it as RGB")
     if not _is_8_bit_or_grey_16(image):
         raise UserError(f"{path}: neither 8-bit colour nor 8- or 16-bit grey; save it as 8-bit PNG")
 

@@ -63,7 +63,7 @@ def kinds(ids: Sequence[str], test: int | None, practice: int, catch: int, seed:
     """
     if len(ids) <= practice + catch:
         raise UserError(
-            f"{number(len(ids), 'image')} would leave none to test beside {practice} for practice and {catch} for catch"
+            f"{number(len(ids), 'image')} would leave none to test, after {practice} for practice and {catch} for catch"
             "; lower --practice and --catch"
         )
     order = sorted(ids, key=lambda image_id: stable_hash("stimuli", seed, image_id))

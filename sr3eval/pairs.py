@@ -71,7 +71,7 @@ class Pair:
         """
         if self._sizes() != self.sizes:
             where = self.hr or self.lr
-            raise UserError(f"{where}: has changed since the images were listed; give a folder that stays as it is")
+            raise UserError(f"{where}: has changed since the images were listed; use a folder that does not change")
         hr = None if self.hr is None else load_hr(self.hr, task)
         if hr is not None:
             hr = hr[..., : size[0], : size[1]]

@@ -158,7 +158,7 @@ def _of_shard(shard: Path, entry: Mapping[str, Any], classes: Sequence[str]) -> 
 def _check_size(shard: Path, size: int) -> None:
     found = shard.stat().st_size if shard.exists() else None
     if found is None:
-        raise UserError(f"{shard}: missing, though the index has it; run `sr3eval prepare` again")
+        raise UserError(f"{shard}: missing, although the index lists it; run `sr3eval prepare` again")
     if found != size:
         what = "truncated" if found < size else "longer than its index says"
         raise UserError(f"{shard}: {what} ({found:,} of {size:,} bytes); run `sr3eval prepare` again")
@@ -168,7 +168,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise UserError(f"{path}: missing, though it belongs to the index; run `sr3eval prepare` again") from None
+        raise UserError(f"{path}: missing, although the index needs it; run `sr3eval prepare` again") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     return found if isinstance(found, dict) else {}

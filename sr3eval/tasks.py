@@ -70,7 +70,7 @@ class Task:
             raise UserError('task.lr = "files": needs framing = "whole"; the files are as they are')
         if self.degradation and self.lr != "bicubic":
             raise UserError(
-                f'task.lr = "{self.lr}" beside task.degradation: its step of kind "resize" names the kernel'
+                f'task.lr = "{self.lr}" cannot go with task.degradation: the step of kind "resize" names the kernel'
             )
 
     def _framed(self, group: str) -> int | None:

@@ -56,7 +56,7 @@ class Stage:
             return ""
         sizes = f"{self.checkpoint}: trained on {self.trained_side}x{self.trained_side} inputs, gets {side}x{side}"
         if self.trained.network.attention or self.trained.network.middle_attention:
-            raise UserError(f"{sizes}, and its network has attention: the sizes of stages must meet")
+            raise UserError(f"{sizes}, and its network has attention: the sizes of consecutive stages must match")
         return f"{sizes}; its network is convolutional and takes them, but has not seen details of that scale"
 
 
@@ -73,7 +73,7 @@ def build_stages(tables: Sequence[Mapping[str, Any]], where: str) -> list[Stage]
         stage = build_stage(**check_call(build_stage, table, name))
         settings = [key for key in table if key not in ("checkpoint", "half")]
         if settings and isinstance(stage.method, Regression):
-            raise UserError(f'{name}: "{settings[0]}" is of samplers, and Regression has none; leave it out')
+            raise UserError(f'{name}: "{settings[0]}" is a setting of samplers, and Regression has none; leave it out')
         stages.append(stage)
     return stages
 

@@ -40,7 +40,7 @@ class GeneratorSampler:
     def __post_init__(self) -> None:
         SamplerConfig(self.steps, self.solver, self.eta)  # refuses what does not fit
         if self.variance != "posterior" and self.solver != "ancestral":
-            raise UserError('variance: goes with solver = "ancestral"')
+            raise UserError('variance: only for solver = "ancestral"')
 
 
 def sample(
@@ -165,7 +165,7 @@ def _ours(path: Path) -> Trained:
     found = checkpoints.load(str(path))
     config = found.config
     if not config.generates:
-        raise UserError(f'{path}: a checkpoint of model = "{config.model}", which generates no images from noise')
+        raise UserError(f'{path}: a checkpoint of model = "{config.model}", which cannot generate images from noise')
     return Trained(
         name=config.model,
         model=found.model(),

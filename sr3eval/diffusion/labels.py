@@ -24,7 +24,7 @@ def class_names(folder: Folder, config: TrainConfig) -> tuple[str, ...] | None:
     found = tuple(sorted(set(_names(folder, config.data).values())))
     where = config.data.images if config.data.labels in (FOLDERS, SHARDS) else config.data.labels
     if len(found) < 2:
-        raise UserError(f"{where}: all training images are of one class, {found[0]}; labels need at least 2")
+        raise UserError(f"{where}: all training images are in one class, {found[0]}; labels need at least 2")
     if len(found) != classes:
         raise UserError(f"unet.classes: {classes}, but {where} has {len(found)}: {_listed(found)}")
     if config.classes not in (None, found):
@@ -58,7 +58,7 @@ def _names(folder: Folder, data: TrainingDataConfig) -> dict[str, str]:
         return {image_id: listed[image_id] for image_id in folder.paths}
     for image_id, path in folder.paths.items():
         if "/" not in image_id:
-            raise UserError(f"{path}: lies in no class's folder; labels are the names of the folders below data.images")
+            raise UserError(f"{path}: is not in a class folder; labels are the names of the folders in data.images")
     return {image_id: image_id.partition("/")[0] for image_id in folder.paths}
 
 

@@ -37,7 +37,7 @@ def check_job(optimiser: OptimiserConfig, here: Job) -> None:
             f"{lower}make it a multiple of {parts}"
         )
     if here.count > 1 and optimiser.cuda_graph:
-        raise UserError("optimiser.cuda_graph: goes with one process; --set optimiser.cuda_graph=false")
+        raise UserError("optimiser.cuda_graph: only for one process; --set optimiser.cuda_graph=false")
 
 
 def spread(model: Preconditioner, sharding: str, here: Job) -> nn.Module:

@@ -72,7 +72,7 @@ def sample_folder(
     """
     here = job()
     if out.resolve().is_relative_to(images.resolve()):
-        raise UserError(f"{out}: lies inside the input folder {images}; give another output folder")
+        raise UserError(f"{out}: is inside the input folder {images}; give another output folder")
     paths = here.lead(lambda: find_images(images))
     checkpoint = checkpoints.load(config.checkpoint)
     sampler = schedules.choose(config.checkpoint, checkpoint.sha256, config.sampler)
@@ -122,7 +122,7 @@ def _load(path: File, size: Size) -> torch.Tensor:
     """An image [3, h, w]; UserError where it no longer has the size that it had when the batches were planned."""
     image = load(path)
     if image.shape[1:] != size:
-        raise UserError(f"{path}: has changed since the images were listed; give a folder that stays as it is")
+        raise UserError(f"{path}: has changed since the images were listed; use a folder that does not change")
     return image
 
 
@@ -133,7 +133,7 @@ def _method(config: SampleConfig, checkpoint: checkpoints.Checkpoint, sampler: S
         return SR3(checkpoint, sampler, config.half)
     if config.sampler.given:
         option = next(iter(config.sampler.given)).replace("_", "-")
-        raise UserError(f"--{option}: goes with SR3; {config.checkpoint} is of Regression")
+        raise UserError(f"--{option}: only for SR3; {config.checkpoint} is a Regression checkpoint")
     if config.samples > 1:
         raise UserError("Regression is deterministic: --samples needs an SR3 checkpoint")
     return Regression(checkpoint, half=config.half)

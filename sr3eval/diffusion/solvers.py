@@ -46,9 +46,9 @@ class SamplerConfig:
         if self.steps < 1:
             raise UserError(f"sampler: {self.steps} steps; at least 1 is needed")
         if self.eta is not None and (self.solver not in ("ddim", "dpmpp_2m_sde") or not 0 <= self.eta <= 1):
-            raise UserError('eta: goes with solver = "ddim" or "dpmpp_2m_sde", and lies in [0, 1]')
+            raise UserError('eta: only for solver = "ddim" or "dpmpp_2m_sde", from 0 to 1')
         if self.variance != "beta" and self.solver != "ancestral":
-            raise UserError('variance: goes with solver = "ancestral"')
+            raise UserError('variance: only for solver = "ancestral"')
 
     @property
     def described(self) -> str:

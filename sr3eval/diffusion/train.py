@@ -327,9 +327,7 @@ def train(config: TrainConfig, out: Path, device: torch.device | None = None) ->
     if here.lead((out / STATE_FILE).exists):
         trainer.restore(out / STATE_FILE, digest)
     if trainer.step > optimiser.steps:
-        raise UserError(
-            f"{out}: is trained to step {trainer.step}; optimiser.steps = {optimiser.steps} lies before that"
-        )
+        raise UserError(f"{out}: is already trained to step {trainer.step}, beyond optimiser.steps = {optimiser.steps}")
     title = f"{NAMES[config.model]} {config.target.name}"
     log = TrainingLog(out, trainer.step, title, facts(trainer)) if here.leads else NoLog()
     if trainer.step == 0:
@@ -365,9 +363,9 @@ def check_device(optimiser: OptimiserConfig, device: torch.device) -> None:
     if optimiser.compile:
         check_compiler(device)
     if optimiser.cuda_graph and device.type != "cuda":
-        raise UserError("optimiser.cuda_graph: there is no GPU here; --set optimiser.cuda_graph=false")
+        raise UserError("optimiser.cuda_graph: this machine has no GPU; --set optimiser.cuda_graph=false")
     if optimiser.precision == "float16" and device.type != "cuda":
-        raise UserError('optimiser.precision = "float16": there is no GPU here; --set optimiser.precision=auto')
+        raise UserError('optimiser.precision = "float16": this machine has no GPU; --set optimiser.precision=auto')
 
 
 def facts(trainer: Trainer) -> list[str]:

@@ -279,7 +279,7 @@ class TrainConfig:
         if self.network.classes is not None or self.classes is not None:
             raise UserError('classes and unet.classes: go with model = "ddpm" or "improved_ddpm"; leave them out')
         if self.data.labels != TrainingDataConfig.labels:
-            raise UserError('data.labels: goes with model = "ddpm" or "improved_ddpm"; leave it out')
+            raise UserError('data.labels: only for model = "ddpm" or "improved_ddpm"; leave it out')
 
     def _check_generator(self) -> None:
         if self.unet is None:
@@ -292,7 +292,7 @@ class TrainConfig:
         others |= {"data.blur": self.data.blur, "weighting": None if self.weighting == "noise" else self.weighting}
         others |= {"unet.residual_scale": self.unet.residual_scale or None}
         if given := [name for name, value in others.items() if value is not None]:
-            raise UserError(f'{given[0]}: goes with SR3 and Regression, not with model = "{self.model}"; leave it out')
+            raise UserError(f'{given[0]}: only for SR3 and Regression, not for model = "{self.model}"; leave it out')
         if self.data.crop not in (None, self.unet.image_size):
             raise UserError(f"data.crop: {self.data.crop} is not unet.image_size, {self.unet.image_size}")
         if self.unet.classes is None and self.data.labels != TrainingDataConfig.labels:

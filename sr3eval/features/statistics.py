@@ -63,7 +63,7 @@ def load_sums(path: Path, source: Source) -> Moments:
     """Read what `save_sums` wrote. Raises UserError if that was of another source."""
     arrays, found = _load(path, ("done", "sum", "outer"))
     if found != source:
-        raise UserError(f"{path}: was begun with other images or another network ({found}); delete it to start anew")
+        raise UserError(f"{path}: was begun with other images or another network ({found}); delete it to start over")
     return Moments.of_sums(int(arrays["done"]), arrays["sum"], arrays["outer"])
 
 

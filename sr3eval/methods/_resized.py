@@ -28,10 +28,10 @@ class Resized(Method):
         self.facts, self.one_by_one, self.device = method.facts, method.one_by_one, method.device
         self.deterministic, self.stochastic = method.deterministic, method.stochastic
         if path.count("method") != 1:
-            raise UserError(f'path: {list(path)} must hold "method" once')
+            raise UserError(f'path: {list(path)} must contain "method" exactly once')
         sides = [_side(step) for step in path if step != "method"]
         if None in sides[:-1] or (None in sides and path[-1] == "method"):
-            raise UserError(f'path: {list(path)}: "bicubic" without a side is the last step')
+            raise UserError(f'path: {list(path)}: "bicubic" without a side must be the last step')
         if sides[-1:] != [None]:
             self._check_end(task)
         else:  # its outputs are as large as the task asks for

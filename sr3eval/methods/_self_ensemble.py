@@ -24,7 +24,7 @@ class SelfEnsemble(Method):
 
     def __init__(self, method: Method, rounded: bool) -> None:
         if method.copied:
-            raise UserError(f"ensemble = true: {method.name} has outputs and makes none; give it those of an ensemble")
+            raise UserError(f"ensemble = true: {method.name} only has finished outputs; give it those of an ensemble")
         self.method, self.rounded = method, rounded
         self.name, self.scale, self.lr_size, self.device = method.name, method.scale, method.lr_size, method.device
         self.facts, self.one_by_one = method.facts, method.one_by_one

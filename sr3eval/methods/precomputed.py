@@ -50,7 +50,7 @@ class Precomputed(Method):
         Raises one UserError that counts the missing, unknown and wrongly sized files and names the first of each.
         """
         if self.labels is not None:
-            raise UserError(f"{self.folder}: labels are of [generated] images; where there are data, write data.labels")
+            raise UserError(f"{self.folder}: labels are of [generated] images; if the run has [data], use data.labels")
         if self.pattern is not None:
             self.paths = by_id(self.folder, self._placed(set(sizes)))
         present = {i: _size(self.paths[i]) for i in ids if i in self.paths}
@@ -112,7 +112,7 @@ class Precomputed(Method):
 
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """Refused: there are the outputs of `lookup`, and no others."""
-        raise UserError(f"{self.folder}: holds outputs and no method that could upscale other images")
+        raise UserError(f"{self.folder}: holds outputs, not a method that can upscale other images")
 
 
 def _text(size: Size) -> str:

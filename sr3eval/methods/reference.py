@@ -27,7 +27,7 @@ class Reference(Method):
 
     def upscale(self, lr: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Upscaled:
         """Refused: HR is there, or it is not."""
-        raise UserError("reference is the HR images themselves and upscales none")
+        raise UserError("reference is the HR images themselves and cannot upscale others")
 
 
 def build() -> Reference:

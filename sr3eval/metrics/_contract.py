@@ -111,10 +111,10 @@ class Batch:
         fits = all(t.ndim == 4 and t.shape[:2] == (n, 3) for t in given.values())
         if not fits or (self.hr is not None and self.hr.shape != self.sr.shape):
             shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in given.items())
-            raise UserError(f"{number(n, 'image')}: {shapes}; wanted sr and hr [N, 3, H, W], and lr [N, 3, h, w]")
+            raise UserError(f"{number(n, 'image')}: {shapes}; expected sr and hr [N, 3, H, W], and lr [N, 3, h, w]")
         if self.samples is not None and (len(self.samples) < 2 or self.samples.shape[1:] != self.sr.shape):
             raise UserError(
-                f"samples {tuple(self.samples.shape)} of sr {tuple(self.sr.shape)}; wanted [K, *sr], K >= 2"
+                f"samples {tuple(self.samples.shape)} of sr {tuple(self.sr.shape)}; expected [K, *sr], K >= 2"
             )
         for what, images in (("output", self.sr), ("HR image", self.hr), *(("sample", s) for s in self._all_samples())):
             if images is not None:

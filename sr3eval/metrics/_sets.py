@@ -152,7 +152,7 @@ class SetMetric(Named):
     def _check_sizes(self, sizes: set[tuple[int, int]]) -> None:
         if self.patches is None and len(sizes) > 1:
             raise UserError(
-                f"{self.name}: images of {len(sizes)} sizes, which its network would all distort to one: choose square "
+                f"{self.name}: images of {len(sizes)} sizes, which its network would distort to one size: choose square "
                 "framing, or fid or kid with patches = 256"
             )
         for height, width in sorted(sizes):
@@ -227,7 +227,7 @@ def of_patches(convention: Convention, patches: int | None) -> Convention:
     if patches is None:
         return convention
     if patches < 1:
-        raise UserError(f"{convention.name}: patches = {patches} is no side of a patch")
+        raise UserError(f"{convention.name}: patches = {patches} is not a valid patch size")
     name, label = f"{convention.name}_p{patches}", f"{convention.label} (patches {patches})"
     return replace(convention, name=name, label=label, sample="patch")
 

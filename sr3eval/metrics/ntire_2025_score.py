@@ -44,5 +44,5 @@ def build() -> PerImage:
 def _part(name: str, options: dict[str, Any]) -> PerImage:
     part = load(name, **options)
     if not isinstance(part, PerImage):
-        raise UserError(f"ntire_2025_score: {name} gives no score of single images")
+        raise UserError(f"ntire_2025_score: {name} gives no score for single images")
     return part

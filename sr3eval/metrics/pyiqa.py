@@ -80,7 +80,7 @@ def build(*, metric: str, weights: str | None = None, **options: Any) -> PerImag
     given = dict(declared["metric_opts"])
     architecture = given.pop("type")
     if architecture in SETS:
-        raise UserError(f'pyiqa: {metric} is of whole sets of images: use the metric "{SETS[architecture]}" instead')
+        raise UserError(f'pyiqa: {metric} scores whole sets of images: use the metric "{SETS[architecture]}" instead')
     defaults = _defaults(architecture)
     _check(metric, defaults, options)
     chosen = {**{name: defaults[name] for name in SHOWN if name in defaults}, **given, **options}
@@ -93,7 +93,7 @@ def _imported(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(f"pyiqa cannot be used ({error}): {INSTALL}, and what else it misses") from None
+        raise UserError(f"pyiqa cannot be used ({error}): {INSTALL}, and what else it needs") from None
 
 
 def _defaults(architecture: str) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _network(metric: str, options: str, *_folders: Path) -> Callable[..., Any]:
         except UserError:
             raise
         except ImportError as error:
-            raise UserError(f"pyiqa: {metric} cannot be used ({error}): {INSTALL}, and what else it misses") from None
+            raise UserError(f"pyiqa: {metric} cannot be used ({error}): {INSTALL}, and what else it needs") from None
         except Exception as error:  # of any of pyiqa's architectures, and of the libraries behind them
             raise UserError(f"pyiqa: {metric} cannot be built ({_line(error)})") from error
 

@@ -74,7 +74,7 @@ def _watched(score: Callable[[Batch], Any], file: Path) -> Callable[[Batch], Ten
             scores = torch.as_tensor(score(batch), dtype=torch.float64).cpu()
         if scores.shape != (len(batch.ids),):
             raise UserError(
-                f"{file}: scores of the shape {tuple(scores.shape)} for {len(batch.ids)} images; wanted [N]"
+                f"{file}: scores of the shape {tuple(scores.shape)} for {len(batch.ids)} images; expected [N]"
             )
         return scores
 

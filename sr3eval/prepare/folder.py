@@ -25,7 +25,7 @@ def find(source: Path, labels: str | None = None) -> Listing:
     items = [Item(image_id, file, names.get(image_id)) for image_id, file in files.items()]
     missing = next((item.image_id for item in items if item.label is None), None)
     if names and missing is not None:
-        raise UserError(f"{source}: {missing} has no label, though others have")
+        raise UserError(f"{source}: {missing} has no label, although others have one")
     return Listing(items, tuple(sorted(set(names.values()))))
 
 

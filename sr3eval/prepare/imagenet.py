@@ -50,7 +50,7 @@ def find(source: Path, labels: str | None = None, tell: Tell = lambda *_: None) 
     if unlabelled:
         files = _labelled(files, unlabelled, source, labels)
     elif labels is not None:
-        raise UserError(f"--labels: the images of {source} lie in synsets already; leave it out")
+        raise UserError(f"--labels: the images of {source} are already in folders of synsets; leave it out")
     items = [Item(name, file, name.partition("/")[0]) for name, file in sorted(files.items())]
     held = bool(VALIDATION.search(items[0].image_id))
     classes = tuple(sorted({item.label for item in items if item.label}))
@@ -91,13 +91,13 @@ def _labelled(files: Mapping[str, File], names: Sequence[str], source: Path, lab
         raise UserError(f"{source}: {other} is neither in a synset (n01440764) nor named ILSVRC2012_val_00000001")
     if labels is None:
         raise UserError(
-            f"{source}: validation images do not say their synsets: --labels takes ILSVRC2012_devkit_t12.tar.gz, a "
-            "file with a synset a line, or LOC_val_solution.csv"
+            f"{source}: the synsets of validation images are not in their names: give --labels "
+            "ILSVRC2012_devkit_t12.tar.gz, a file with one synset per line, or LOC_val_solution.csv"
         )
     plain = {name.rpartition("/")[2]: file for name, file in files.items()}
     synsets = _synsets(resolve_path(labels), sorted(plain))
     if missing := [name for name in plain if name not in synsets]:
-        raise UserError(f"--labels: {labels} says nothing of {missing[0]}")
+        raise UserError(f"--labels: {labels} has no entry for {missing[0]}")
     return {f"{synsets[name]}/{name}": file for name, file in plain.items()}
 
 

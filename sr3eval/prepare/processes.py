@@ -52,7 +52,7 @@ def _follow(waiting: set[Future[None]], look: Callable[[], None]) -> None:
                 future.result()
     except BrokenProcessPool:
         look()  # lest it was the signal that ends this process, too
-        raise UserError("a process was killed, most likely for want of memory: give fewer --workers") from None
+        raise UserError("a process was killed, most likely because memory ran out; use fewer --workers") from None
 
 
 class _Shared:

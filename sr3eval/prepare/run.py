@@ -180,7 +180,7 @@ def _index(settings: Settings, listing: Listing, shards: Sequence[Shard]) -> dic
     for shard in shards:
         found = written(shard)
         if found is None:
-            raise UserError(f"{shard.path}: is gone, though it was written; run the same command again")
+            raise UserError(f"{shard.path}: has disappeared; run the same command again")
         count = {"nsamples": len(found["members"]), "filesize": found["filesize"], "sha256": found["sha256"]}
         entries.append({"url": shard.path.name} | count)
         too_small += len(found["too_small"])

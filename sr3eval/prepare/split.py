@@ -27,7 +27,7 @@ def chosen(listing: Listing, part: Split, validation: str | None) -> list[Item]:
         raise UserError(f"--split {part}: needs --validation, a file of ids or the share to hold out")
     found = [item for item in listing.items if (item.image_id in held) == (part == "validation")]
     if not found:
-        raise UserError(f"--split {part}: no image is in it")
+        raise UserError(f"--split {part}: no images in this split")
     return found
 
 

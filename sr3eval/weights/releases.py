@@ -150,8 +150,8 @@ def _downloaded(release: Release) -> Path:
         raise UserError(f"{release.file} is not installed: {release.source}")
     if release.url and not DOWNLOADS.get():
         raise UserError(
-            f"{release.file} is not here: it is downloaded on first use, or fetch {release.url} into the folder that "
-            f"{FOLDER} names"
+            f"{release.file} is not on this machine: it is downloaded on first use; or fetch {release.url} "
+            f"into the folder that {FOLDER} names"
         )
     if not release.url:
         raise UserError(f"{release.file} is missing: fetch it ({release.source}) into the folder that {FOLDER} names")

@@ -107,7 +107,7 @@ def _tensors(file: Path, method: str) -> dict[str, Tensor]:
     loaded = _unwrapped(loaded)
     if not isinstance(loaded, dict) or not all(map(_is_entry, loaded.keys(), loaded.values())):
         hint = "; it is an optimiser's, the network is in the *_gen.pth beside it" if _is_optimiser(loaded) else ""
-        raise UserError(f"holds no state dict, so no weights of {method}{hint}")
+        raise UserError(f"holds no state dict, and so no weights for {method}{hint}")
     return without_prefixes(loaded)
 
 

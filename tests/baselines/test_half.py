@@ -36,7 +36,7 @@ def compare(kind, weights, lr, **options):
 @pytest.mark.parametrize("kind", ["esrgan", "spandrel"])
 def test_needs_a_gpu(kind, weights, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"^half = true: half precision needs a GPU, and there is none; leave it out$"):
+    with pytest.raises(UserError, match="^half = true: half precision needs a GPU, and this machine has none"):
         baselines.load(kind, weights=weights, half=True)
 
 

@@ -182,7 +182,7 @@ def test_what_no_run_needs_is_listed_then_removed(world):
     assert before == 6 * (2 + 2 + 1)
     code, lines = command(world / "cache", "--keep", several)
     assert code == 0 and lines[1].split()[:3] == ["mine", "photos_16_64", "6"]
-    assert lines[-1] == "No run to keep needs these; --prune removes them." and len(entries(world)) == before
+    assert lines[-1] == "None of the kept runs needs these; --prune removes them." and len(entries(world)) == before
     code, lines = command(world / "cache", "--keep", several, "--prune")
     assert (code, lines[-1]) == (0, "Removed.") and len(entries(world)) == 24
     count = made(world)

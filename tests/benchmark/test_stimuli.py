@@ -58,7 +58,7 @@ def test_the_choice_depends_on_the_seed_alone(run, tmp_path):
     ("options", "message"),
     [
         ({"methods": ["bicubik"]}, 'method "bicubik": not in this run, which has bicubic, My Model'),
-        ({"practice": 4, "catch": 8}, "12 images would leave none to test beside 4 for practice and 8 for catch"),
+        ({"practice": 4, "catch": 8}, "12 images would leave none to test, after 4 for practice and 8 for catch"),
     ],
 )
 def test_bad_requests_write_nothing(run, tmp_path, options, message):

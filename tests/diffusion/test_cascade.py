@@ -139,7 +139,7 @@ def test_a_run_scores_a_cascade(weights, tmp_path):
         ([{"checkpoint": "sr3", "stepps": 3}], r'unknown key "stages\[0\].stepps": did you mean "steps"'),
         ([{"checkpoint": "sr3", "steps": 0}], "sampler: 0 steps; at least 1 is needed"),
         ([{"steps": 3}], r'missing key "stages\[0\].checkpoint"'),
-        ([{"checkpoint": "sr3"}, {"checkpoint": "regression", "steps": 3}], r'stages\[1\]: "steps" is of samplers'),
+        ([{"checkpoint": "sr3"}, {"checkpoint": "regression", "steps": 3}], r'\[1\]: "steps" is a setting of samplers'),
         (
             [{"checkpoint": "sr3"}, {"checkpoint": "attention"}],
             "trained on 8x8 inputs, gets 32x32, and its network has",
@@ -324,7 +324,7 @@ CLASSES = {"generator": {"checkpoint": "classes", "steps": 2}}
         (CLASSES | {"labels": [0, 3]}, "label 3 is not from 0 to 2"),
         (CLASSES | {"labels": ["clas 1"]}, 'unknown class "clas 1": did you mean "class 1"'),
         (CLASSES | {"labels": "all"}, "\"labels\" must be 'balanced' or 'random' or a list, not 'all'"),
-        ({"generator": {"checkpoint": "sr3"}}, "sr3.safetensors: .*generates no images"),
+        ({"generator": {"checkpoint": "sr3"}}, "sr3.safetensors: .*cannot generate images"),
         ({"generator": {"checkpoint": "generator", "step": 3}}, 'unknown key "generator.step": did you mean "steps"'),
         ({"generator": {}}, 'missing key "generator.checkpoint"'),
         ({"stage": [{"checkpoint": "generator"}]}, "a ddpm checkpoint, neither SR3 nor Regression"),

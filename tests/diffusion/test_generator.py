@@ -204,10 +204,10 @@ def test_labels_may_come_from_a_table(plain, photos, tmp_path):
         ({"unet.classes": 1}, "^unet: classes 1; at least 2"),
         ({"classes": ["blue", "red"]}, "^classes: 2 names, but unet.classes = 3"),
         ({"classes": ["blue", "red", "yellow"]}, "^classes: are not those of"),
-        ({"task": "photos_16_64"}, '^task: goes with SR3 and Regression, not with model = "improved_ddpm"'),
-        ({"unet.residual_scale": 0.1}, "^unet.residual_scale: goes with SR3"),
-        ({"loss_norm": 1}, "^loss_norm: goes with SR3"),
-        ({"weighting": "output"}, "^weighting: goes with SR3"),
+        ({"task": "photos_16_64"}, '^task: only for SR3 and Regression, not for model = "improved_ddpm"'),
+        ({"unet.residual_scale": 0.1}, "^unet.residual_scale: only for SR3"),
+        ({"loss_norm": 1}, "^loss_norm: only for SR3"),
+        ({"weighting": "output"}, "^weighting: only for SR3"),
         ({"data.crop": 16}, "^data.crop: 16 is not unet.image_size, 8"),
         ({"data.zoom_least": 2.0}, "^data.zoom_least: 2.0 is not between 1 and data.zoom_out"),
         ({"schedule.start": 1e-3}, '^schedule: spacing = "cosine" has its own ends'),
@@ -234,12 +234,12 @@ def test_images_without_a_class_are_refused(labelled, classes, tmp_path):
     images = shutil.copytree(classes, tmp_path / "images")
     labelled["data"] |= {"images": str(images)}
     shutil.copy(images / "red" / "0.png", images / "stray.png")
-    with pytest.raises(UserError, match="^\\S*stray.png: lies in no class's folder"):
+    with pytest.raises(UserError, match="^\\S*stray.png: is not in a class folder"):
         run(labelled, tmp_path / "run")
     (images / "stray.png").unlink()
     shutil.rmtree(images / "red")
     shutil.rmtree(images / "green")
-    with pytest.raises(UserError, match="all training images are of one class, blue"):
+    with pytest.raises(UserError, match="all training images are in one class, blue"):
         run(labelled, tmp_path / "run")
 
 
@@ -347,10 +347,10 @@ def test_bad_input_is_one_line(unconditional, conditional, photos, tmp_path):
         "label -1 is not from 0 to 2": lambda: labelled.generate([1], [-1]),
         "1 labels for 2 seeds": lambda: labelled.generate([1, 2], [0]),
         'unknown class "rad": did you mean "red"': lambda: labelled.label("rad"),
-        'variance: goes with solver = "ancestral"': lambda: GeneratorSampler(solver="ddim", variance="beta"),
+        'variance: only for solver = "ancestral"': lambda: GeneratorSampler(solver="ddim", variance="beta"),
         "0 steps; at least 1": lambda: GeneratorSampler(steps=0),
         "51 steps: must be from 1 to 50": lambda: generator.load(unconditional, GeneratorSampler(steps=51)),
-        'a checkpoint of model = "sr3", which generates no images': lambda: generator.load(sr3),
+        'a checkpoint of model = "sr3", which cannot generate images': lambda: generator.load(sr3),
         "a ddpm checkpoint, not sr3": lambda: checkpoint.load(unconditional, "sr3"),
         "a generator, which makes images from noise": lambda: sample_folder(
             SampleConfig(unconditional), photos, tmp_path / "out", lambda *_: None

@@ -195,7 +195,7 @@ def test_an_error_of_all_processes_is_one_line(settings, train, tmp_path):
             {"accumulate": 4},
             "4 processes cannot share 8 evenly, each in 4 parts; lower optimiser.accumulate, or make it a mul",
         ),
-        (2, {"cuda_graph": True}, "optimiser.cuda_graph: goes with one process"),
+        (2, {"cuda_graph": True}, "optimiser.cuda_graph: only for one process"),
     ],
 )
 def test_what_processes_cannot_share_is_refused(count, options, message):

@@ -180,7 +180,7 @@ def test_bad_input_is_one_line(trained, inputs, tmp_path):
 
 def test_regression_takes_no_options_of_samplers(trained, inputs, tmp_path):
     config = SampleConfig(trained["regression"], sampler=SamplerOptions(solver="ddim", first_beta=1e-3))
-    with pytest.raises(UserError, match=r"--solver: goes with SR3; .* is of Regression"):
+    with pytest.raises(UserError, match=r"--solver: only for SR3; .* is a Regression checkpoint"):
         sample_folder(config, inputs, tmp_path / "out", silent)
     assert not (tmp_path / "out").exists()
 
@@ -190,7 +190,7 @@ def test_a_folder_of_other_inputs_is_refused(trained, inputs, tmp_path):
     sample_folder(config, inputs, tmp_path / "out", silent)
     before = (tmp_path / "out" / "a.png").read_bytes()
     save(inputs / "a.png", torch.rand(3, 16, 16))
-    with pytest.raises(UserError, match="holds a run of another config or of other images"):
+    with pytest.raises(UserError, match="holds a run of another config or other images"):
         sample_folder(config, inputs, tmp_path / "out", silent)
     assert (tmp_path / "out" / "a.png").read_bytes() == before
 

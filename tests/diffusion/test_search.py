@@ -281,7 +281,7 @@ def test_levels_that_do_not_fit_are_left_out():
         ({"data": {"crop": None, "number": 500}}, r"1000 are needed"),
         ({"space": {"solver": ["dpmpp_2m", "heun"]}}, '"space.solver.*" is .heun.'),
         ({"space": {"eta": []}}, "space.eta: is empty"),
-        ({"space": {"eta": [2.0]}}, "eta: goes with"),
+        ({"space": {"eta": [2.0]}}, "eta: only for"),
         ({"space": {"first_beta": [2.0]}}, "space: none of its noise levels fits the checkpoint's, for 2 steps"),
         ({"metric": {"name": "fdd"}}, 'unknown metric "fdd"'),
         ({"metric": {"name": "psnr"}}, "psnr: is a mean over images, not a metric of whole sets"),

@@ -175,9 +175,9 @@ def test_the_sde_solver_keeps_the_distribution():
     ("options", "message"),
     [
         ({"steps": 0}, "sampler: 0 steps; at least 1 is needed"),
-        ({"solver": "dpmpp_2m", "eta": 0.5}, 'eta: goes with solver = "ddim" or "dpmpp_2m_sde"'),
+        ({"solver": "dpmpp_2m", "eta": 0.5}, 'eta: only for solver = "ddim" or "dpmpp_2m_sde"'),
         ({"solver": "ddim", "eta": 1.5}, r"lies in \[0, 1\]"),
-        ({"solver": "ddim", "variance": "posterior"}, 'variance: goes with solver = "ancestral"'),
+        ({"solver": "ddim", "variance": "posterior"}, 'variance: only for solver = "ancestral"'),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(options, message):

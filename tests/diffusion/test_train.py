@@ -442,7 +442,7 @@ def test_bad_settings_of_the_recipe_are_one_line(in_memory, changes, message):
 
 def test_a_cuda_graph_needs_a_gpu(settings, tmp_path):
     settings["optimiser"]["cuda_graph"] = True
-    with pytest.raises(UserError, match="optimiser.cuda_graph: there is no GPU here"):
+    with pytest.raises(UserError, match="optimiser.cuda_graph: this machine has no GPU"):
         run(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -488,7 +488,7 @@ def test_steps_workers_and_log_may_change_and_a_finished_run_be_extended(setting
     graphed = from_dict(TrainConfig, settings | {"optimiser": settings["optimiser"] | {"cuda_graph": True}})
     claim(tmp_path / "parts", graphed.resolved())  # by a machine with a GPU
     settings["optimiser"]["steps"] = 6
-    with pytest.raises(UserError, match="is trained to step 8; optimiser.steps = 6 lies before that"):
+    with pytest.raises(UserError, match="is already trained to step 8, beyond optimiser.steps = 6"):
         run(settings, tmp_path / "parts")
     settings["optimiser"] |= {"steps": 8, "learning_rate": 2e-3}
     with pytest.raises(UserError, match="holds a run of another config"):

@@ -315,7 +315,7 @@ def test_checkpoints_record_the_precision_that_auto_came_to(settings, tmp_path):
 
 def test_float16_needs_a_gpu(settings, tmp_path):
     settings["optimiser"]["precision"] = "float16"
-    with pytest.raises(UserError, match='^optimiser.precision = "float16": there is no GPU here; [^\n]*$'):
+    with pytest.raises(UserError, match='^optimiser.precision = "float16": this machine has no GPU; [^\n]*$'):
         run(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -407,7 +407,7 @@ def test_a_run_may_resume_with_other_levels_checkpointed(settings, tmp_path):
         ("data", {"blur": [0.5, float("inf")]}, "data.blur: "),
         ("data", {"blur_share": 1.5}, "data.blur_share: 1.5"),
         ("data", {"blur_share": 0.3}, "data.blur_share: needs data.blur"),
-        ("data", {"labels": "labels.csv"}, 'data.labels: goes with model = "ddpm"'),
+        ("data", {"labels": "labels.csv"}, 'data.labels: only for model = "ddpm"'),
         ("log", {"keep": -1}, "log.keep: -1 is negative"),
         ("optimiser", {"checkpoint_activations": [2]}, "checkpoint_activations: the network's levels are 0 to 1"),
         ("optimiser", {"checkpoint_activations": "norm"}, "checkpoint_activations"),

@@ -88,7 +88,7 @@ def changed(config, keys, value):
         ("training", ("data", "images"), "absent", "images: absent: no such folder; put the images there, or change"),
         ("training", ("optimiser", "steps"), 0, "config: optimiser: steps and batch_size must be positive"),
         ("training", ("start",), "absent.safetensors", "start: absent.safetensors: cannot be read"),
-        ("training", ("optimiser", "cuda_graph"), True, "device: optimiser.cuda_graph: there is no GPU here; --set"),
+        ("training", ("optimiser", "cuda_graph"), True, "device: optimiser.cuda_graph: this machine has no GPU; --set"),
         ("search", ("checkpoint",), "absent.safetensors", "checkpoint: absent.safetensors: cannot be read"),
         ("search", ("budgets",), [0], "config: budgets: [0] must be different numbers of steps"),
         ("cascade", ("generator",), {"checkpoint": SR3}, "generator: "),
@@ -97,7 +97,7 @@ def changed(config, keys, value):
         ("run", ("data", "images"), "absent", "images: absent: no such folder; put the images there"),
         ("run", ("method",), [{"kind": "sr3", "checkpoint": "absent"}], "method: absent: cannot be read"),
         ("run", ("metrics",), ["psnrr"], 'config: unknown metric "psnrr": did you mean "psnr"?'),
-        ("run", ("metrics",), ["top1_error"], "metric: resnet50-0676ba61.pth is not here"),
+        ("run", ("metrics",), ["top1_error"], "metric: resnet50-0676ba61.pth is not on this machine"),
     ],
 )
 def test_what_is_missing_is_told(kind, keys, value, told, configs, tmp_path, monkeypatch):
@@ -120,13 +120,13 @@ def test_everything_that_is_missing_is_told_at_once(configs, tmp_path, monkeypat
     }
     lines = missing(config, tmp_path / "out")
     assert [line.partition(":")[0] for line in lines] == ["images", "method", "method", "metric"]
-    assert "alexnet-owt-7be5be79.pth is not here: it is downloaded on first use, or fetch https://" in lines[-1]
+    assert "alexnet-owt-7be5be79.pth is not on this machine: it is downloaded on first use; or fetch http" in lines[-1]
 
 
 def test_nothing_is_downloaded_inside(monkeypatch):
     release = Release("theirs", "theirs.pth", "here", "MIT", url="https://example.org/theirs.pth")
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("downloaded"))
-    with no_downloads(), pytest.raises(Exception, match=r"theirs.pth is not here"):
+    with no_downloads(), pytest.raises(Exception, match=r"theirs.pth is not on this machine"):
         locate(release)
 
 

@@ -76,5 +76,5 @@ def test_stands_for_the_method_that_it_wraps(lr):
 
 
 def test_outputs_that_exist_already_are_refused():
-    with pytest.raises(UserError, match="reference has outputs and makes none"):
+    with pytest.raises(UserError, match="reference only has finished outputs"):
         SelfEnsemble(reference(), rounded=True)

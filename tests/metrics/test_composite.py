@@ -81,5 +81,5 @@ def test_ntire_2025_s_score_of_images_has_the_challenge_s_as_mean(monkeypatch):
 
 def test_a_part_must_score_single_images(monkeypatch, quick_networks):
     monkeypatch.setattr(ntire_2025_score, "PARTS", (("fid", {}),))
-    with pytest.raises(UserError, match="fid gives no score of single images"):
+    with pytest.raises(UserError, match="fid gives no score for single images"):
         metrics.load("ntire_2025_score")

@@ -132,7 +132,7 @@ def test_images_smaller_than_a_patch_are_refused():
     with pytest.raises(UserError, match=refused):
         metric.update(list(batches())[1])
     for patches in (0, -4):
-        with pytest.raises(UserError, match="no side of a patch"):
+        with pytest.raises(UserError, match="not a valid patch size"):
             metrics.load("kid", patches=patches)
     with pytest.raises(UserError, match="either patches or reference"):
         metrics.load("fid", patches=32, reference="some.npz")

@@ -325,7 +325,7 @@ def test_conventions_are_those_of_pyiqa_s_registry():
     [
         ({}, 'missing key "pyiqa.metric"'),
         ({"metric": "musik"}, 'unknown metric "musik": did you mean "musiq"'),
-        ({"metric": "fid"}, 'fid is of whole sets of images: use the metric "fid"'),
+        ({"metric": "fid"}, 'fid scores whole sets of images: use the metric "fid"'),
         ({"metric": "sfid"}, 'use the metric "fid"'),
         ({"metric": "inception_score"}, 'use the metric "inception_score"'),
         ({"metric": "ssim", "crop_bordr": 4}, 'unknown key "pyiqa ssim.crop_bordr": did you mean "crop_border"'),

@@ -303,10 +303,10 @@ def test_imagenet_validation_images(validation, source, name, write):
 
 
 def test_imagenet_validation_without_synsets(validation):
-    with pytest.raises(UserError, match="do not say their synsets: --labels takes ILSVRC2012_devkit_t12.tar.gz"):
+    with pytest.raises(UserError, match="are not in their names: give --labels ILSVRC2012_devkit_t12.tar.gz"):
         made("imagenet", validation / "val", validation / "out")
     (validation / "short.txt").write_text("n01440764\n")
-    with pytest.raises(UserError, match="short.txt says nothing of ILSVRC2012_val_00000002"):
+    with pytest.raises(UserError, match="short.txt has no entry for ILSVRC2012_val_00000002"):
         made("imagenet", validation / "val", validation / "out", labels=str(validation / "short.txt"))
     (validation / "numbers.txt").write_text("490\n361\n")
     with pytest.raises(UserError, match='numbers.txt: "490" names no synset'):
@@ -334,5 +334,5 @@ def test_labels_of_a_folder(tmp_path):
     made("folder", tmp_path / "folders", tmp_path / "again")  # shards bring theirs
     assert labels_of(find_images(tmp_path / "again")) == {"cat/a": "cat", "dog/b": "dog"}
     (tmp_path / "l.csv").write_text("image_id,label\ncat/a,x\n")
-    with pytest.raises(UserError, match="dog/b has no label, though others have"):
+    with pytest.raises(UserError, match="dog/b has no label, although others have one"):
         made("folder", tmp_path / "set", tmp_path / "none", labels=str(tmp_path / "l.csv"))
