@@ -51,8 +51,8 @@ def say(text: str, err: bool = False) -> None:
 
 
 ROOM = "make room; the same command resumes"
-WRITABLE = "mend its permissions, or give another folder"
-REACHABLE = "see to the disk or the network; the same command resumes"
+WRITABLE = "fix its permissions, or use another folder"
+REACHABLE = "check the disk or the network; the same command resumes"
 LOST = "Another process of this job ended, so this one stops. The same command resumes."
 MEMORY = (
     "not enough memory: lower batch_size, raise optimiser.accumulate, or cut large images into parts; the same command "
@@ -115,7 +115,7 @@ class Joined(click.Command):
     """A command of another package, which is imported when it is called, not to list it."""
 
     def __init__(self, point: EntryPoint) -> None:
-        super().__init__(point.name, help=f"Commands of {point.value.replace(':', '.')}.")
+        super().__init__(point.name, help=f"Further commands: see `sr3eval {point.name} --help`.")
         self.point = point
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
@@ -123,7 +123,7 @@ class Joined(click.Command):
         try:
             command: click.Command = self.point.load()
         except ModuleNotFoundError as error:
-            needed = f"{error.name} is not installed, which `sr3eval {self.name}` needs: README.md names the extras"
+            needed = f"{error.name} is not installed, which `sr3eval {self.name}` needs: README.md lists the extras"
             raise Refusal(missing_package(error) or needed) from None
         return command.make_context(*arguments, **options)
 
@@ -198,7 +198,7 @@ class Lines:
         left = "time left unknown" if eta is None else f"about {tqdm.format_interval(eta)} left"
         postfix = "".join(f", {key} {value}" for key, value in self.postfix.items())
         total = "?" if self.total is None else self.total
-        return f"{self.description}: {self.n:.7g} of {total}, {tqdm.format_interval(elapsed)} gone, {left}{postfix}"
+        return f"{self.description}: {self.n:.7g} of {total}, {tqdm.format_interval(elapsed)} elapsed, {left}{postfix}"
 
 
 def progress(description: str, total: int | None = None) -> "tqdm[Any] | Lines":

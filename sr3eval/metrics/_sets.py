@@ -152,8 +152,8 @@ class SetMetric(Named):
     def _check_sizes(self, sizes: set[tuple[int, int]]) -> None:
         if self.patches is None and len(sizes) > 1:
             raise UserError(
-                f"{self.name}: images of {len(sizes)} sizes, which its network would distort to one size: choose square "
-                "framing, or fid or kid with patches = 256"
+                f"{self.name}: images of {len(sizes)} sizes, which its network would distort to one size: choose "
+                "square framing, or fid or kid with patches = 256"
             )
         for height, width in sorted(sizes):
             if self.patches is not None and min(height, width) < self.patches:

@@ -7,7 +7,7 @@ import pytest
 
 from sr3eval import console
 
-LINE = r"work: (\d+) of 40, 00:\d\d gone, about 00:\d\d left"
+LINE = r"work: (\d+) of 40, 00:\d\d elapsed, about 00:\d\d left"
 
 
 def told(capsys):
@@ -36,7 +36,7 @@ def test_a_line_comes_during_a_long_step_too(capsys):
     with console.progress("work") as bar:
         time.sleep(0.5)
         bar.total = 40
-    assert re.fullmatch(r"work: 0 of \?, 00:0\d gone, time left unknown", told(capsys)[0])
+    assert re.fullmatch(r"work: 0 of \?, 00:0\d elapsed, time left unknown", told(capsys)[0])
 
 
 def test_short_stages_share_the_clock(capsys):
