@@ -1,12 +1,11 @@
 """The commands of `benchmark.py` that need no other package. torch is imported inside them: --help is instant."""
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sr3eval import console
+from sr3eval import console, result_commands
 from sr3eval.distributed import job
 from sr3eval.files import held
 
@@ -16,6 +15,10 @@ FOLDER = click.Path(path_type=Path)
 @click.group(cls=console.Group)
 def main() -> None:
     """Run super-resolution methods on images, score them, and write tables and a report."""
+
+
+for command in (result_commands.verify, result_commands.bundle, result_commands.leaderboard, result_commands.export):
+    main.add_command(command)
 
 
 @main.command()
@@ -252,61 +255,6 @@ def explain(folder: Path, published: str, method: str | None, dataset: str | Non
     click.echo(search.summary(found))
     if not found[0].fits:
         raise click.exceptions.Exit(1)
-
-
-@main.command()
-@click.argument("given", metavar="RUN_OR_BUNDLE", type=FOLDER)
-@click.option("--sample", default=8, show_default=True, type=click.IntRange(1), help="Images to compute again.")
-@click.option("--seed", type=int, help="Chooses them; drawn by default.")
-@click.option("--inputs", type=FOLDER, help="Your run of the same images, for a bundle without HR and LR.")
-def verify(given: Path, sample: int, seed: int | None, inputs: Path | None) -> None:
-    """Say whether a finished RUN holds what it says: files, table, and a sample of pictures and scores, made again.
-
-    Exit code 1 at a mismatch. Of a bundle, no Python file that it names is run.
-    """
-    from sr3eval.benchmark import bundle
-    from sr3eval.benchmark.verify import verify as check
-
-    foreign = bundle.is_bundle(given)
-    if inputs is not None and not foreign:
-        raise click.UsageError("--inputs is for bundles; a run has its own")
-    with bundle.opened(given, pictures=True) as folder, console.stages() as tell:
-        if inputs is not None:
-            bundle.add_inputs(folder, inputs)
-        verdict = check(folder, sample, seed, foreign, tell)
-    click.echo(verdict)
-    if verdict.wrong:
-        raise click.exceptions.Exit(1)
-
-
-@main.command()
-@click.argument("folder", metavar="RUN", type=FOLDER)
-@click.option("--out", required=True, type=FOLDER, help="The .zip to write.")
-@click.option("--with-inputs", is_flag=True, help="HR and LR too, where their licence lets you pass them on.")
-def bundle(folder: Path, out: Path, with_inputs: bool) -> None:
-    """Put outputs, scores, versions and checksums of a finished RUN into one zip file, for others' tables.
-
-    Prints the file's sha256; the same run gives the same bytes.
-    """
-    from sr3eval.benchmark.bundle import write
-
-    click.echo(f"{write(folder, out, with_inputs)}  {out}")
-
-
-@main.command()
-@click.argument("given", metavar="RUN_OR_BUNDLE...", nargs=-1, required=True, type=FOLDER)
-@click.option("--out", required=True, type=FOLDER, help="The .html to write.")
-def leaderboard(given: tuple[Path, ...], out: Path) -> None:
-    """Write one page of results of several people, sortable, with intervals and groups that do not differ.
-
-    Runs of other images, or under other conventions, have tables of their own.
-    """
-    from sr3eval.benchmark import bundle
-    from sr3eval.benchmark.leaderboard import write
-
-    with ExitStack() as stack:
-        write([stack.enter_context(bundle.opened(each)) for each in given], out)
-    click.echo(out)
 
 
 @main.command("list")

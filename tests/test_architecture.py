@@ -67,8 +67,20 @@ ALLOWED = {
     "sr3eval/doctor": IMAGES | rooms("benchmark", "console", "diffusion", "doctor", "metrics", "weights"),
     "sr3eval/cli.py": FILES
     | rooms("benchmark", "diffusion", "distributed", "doctor", "metrics", "console", "prepare", "tasks"),
+    "sr3eval/result_commands.py": BASICS | rooms("benchmark", "console"),
     "sr3eval/commands.py": FILES
-    | rooms("benchmark", "console", "discovery", "distributed", "methods", "metrics", "protocols", "tasks", "weights"),
+    | rooms(
+        "result_commands",
+        "benchmark",
+        "console",
+        "discovery",
+        "distributed",
+        "methods",
+        "metrics",
+        "protocols",
+        "tasks",
+        "weights",
+    ),
     "baselines": {"baselines"}
     | rooms("config", "device", "diffusion", "discovery", "errors", "images", "method", "tiles", "weights"),
     "analysis": {"analysis"},
