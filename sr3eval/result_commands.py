@@ -90,7 +90,7 @@ def leaderboard(given: tuple[Path, ...], out: Path) -> None:
 )
 @click.option("--out", required=True, type=FOLDER, help="The folder to write into.")
 def export(given: Path, to: str, models: tuple[str, ...], out: Path, **source: Any) -> None:
-    """Write results for the Hugging Face Hub (.eval_results/*.yaml) or for Every Eval Ever (JSON)."""
+    """Write results as YAML for the Hugging Face Hub (.eval_results), or as JSON for Every Eval Ever."""
     from sr3eval.benchmark import bundle, exports
 
     if to == "every-eval-ever" and source["organization"] is None:
