@@ -201,8 +201,8 @@ def make_card(
 
     It has the hashes of files and of pixels, the kernel that made the LR images, and Bicubic's scores.
     """
-    from sr3eval.benchmark.cards.card import text
-    from sr3eval.benchmark.cards.make import make
+    from sr3eval.benchmark.set_cards.card import text
+    from sr3eval.benchmark.set_cards.make import make
     from sr3eval.files import atomic_write
 
     if folder is None and len(lr_folders) != 1:
@@ -226,7 +226,7 @@ def check_card(folder: Path | None, lr_folders: tuple[Path, ...], name: str | No
 
     Every image that is missing, additional, altered, shifted or cut by a pixel, or made by another kernel is named.
     """
-    from sr3eval.benchmark.cards.check import check, chosen
+    from sr3eval.benchmark.set_cards.check import check, chosen
 
     if folder is None and not lr_folders:
         raise click.UsageError("give the FOLDER of HR images, or --lr FOLDER")
@@ -266,7 +266,7 @@ def list_(what: str, name: str | None) -> None:
     Of one metric or method NAME: its options. Of a card: what is known of the set.
     """
     from sr3eval import methods, metrics, protocols, tasks
-    from sr3eval.benchmark.cards import card as cards
+    from sr3eval.benchmark.set_cards import card as cards
     from sr3eval.discovery import options_of
 
     if name is not None and what == "cards":

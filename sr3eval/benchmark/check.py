@@ -8,7 +8,6 @@ Wang's SSIM. Measured on public copies: Set5 33.661 / 0.9299, 30.392 / 0.8682, 2
 make 33.673 / 0.9303 of Set5 x2, which lies within the tolerance.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from sr3eval import matlab
-from sr3eval.benchmark.cards.prints import is_grey, pixels_of
 from sr3eval.benchmark.kernels import USUAL, cut, maker
+from sr3eval.benchmark.set_cards.check import recognised
+from sr3eval.benchmark.set_cards.prints import is_grey, pixels_of, plain
 from sr3eval.errors import UserError, nearest, number
 from sr3eval.files import File
 from sr3eval.folders import find_images
@@ -28,9 +28,6 @@ from sr3eval.metrics.psnr import psnr
 from sr3eval.metrics.ssim import ssim
 
 PSNR_TOLERANCE, SSIM_TOLERANCE = 0.02, 0.0010
-SIGN = re.compile(
-    r"([_-]?(x\d+|srf[_-]?\d+|lr(bi|bd|dn)?|hr|gt))+$", re.IGNORECASE
-)  # what ends the names of HR and LR files
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,9 @@ def check(name: str, folder: Path, lr_folder: Path | None = None) -> list[str]:
     found = {scale: bicubic(paths, scale, lr_paths) for scale in scales}
     lines = [f"{test_set.name} x{scale}: {found[scale]}, papers print {test_set.scores[scale]}" for scale in scales]
     if len(paths) == test_set.images and all(found[scale].is_near(test_set.scores[scale]) for scale in scales):
-        return [f"{folder}: {number(len(paths), 'image')}, bicubic scores as on {test_set.name}", *lines]
+        card = recognised(paths)
+        by_card = f", its card's to the last level ({card})" if card else ""
+        return [f"{folder}: {number(len(paths), 'image')}, bicubic scores as on {test_set.name}{by_card}", *lines]
     reasons = [*_of_files(test_set, paths), *_of_kernel(paths, lr_paths, scales[0])]
     reasons += _of_conventions(test_set, paths, lr_paths, scales)
     raise UserError(f"{folder}: not {test_set.name} as papers score it", *lines, *reasons)
@@ -104,11 +103,11 @@ def _get(name: str) -> TestSet:
 
 def paired(paths: Mapping[str, File], lr_folder: Path) -> dict[str, File]:
     """{HR id: LR file} of the LR images of one scale; UserError for one that is missing."""
-    found = {SIGN.sub("", image_id): path for image_id, path in find_images(lr_folder).items()}
-    missing = [image_id for image_id in paths if SIGN.sub("", image_id) not in found]
+    found = {plain(image_id): path for image_id, path in find_images(lr_folder).items()}
+    missing = [image_id for image_id in paths if plain(image_id) not in found]
     if missing:
         raise UserError(f"{lr_folder}: no LR image of {missing[0]}")
-    return {image_id: found[SIGN.sub("", image_id)] for image_id in paths}
+    return {image_id: found[plain(image_id)] for image_id in paths}
 
 
 def _scale(paths: Mapping[str, File], lr_paths: Mapping[str, File]) -> int:

@@ -17,6 +17,7 @@ from sr3eval.benchmark.config import DatasetConfig, MethodConfig, RunConfig
 from sr3eval.benchmark.labels import read_labels
 from sr3eval.benchmark.layout import LR, REFERENCE, RunFolder
 from sr3eval.benchmark.processes import together
+from sr3eval.benchmark.set_cards.check import recognised
 from sr3eval.config import check_call, defaults, resolve_path
 from sr3eval.data import choose, first, unreadable
 from sr3eval.discovery import Builder
@@ -173,11 +174,23 @@ def _plan(config: RunConfig, out: Path, cache: Path) -> Plan:
     kept = Cache(cache)
     sums = {data.name or "": sha256_of(part.images, config.task) for data, part in zip(config.data, found, strict=True)}
     remarks = claim(config, folder, _all_sums(sums), built, identities)
+    remarks += [remark for data, part in zip(config.data, found, strict=True) for remark in _card(data, part.images)]
     remarks += _sizes(images, config.task)
     if left_out.unreadable:
         count, why = number(len(left_out.unreadable), "image"), next(iter(left_out.unreadable.values()))
         remarks.append(f"{count} left out as unreadable, first {why}")
     return Plan(config, folder, kept, images, left_out, sums, built, identities, tuple(remarks), sizes)
+
+
+def card_of(images: Sequence[RunImage]) -> str | None:
+    """The name of the set card whose HR images these are, if they are all of them and have HR."""
+    files = {image.image_id: image.pair.hr for image in images if image.pair.hr is not None}
+    return recognised(files) if len(files) == len(images) else None
+
+
+def _card(data: DatasetConfig, images: Sequence[RunImage]) -> list[str]:
+    name = card_of(images)
+    return [f"{data.where}: the HR images are those of the set card {name}"] if name else []
 
 
 def _sizes(images: Sequence[RunImage], task: Task) -> list[str]:

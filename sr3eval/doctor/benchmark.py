@@ -9,7 +9,7 @@ from typing import Any
 from sr3eval import metrics
 from sr3eval.benchmark.config import DatasetConfig, MethodConfig, RunConfig
 from sr3eval.benchmark.layout import RunFolder
-from sr3eval.benchmark.plan import RunImage, build, check_scorable, find, resolved
+from sr3eval.benchmark.plan import RunImage, build, card_of, check_scorable, find, resolved
 from sr3eval.doctor.findings import Finding, attempt, missing
 from sr3eval.doctor.training import disk
 from sr3eval.errors import UserError, number
@@ -45,11 +45,13 @@ def images(config: RunConfig, dataset: DatasetConfig, out: Path, found: list[Run
     """How many a set has; they are added to those found so far."""
     part = find(config, dataset, RunFolder(out))
     found += part.images
-    left_out = [
+    card = card_of(part.images)
+    asides = [
+        *([f"the set card {card}'s"] if card else []),
         *([f"{part.left_out.too_small:,} too small and left out"] if part.left_out.too_small else []),
         *([f"{len(part.left_out.unreadable):,} unreadable"] if part.left_out.unreadable else []),
     ]
-    return "; ".join([f"{dataset.where}: {number(len(part.images), 'image')}", *left_out])
+    return "; ".join([f"{dataset.where}: {number(len(part.images), 'image')}", *asides])
 
 
 def method_of(config: RunConfig, method: MethodConfig) -> str:

@@ -100,9 +100,11 @@ def refused(*arguments) -> list[str]:
     return str(error.value).splitlines()
 
 
-def test_bicubic_scores_as_other_code_does(photos, folder, papers_print):
+def test_bicubic_scores_as_other_code_does(photos, folder, papers_print, monkeypatch):
     title, *lines = check("photos", folder)
     assert title == f"{folder}: 3 images, bicubic scores as on Photos"
+    monkeypatch.setattr(module, "recognised", lambda paths: "Photos" if set(paths) == set(PHOTOS) else None)
+    assert check("photos", folder)[0] == f"{title}, its card's to the last level (Photos)"
     texts = [f"{papers_print[s].psnr:.2f} dB / {papers_print[s].ssim:.4f}" for s in (2, 3, 4)]
     assert lines == [f"Photos x{s}: {t}, papers print {t}" for s, t in zip((2, 3, 4), texts, strict=True)]
 

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sr3eval.benchmark.cards.card import HR, Card, Part, all_shipped, find
-from sr3eval.benchmark.cards.compare import Compared, Problem, compare
-from sr3eval.benchmark.cards.lr import compare_lr
-from sr3eval.benchmark.cards.prints import prints
 from sr3eval.benchmark.kernels import KERNELS
 from sr3eval.benchmark.progress import Tell, silent
+from sr3eval.benchmark.set_cards.card import HR, Card, Part, all_shipped, find
+from sr3eval.benchmark.set_cards.compare import Compared, Problem, compare
+from sr3eval.benchmark.set_cards.lr import compare_lr
+from sr3eval.benchmark.set_cards.prints import prints
 from sr3eval.errors import UserError, number
 from sr3eval.files import File
 from sr3eval.folders import find_images

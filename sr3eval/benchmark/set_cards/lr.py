@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from sr3eval.benchmark.cards.card import LR, Card
-from sr3eval.benchmark.cards.compare import Compared, compare, known_of, plain
-from sr3eval.benchmark.cards.prints import Print, mapped, pixels_of, prints
 from sr3eval.benchmark.kernels import KERNELS, USUAL, makers, makes, scale_of
 from sr3eval.benchmark.progress import Tell
+from sr3eval.benchmark.set_cards.card import LR, Card
+from sr3eval.benchmark.set_cards.compare import Compared, compare, known_of
+from sr3eval.benchmark.set_cards.prints import Print, mapped, pixels_of, plain, prints
 from sr3eval.files import File
 from sr3eval.images import Size, header_size
 

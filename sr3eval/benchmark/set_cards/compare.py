@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from sr3eval.benchmark.cards.card import Listing
-from sr3eval.benchmark.cards.prints import Print, pixels_of
-from sr3eval.benchmark.check import SIGN
+from sr3eval.benchmark.set_cards.card import Listing
+from sr3eval.benchmark.set_cards.prints import Print, pixels_of, plain
 from sr3eval.files import File
 
 SAME = 8  # levels: parts of an altered picture differ by less on the mean, those of another one hardly do
@@ -47,10 +46,6 @@ def compare(listed: Listing, files: Mapping[str, File], found: Mapping[str, Prin
     ]
     same = sum(found[own].file == listed[image_id].file for image_id, own in known.items())
     return Compared(known, problems, same, len(renamed))
-
-
-def plain(image_id: str) -> str:
-    return SIGN.sub("", image_id)
 
 
 def known_of(listed: Listing, found: Mapping[str, Print]) -> dict[str, str]:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sr3eval.benchmark import check
-from sr3eval.benchmark.cards.card import HR, LR, UNKNOWN, Bicubic, Card
-from sr3eval.benchmark.cards.prints import pixels_of, prints
 from sr3eval.benchmark.kernels import maker, scale_of
 from sr3eval.benchmark.progress import Tell, silent
+from sr3eval.benchmark.set_cards.card import HR, LR, UNKNOWN, Bicubic, Card
+from sr3eval.benchmark.set_cards.prints import pixels_of, plain, prints
 from sr3eval.errors import UserError
 from sr3eval.files import File
 from sr3eval.folders import find_images
@@ -53,7 +53,7 @@ def make(
 
 
 def _listed(files: Mapping[str, File], stage: str, tell: Tell, multiple: int = 1) -> dict[str, str]:
-    return {check.SIGN.sub("", image_id): str(one) for image_id, one in prints(files, multiple, stage, tell).items()}
+    return {plain(image_id): str(one) for image_id, one in prints(files, multiple, stage, tell).items()}
 
 
 def _lr(files: Mapping[str, File], folder: Path, tell: Tell) -> LR:

@@ -10,11 +10,14 @@ from PIL import Image
 from skimage import data
 
 from benchmark import main
-from sr3eval.benchmark.cards import card as cards
-from sr3eval.benchmark.cards.check import recognised
-from sr3eval.benchmark.cards.prints import pixels_of
+from sr3eval.benchmark import RunConfig
 from sr3eval.benchmark.kernels import KERNELS
+from sr3eval.benchmark.plan import plan
+from sr3eval.benchmark.set_cards import card as cards
+from sr3eval.benchmark.set_cards.check import recognised
+from sr3eval.benchmark.set_cards.prints import pixels_of
 from sr3eval.config import resolve_path
+from sr3eval.doctor import of_config
 from sr3eval.folders import find_images
 
 PHOTOS = {
@@ -232,6 +235,17 @@ def test_embedded_images_are_recognised():
     assert recognised({i: files[i] for i in list(files)[1:]}) is None
     assert recognised(dict.fromkeys(files, files[next(iter(files))])) is None
     assert said("check", resolve_path("sr3eval:assets/photos_16_64"))[1:] == ["HR: 256 images (256 files to the byte)"]
+
+
+def test_runs_and_doctor_name_the_card(tmp_path):
+    data = {"images": "sr3eval:assets/photos_16_64"}
+    plain = {"task": "photos_16_64", "metrics": ["psnr"], "data": data, "method": [{"kind": "bicubic"}]}
+    remark = "sr3eval:assets/photos_16_64: the HR images are those of the set card photos_16_64"
+    assert remark in plan(RunConfig.parse(plain), tmp_path / "run", tmp_path / "cache").remarks
+    found = [finding.text for finding in of_config(plain, tmp_path / "run") if finding.topic == "images"]
+    assert found == ["sr3eval:assets/photos_16_64: 256 images; the set card photos_16_64's"]
+    data["limit"] = 7
+    assert remark not in plan(RunConfig.parse(plain), tmp_path / "part", tmp_path / "cache").remarks
 
 
 def test_wrong_cards_are_told(photos, tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -20,6 +21,8 @@ from sr3eval.images import area_down, load, to_uint8
 
 T = TypeVar("T")
 R = TypeVar("R")
+# What ends the names of HR and LR files.
+SIGN = re.compile(r"([_-]?(x\d+|srf[_-]?\d+|lr(bi|bd|dn)?|hr|gt))+$", re.IGNORECASE)
 GREY = ("1", "L", "I;16")  # Pillow's modes of one channel
 CELLS = 4  # of the grid along each side
 SLACK = 2  # pixels by which a copy's sides may differ where its inner part is looked for
@@ -30,10 +33,10 @@ class Print:
     """Of one image. On a card it is one string of these words, with spaces between them.
 
     size: "WIDTHxHEIGHTxCHANNELS" of the file: x1 is grey, x3 everything else. file: sha256 of its bytes, or "-" of an
-    image that was cut out of another file. pixels: sha256
-    of the image as RGB, 8 bit, row by row. inner: the first 16 digits of that of the image without its outermost
-    pixels, by which a shift or a cut by one pixel is known. grid: the mean levels of 4 x 4 parts, row by row, two
-    hexadecimal digits each, by which an altered image is told from another one.
+    image that was cut out of another file. pixels: sha256 of the image as RGB, 8 bit, row by row. inner: the first 16
+    digits of that of the image without its outermost pixels, by which a shift or a cut by one pixel is known. grid:
+    the mean levels of 4 x 4 parts, row by row, two hexadecimal digits each, by which an altered image is told from
+    another one.
     """
 
     size: str
@@ -90,6 +93,11 @@ class Print:
             if digest_of(image[:, top : top + height, left : left + width]).startswith(self.inner):
                 return top, left
         return None
+
+
+def plain(image_id: str) -> str:
+    """An id without what tells HR from LR."""
+    return SIGN.sub("", image_id)
 
 
 def pixels_of(path: File) -> Tensor:

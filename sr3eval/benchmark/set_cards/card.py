@@ -7,7 +7,7 @@ from typing import Any
 
 import tomli_w
 
-from sr3eval.benchmark.cards.prints import Print
+from sr3eval.benchmark.set_cards.prints import Print
 from sr3eval.config import from_dict, read_toml, resolve_path
 from sr3eval.errors import UserError, nearest, number
 
