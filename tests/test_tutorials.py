@@ -17,6 +17,7 @@ from tests import warm
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+OF_REPOSITORY = {"reproduce_the_paper": ("configs", "benchmark.py")}  # in whose copy that page's commands are run
 NEXT = "--- output of the next command ---"
 COMPARISON = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -46,6 +47,8 @@ def environment(tmp_path_factory):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_page_does_what_it_says(page, tmp_path, environment):
+    for name in OF_REPOSITORY.get(page.stem, ()):
+        (tmp_path / name).symlink_to(ROOT / name)
     commands, expected = script(page)
     done = subprocess.run(["bash"], input=commands, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
