@@ -200,6 +200,11 @@ class Row:
         return self.of != "best" and self.method.kind != REFERENCE
 
     @property
+    def gives_draws(self) -> bool:
+        """Whether scores of images by this row are of every one of the method's outputs, of which there are several."""
+        return self.of == "best" or (self.method.samples == 1 and len(self.method.seeds) > 1)
+
+    @property
     def settings(self) -> str:
         """What it is, for tables."""
         count, name = self.method.samples, self.method.name

@@ -14,6 +14,8 @@ PER_IMAGE_COLUMNS = ["task", "method", "image_id", "metric", "value", "group", "
 SET_COLUMNS = ["task", "method", "metric", "left_out", "value", "n", "dataset"]
 # Of methods with several seeds, whose rows in the other two tables are means over these.
 SEED_COLUMNS = ["task", "method", "metric", "seed", "value", "dataset"]
+# Of single images, of methods with several seeds or samples: the scores of every one of their outputs.
+DRAW_COLUMNS = ["task", "method", "image_id", "metric", "seed", "sample", "value", "group", "dataset"]
 REFERENCE = "reference"  # the method's name, and kind, that stands for the HR images: no other may have it
 ORACLE = re.compile(r" \(best of \d+\)$")  # what ends the names of rows that are of samples chosen by their scores
 PRECOMPUTED = "precomputed"  # the kind of outputs that were made elsewhere
@@ -119,6 +121,10 @@ class RunFolder:
     @property
     def seed_scores(self) -> Path:
         return self.path / "seed_scores.csv"
+
+    @property
+    def draw_scores(self) -> Path:
+        return self.path / "draw_scores.csv"
 
     @property
     def scored(self) -> Path:

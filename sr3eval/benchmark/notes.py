@@ -14,6 +14,7 @@ from sr3eval.errors import number
 from sr3eval.significance import LEVEL
 
 FEW_GROUPS = 20
+NOISE = 1.96  # standard errors, which hold a difference by seeds alone with 95 %
 SMALL_N = 10_000  # below it, set metrics are biased by more than methods usually differ
 
 
@@ -145,7 +146,14 @@ def _tests(means: pd.DataFrame, sets: pd.DataFrame, fool_rates: pd.DataFrame) ->
 def notes(results: pd.DataFrame) -> list[str]:
     """How one task's numbers were made: what was counted, settings of the metrics, a line for each method."""
     own = results[results["source"] == ""]
-    return [*_inputs(own), *_identical(own), *_without_score(own), *_settings(own), *_methods(own)]
+    return [
+        *_inputs(own),
+        *_identical(own),
+        *_without_score(own),
+        *_within_noise(own),
+        *_settings(own),
+        *_methods(own),
+    ]
 
 
 def _inputs(results: pd.DataFrame) -> list[str]:
@@ -175,6 +183,21 @@ def _without_score(results: pd.DataFrame) -> list[str]:
         "method, left out of all."
         for (dataset, count), part in first.groupby(["dataset", "n_left_out"], sort=False)
     ]
+
+
+def _within_noise(results: pd.DataFrame) -> list[str]:
+    """The methods that differ from the best by no more than other seeds would make."""
+    lines = []
+    for (dataset, _), part in results.groupby(["dataset", "metric"], sort=False):
+        best = part[part["best"] == True]  # noqa: E712 - NaN where nothing was compared
+        for row in part[part["delta_to_best"].notna()].itertuples():
+            errors = (row.seed_se, best["seed_se"].iloc[0])
+            noise = NOISE * math.hypot(*(error for error in errors if not math.isnan(error)))
+            if abs(row.delta_to_best) < noise:
+                apart, within = (f"{value:.{row.decimals}f}" for value in (abs(row.delta_to_best), noise))
+                where, whom = _on(str(row.label), str(dataset)), f"{row.method} differs from {best['method'].iloc[0]}"
+                lines.append(f"{where}: {whom} by {apart}, less than other seeds may make ({within}, with 95 %).")
+    return lines
 
 
 def _settings(results: pd.DataFrame) -> list[str]:

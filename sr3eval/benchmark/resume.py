@@ -9,11 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from sr3eval.benchmark.config import Row
 from sr3eval.benchmark.layout import RunFolder
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write, claim_folder
 
 Rows = list[tuple[object, ...]]
+Tables = tuple[Rows, Rows, Rows, Rows]  # per_image.csv, set_scores.csv, seed_scores.csv, draw_scores.csv
 
 
 def config_before(run: RunFolder, config: str) -> str | None:
@@ -93,17 +95,19 @@ class Known:
 
     @functools.cached_property
     def tables(self) -> list[pd.DataFrame]:
-        return [_read_scores(path) for path in (self.run.per_image, self.run.set_scores, self.run.seed_scores)]
+        run = self.run
+        return [_read_scores(path) for path in (run.per_image, run.set_scores, run.seed_scores, run.draw_scores)]
 
     def holds(self, dataset: str, method: str, metric: str, key: str) -> bool:
         """Whether there are scores of this method by this metric, of what `key` names."""
         return bool(self.keys.get(dataset, {}).get(method, {}).get(metric) == key)
 
-    def rows(self, dataset: str, method: str, metric: str) -> tuple[Rows, Rows, Rows]:
-        """Of per_image.csv, set_scores.csv and seed_scores.csv, in their order."""
-        wanted = {"dataset": dataset, "method": method, "metric": metric}
-        per_image, sets, seeds = (_matching(table, wanted) for table in self.tables)
-        return per_image, sets, seeds
+    def rows(self, dataset: str, row: Row, metric: str) -> Tables:
+        """Those of a row by a metric, in their order."""
+        wanted = {"dataset": dataset, "method": row.name, "metric": metric}
+        per_image, sets, seeds = (_matching(table, wanted) for table in self.tables[:3])
+        draws = _matching(self.tables[3], wanted | {"method": row.method.name}) if row.gives_draws else []
+        return per_image, sets, seeds, draws
 
 
 def _matching(table: pd.DataFrame, wanted: Mapping[str, str]) -> Rows:
@@ -124,7 +128,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _read_scores(path: Path) -> pd.DataFrame:
     """A table of scores, numbers to the last digit; empty where there is none."""
-    numbers: dict[str, Callable[[str], float]] = {"value": float, "n": int, "seed": int}
+    numbers: dict[str, Callable[[str], float]] = {"value": float, "n": int, "seed": int, "sample": int}
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         for column in numbers.keys() & set(table):

@@ -14,11 +14,11 @@ from sr3eval import metrics
 from sr3eval.benchmark import environment
 from sr3eval.benchmark.cache import content_of
 from sr3eval.benchmark.config import MethodConfig, Row
-from sr3eval.benchmark.layout import HR, LR, PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS, of_sample
+from sr3eval.benchmark.layout import DRAW_COLUMNS, HR, LR, PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS, of_sample
 from sr3eval.benchmark.plan import Plan, RunImage
 from sr3eval.benchmark.processes import rounds
 from sr3eval.benchmark.progress import Count, Tell
-from sr3eval.benchmark.resume import Known, Rows
+from sr3eval.benchmark.resume import Known, Rows, Tables
 from sr3eval.data import chunks, grouped
 from sr3eval.device import default_device, threads
 from sr3eval.distributed import job
@@ -40,12 +40,13 @@ def score(plan: Plan, tell: Tell) -> None:
 
 
 def write_scores(plan: Plan, work: Iterable[tuple["Scorer", Sequence[Row]]]) -> None:
-    """Score, then write per_image.csv, set_scores.csv, seed_scores.csv where methods have seeds, environment.json.
+    """Score, then write per_image.csv, set_scores.csv, environment.json; seed_scores.csv where methods have seeds, and
+    draw_scores.csv where they have these or samples.
 
     work: what scores, and which rows of the table.
     """
     known = Known(plan.folder)
-    tables: tuple[Rows, Rows, Rows] = ([], [], [])
+    tables: Tables = ([], [], [], [])
     keys: dict[str, dict[str, dict[str, str]]] = {}
     data: dict[str, Any] = {"pixels": {}, "pictures": {}}
     for scorer, rows in work:
@@ -61,13 +62,15 @@ def write_scores(plan: Plan, work: Iterable[tuple["Scorer", Sequence[Row]]]) -> 
     job().lead(lambda: _write(plan, tables, keys, data))
 
 
-def _write(plan: Plan, tables: tuple[Rows, Rows, Rows], keys: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+def _write(plan: Plan, tables: Tables, keys: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     folder = plan.folder
     _write_csv(folder.per_image, tables[0], PER_IMAGE_COLUMNS)
     _write_parquet(folder.per_image_parquet, tables[0], PER_IMAGE_COLUMNS)
     _write_csv(folder.set_scores, tables[1], SET_COLUMNS)
     if tables[2]:
         _write_csv(folder.seed_scores, tables[2], SEED_COLUMNS)
+    if tables[3]:
+        _write_csv(folder.draw_scores, tables[3], DRAW_COLUMNS)
     atomic_write(folder.environment, _json({**_environment(plan), **data}))
     atomic_write(folder.scored, _json(keys))
 
@@ -108,6 +111,7 @@ class Scorer:
                 code = code_behind(metrics.builder(name))
                 files = [digest(path) for path in named_in(options).values()]
                 made_by = (metric.convention, code.digest if code else "", *files, default_device().type)
+                made_by += ("draws",) * row.gives_draws  # which older releases did not keep
                 seen = pictures[_compares_samples(metric, row)]
                 keys[metric.name] = fingerprint(*made_by, self.inputs, seen, of_images)
         return keys
@@ -147,17 +151,12 @@ class Scorer:
         keys = self.keys(row)
         return keys, [name for name, key in keys.items() if not known.holds(self.dataset, row.name, name, key)]
 
-    def rows(
-        self, row: Row, scored: Iterable[str], new: Mapping[str, Sequence[Result]], known: Known
-    ) -> tuple[Rows, Rows, Rows]:
-        """Those of a row for per_image.csv, set_scores.csv and seed_scores.csv, metric by metric."""
-        tables: tuple[Rows, Rows, Rows] = ([], [], [])
+    def rows(self, row: Row, scored: Iterable[str], new: Mapping[str, Sequence[Result]], known: Known) -> Tables:
+        """Those of a row for per_image.csv, set_scores.csv, seed_scores.csv and draw_scores.csv, metric by metric."""
+        tables: Tables = ([], [], [], [])
         by_name = {metric.name: metric for metric in self.metrics}
         for name in scored:
-            if name in new:
-                rows = self._rows(row, by_name[name], new[name])
-            else:
-                rows = known.rows(self.dataset, row.name, name)
+            rows = self._rows(row, by_name[name], new[name]) if name in new else known.rows(self.dataset, row, name)
             for table, part in zip(tables, rows, strict=True):
                 table += part
         return tables
@@ -216,7 +215,7 @@ class Scorer:
             torch.stack(outputs) if samples > 1 else None,
         )
 
-    def _rows(self, row: Row, metric: Metric, results: Sequence[Result]) -> tuple[Rows, Rows, Rows]:
+    def _rows(self, row: Row, metric: Metric, results: Sequence[Result]) -> Tables:
         """Of one metric's results, one a seed."""
         key, end = (self.plan.task.name, row.name), (self.dataset,)
         result = metrics.mean_over_seeds(metric.convention, results)
@@ -224,7 +223,18 @@ class Scorer:
         everything = {"": Estimate(result.value, result.n)} | result.without
         sets: Rows = [(*key, metric.name, block, e.value, e.n, *end) for block, e in everything.items()]
         seeds: Rows = [(*key, metric.name, s, r.value, *end) for s, r in zip(row.method.seeds, results, strict=False)]
-        return per_image, [] if per_image else sets, seeds
+        return per_image, [] if per_image else sets, seeds, self._draws(row, metric, results)
+
+    def _draws(self, row: Row, metric: Metric, results: Sequence[Result]) -> Rows:
+        """Scores of every output of the method, where there are several of each image."""
+        if not row.gives_draws:
+            return []
+        return [
+            (self.plan.task.name, row.method.name, i, metric.name, seed, sample, value, self.groups[i], self.dataset)
+            for seed, result in zip(row.method.seeds or (self.plan.config.seed,), results, strict=True)
+            for i in result.per_image
+            for sample, value in enumerate(result.samples.get(i, [result.per_image[i]]), start=1)
+        ]
 
 
 def pixels_of(pictures: Mapping[str, Sequence[Path]]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from sr3eval.benchmark.config import Row, RunConfig
-from sr3eval.benchmark.layout import PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS, RunFolder
+from sr3eval.benchmark.layout import DRAW_COLUMNS, PER_IMAGE_COLUMNS, SEED_COLUMNS, SET_COLUMNS, RunFolder
 from sr3eval.config import read_toml
 from sr3eval.errors import UserError
 from sr3eval.files import below
@@ -38,6 +38,7 @@ KEYS = {
     "per_image": [*METHOD, "image_id", "metric"],
     "sets": [*METHOD, "metric", "left_out"],
     "seeds": [*METHOD, "metric", "seed"],
+    "draws": [*METHOD, "image_id", "metric", "seed", "sample"],
 }
 WRITTEN = [
     "label",
@@ -52,7 +53,8 @@ WRITTEN = [
 
 @dataclass(frozen=True)
 class Scores:
-    """per_image.csv, set_scores.csv and seed_scores.csv of one or several runs; seeds is empty where no method has any.
+    """per_image.csv, set_scores.csv, seed_scores.csv and draw_scores.csv of one or several runs; seeds and draws are
+    empty where no method has any.
 
     methods: task, dataset, method, method_settings, method_notes (what the method said of its images, counted),
     method_warning, n_too_small and n_unreadable (images that the run left out), inputs (what made LR), images (sha256
@@ -63,6 +65,7 @@ class Scores:
     per_image: pd.DataFrame
     sets: pd.DataFrame
     seeds: pd.DataFrame
+    draws: pd.DataFrame
     methods: pd.DataFrame
 
 
@@ -77,8 +80,7 @@ def read_run(folder: Path) -> Scores:
     """per_image.csv and set_scores.csv of a run, with the methods of its config."""
     run = RunFolder(folder)
     per_image, sets = _read_csv(run.per_image, PER_IMAGE_COLUMNS), _read_csv(run.set_scores, SET_COLUMNS)
-    several = run.seed_scores.exists()
-    seeds = _read_csv(run.seed_scores, SEED_COLUMNS) if several else pd.DataFrame(columns=SEED_COLUMNS)
+    seeds, draws = _read_if_any(run.seed_scores, SEED_COLUMNS), _read_if_any(run.draw_scores, DRAW_COLUMNS)
     config = read_config(folder)
     environment = read_environment(run)
     described = [_described(run, row, environment) for row in config.rows]
@@ -89,7 +91,7 @@ def read_run(folder: Path) -> Scores:
         for dataset, sha256 in environment["datasets"].items()
         for of_method in described
     ]
-    return Scores(per_image, sets, seeds, pd.DataFrame(methods))
+    return Scores(per_image, sets, seeds, draws, pd.DataFrame(methods))
 
 
 def _described(run: RunFolder, row: Row, environment: Mapping[str, Any]) -> dict[str, object]:
@@ -231,6 +233,10 @@ def _with_datasets(runs: Sequence[Scores], names: Sequence[str]) -> list[Scores]
         return frame.assign(dataset=[new.get(pair, pair[1]) for pair in pairs])
 
     return [Scores(*(renamed(getattr(run, field.name), run) for field in fields(Scores))) for run in runs]
+
+
+def _read_if_any(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    return _read_csv(path, columns) if path.exists() else pd.DataFrame(columns=list(columns))
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -32,7 +32,9 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
     a sign-flip test, or a t test on the jackknife, Holm-adjusted over the methods of the metric; testable is false
     where so few groups cannot bring it below 5 %, whatever the scores. n_infinite counts images equal to HR, n_left_out
     those without a finite score in some method. seed_sd is the standard deviation over n_seeds seeds, of whose values
-    `value` is the mean. The reference (HR itself) and the best of several samples take no part in comparisons.
+    `value` is the mean. seed_se is the standard error of `value` by its noise alone, for the same images, where there
+    are several outputs of each: by seeds or samples. The reference (HR itself) and the best of several samples take no
+    part in comparisons.
     """
     known = {*scores.per_image["metric"], *scores.sets["metric"]}
     for metric in sorted(known - set(conventions)):
@@ -51,6 +53,8 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
     counts = ["n_groups", "n_infinite", "n_left_out"]
     results = pd.DataFrame(rows, columns=[*columns, *counts, "best", *deltas, "interval"])
     results = results.merge(_over_seeds(scores.seeds), on=SCORED, how="left")
+    results = results.merge(_over_draws(scores.draws, conventions), on=SCORED, how="left")
+    results["seed_se"] = results["seed_se"].fillna(results["seed_sd"] / np.sqrt(results["n_seeds"]))
     methods = scores.methods.drop(columns=["images", "made_by"])
     return results.merge(methods, on=["task", "dataset", "method"], how="left")
 
@@ -64,6 +68,20 @@ def _over_seeds(seeds: pd.DataFrame) -> pd.DataFrame:
     """n_seeds and seed_sd by task, data set, method and metric."""
     values = seeds.groupby(SCORED, sort=False)["value"]
     return values.agg(n_seeds="size", seed_sd="std").reset_index()
+
+
+def _over_draws(draws: pd.DataFrame, conventions: Conventions) -> pd.DataFrame:
+    """seed_se by task, data set, method and metric: of the mean over images of each seed's first sample.
+
+    Noise of one image has nothing to do with that of another: the variance within images, over these and over seeds.
+    """
+    rows = []
+    for key, part in draws.groupby(SCORED, sort=False):
+        values = part.assign(value=part["value"].astype(float).clip(upper=conventions[str(key[-1])].ceiling))
+        within = values.groupby("image_id")["value"].var()
+        error = math.sqrt(within.mean() / len(within) / part["seed"].nunique())
+        rows.append(dict(zip(SCORED, key, strict=True)) | {"seed_se": error})
+    return pd.DataFrame(rows, columns=[*SCORED, "seed_se"])
 
 
 def _comparable(scores: pd.DataFrame, ceiling: float) -> pd.DataFrame:

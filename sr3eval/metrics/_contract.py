@@ -173,12 +173,14 @@ class Result:
         per_image: its values by image id, for metrics that are a mean.
         without: for metrics of a whole set, the value when a block of images is left out, by block; the jackknife
             makes intervals of them.
+        samples: of the best of several samples, the scores of all of them, by image id.
     """
 
     value: float
     n: int
     per_image: dict[str, float] = field(default_factory=dict)
     without: dict[str, Estimate] = field(default_factory=dict)
+    samples: dict[str, list[float]] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -248,7 +250,7 @@ class PerImage(Named):
 
     def __init__(self, convention: Convention, score: Callable[[Batch], Tensor]) -> None:
         self.convention, self.score = convention, score
-        self.state: dict[str, float] = {}
+        self.state: dict[str, Any] = {}  # by image id, what `scores` has of it
 
     def check(self, n: int, labelled: bool, hr: bool = True, sizes: Collection[tuple[int, int]] = ()) -> None:
         """Refuse a run without the HR images or labels that the score needs, and sizes that it does not take."""
@@ -281,7 +283,7 @@ class PerImage(Named):
         """Add the scores of another shard."""
         self._add(other.state)
 
-    def _add(self, scores: dict[str, float]) -> None:
+    def _add(self, scores: dict[str, Any]) -> None:
         refuse_twice(self.name, self.state.keys(), scores.keys())
         self.state |= scores
 
@@ -313,14 +315,26 @@ def composite(convention: Convention, parts: Sequence[PerImage], combine: Callab
     return PerImage(convention, lambda batch: combine(*(part.scores(batch) for part in parts)))
 
 
+class _BestOfSamples(PerImage):
+    """A PerImage whose scores are [N, K], of K samples."""
+
+    def fresh(self) -> "_BestOfSamples":
+        return _BestOfSamples(self.convention, self.score)
+
+    def compute(self) -> Result:
+        best = torch.amax if self.higher_is_better else torch.amin
+        chosen = PerImage(self.convention, self.score)
+        chosen.state = {i: float(best(torch.tensor(of, dtype=torch.float64), 0)) for i, of in self.state.items()}
+        return replace(chosen.compute(), samples=dict(sorted(self.state.items())))
+
+
 def best_of_samples(metric: PerImage) -> PerImage:
     """The metric of each image's best sample by that metric's own word: an oracle, where the metric looks at HR."""
 
-    def best(batch: Batch) -> Tensor:
-        scores = torch.stack([metric.scores(sample) for sample in batch.by_sample])
-        return scores.amax(dim=0) if metric.higher_is_better else scores.amin(dim=0)
+    def scores(batch: Batch) -> Tensor:
+        return torch.stack([metric.scores(sample) for sample in batch.by_sample], dim=1)
 
-    return PerImage(replace(metric.convention, needs_samples=True), best)
+    return _BestOfSamples(replace(metric.convention, needs_samples=True), scores)
 
 
 def refuse_twice(name: str, known: Set[str], new: Collection[str]) -> None:

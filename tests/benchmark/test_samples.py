@@ -16,6 +16,7 @@ from sr3eval.benchmark import run
 from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.figure import Window, write
 from sr3eval.benchmark.make import make
+from sr3eval.benchmark.notes import notes
 from sr3eval.benchmark.plan import plan
 from sr3eval.benchmark.progress import silent
 from sr3eval.benchmark.score import Scorer
@@ -25,6 +26,7 @@ from sr3eval.images import save
 
 IDS = [f"{group}/{index}" for group in "ab" for index in range(2)]
 K = 3
+TEXTS = ("source", "inputs", "dataset", "method_notes", "method_warning")  # of results, empty here
 NOISY = """
 import torch
 class Noisy:
@@ -187,6 +189,23 @@ def test_rows_of_the_table(finished):
     assert "the first of 3 samples of each input" in text
 
 
+def test_scores_of_every_sample_are_kept_and_say_how_much_is_noise(finished):
+    draws = pd.read_csv(finished / "draw_scores.csv")
+    scores = np.array([psnr(samples_of(finished, image_id), finished, image_id) for image_id in IDS])
+    found = draws[draws["metric"] == "psnr"].pivot(index="image_id", columns="sample", values="value").loc[IDS]
+    np.testing.assert_allclose(found, scores, rtol=1e-6)
+    assert set(draws["metric"]) == {"psnr", "consistency"} and set(draws["seed"]) == {0}
+    results, noise = table(finished), np.sqrt(scores.var(axis=1, ddof=1).sum()) / len(IDS)  # of the first samples' mean
+    assert results.loc[("mine", "psnr"), "seed_se"] == pytest.approx(noise, rel=1e-6)
+    assert results["seed_se"].notna().sum() == 2
+    alike = results.reset_index().query("metric == 'psnr'").assign(**dict.fromkeys(TEXTS, ""))
+    for apart, noted in ((1.9 * noise, True), (2.0 * noise, False)):
+        alike.loc[alike["method"] == "bicubic", "delta_to_best"] = -apart
+        best = alike.assign(best=alike["method"] == "mine")
+        lines = [line for line in notes(best) if line.startswith("PSNR: bicubic differs from mine")]
+        assert len(lines) == noted and all(f"({1.96 * noise:.2f}, with 95 %)" in line for line in lines)
+
+
 def test_the_best_of_samples_is_no_competitor(world):
     """HR's noise is all that the samples have: the best of them wins by a little, and is neither bold nor tested."""
     alone = [config(world)["method"][0]]
@@ -238,6 +257,12 @@ def test_seeds_and_samples_together(world):
         )
         for seed in (0, 1)
     ]
+    draws = pd.read_csv(world / "run" / "draw_scores.csv").groupby("seed")
+    for seed in (0, 1):
+        alone = pd.read_csv(world / f"{seed}" / "draw_scores.csv")
+        pd.testing.assert_frame_equal(draws.get_group(seed).reset_index(drop=True), alone)
+    first = pd.read_csv(world / "run" / "draw_scores.csv").query("sample == 1 and metric == 'psnr'")
+    assert first["value"].mean() == pytest.approx(results.loc[("mine", "psnr"), "value"], rel=1e-9)
     for name, metric in results.index:
         values = [r.set_index(["method", "metric"]).loc[(name, metric), "value"] for r in single]
         assert results.loc[(name, metric), "value"] == pytest.approx(np.mean(values), rel=1e-9)

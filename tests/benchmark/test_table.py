@@ -34,7 +34,8 @@ def summarise(metric="psnr", **methods):
     described = described.assign(method_settings="", method_warning="", n_too_small=0, n_unreadable=0)
     sets = pd.DataFrame(columns=["task", "method", "metric", "left_out", "value", "n"])
     seeds = pd.DataFrame(columns=["task", "method", "metric", "seed", "value"])
-    frames = [frame.assign(dataset="") for frame in (per_image, sets, seeds, described)]
+    draws = pd.DataFrame(columns=["task", "method", "image_id", "metric", "seed", "sample", "value", "group"])
+    frames = [frame.assign(dataset="") for frame in (per_image, sets, seeds, draws, described)]
     convention = PSNR.convention if metric == "psnr" else Convention(metric, metric, True, "")
     return summary.summarise(Scores(*frames), {metric: convention}).set_index("method")
 
