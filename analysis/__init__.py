@@ -11,7 +11,7 @@
 
 Functions take DataFrames and return new ones; `by` names the columns that make groups. In the order of a study: power
 and simulation plan it; tables reads and checks; exclusions says what counts; fool_rate, comparisons, viewing_time,
-psychometric, signal_detection, image_rates, response_times and mixed_model (export_r: in R) estimate, and preference
+psychometric, signal_detection, image_rates, response_times, seeds and mixed_model (export_r: in R) estimate; preference
 does so for choices between models, which simulated_choices plans and adaptive directs; pigeonhole is a check;
 agreement sets metrics beside people, ceiling says how far people agree with one another, metric_agreement and
 public_judgements score metrics on pairs and on others' data; summary gives all of it in two calls; methods writes

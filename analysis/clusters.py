@@ -19,6 +19,7 @@ Codes = NDArray[np.int64]
 # Columns that the functions of this file add, as numbers in the order of the names: who answered, what was seen, and
 # the group that it is of.
 SUBJECT, IMAGE, CLUSTER = "_subject", "_image", "_cluster"
+SAMPLE = "sample"  # a column that responses may have: which of a method's outputs for the image was shown
 FEW = 10  # clusters, below which a result carries a caution
 NO_RESPONSES = "not estimable: no responses"
 

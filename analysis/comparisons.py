@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analysis.clusters import Cells, Variances, caution, count, groups, numbered, variances, why_not_estimable
+from analysis.clusters import SAMPLE, Cells, Variances, caution, count, groups, numbered, variances, why_not_estimable
 from analysis.errors import DataError
 from analysis.fool_rate import t_test
 from analysis.proportions import LEVEL
+from analysis.seeds import within_noise
 from analysis.tables import require, require_list
 
 Reference = Literal["t", "z"]
@@ -40,7 +41,9 @@ def compare(
 
     reference: "t" with the smaller of the degrees of freedom that fool_rates gives a and b is the default, since the
     normal "z" is too sure with few subjects. Where less than 5 answers of a model are of one kind, t is not sure either
-    (in studies of 10 subjects and 20 images, rates of 5 and 2 %, intervals covered 92 %), and the note says so.
+    (in studies of 10 subjects and 20 images, rates of 5 and 2 %, intervals covered 92 %), and the note says so. Where
+    people saw several samples of each image (the column `sample`, see `seeds.of_samples`), it names differences that
+    are smaller than what their noise makes with 95 %.
 
     The variance is V_s + V_g - V_0, and at least the smaller of V_s and V_g. What a and b share cancels in it; the
     larger, the floor of fool_rates, would put the images' part back where the design balanced it out. Between subjects,
@@ -89,7 +92,8 @@ def _pair(trials: pd.DataFrame, factor: str, a: Any, b: Any, reference: Referenc
     df = math.inf if reference == "z" else min(first.df, second.df)
     test = t_test(row["difference"], math.sqrt(variance), df)
     scarce = "few answers of one kind" if min(_rarer(first), _rarer(second)) < FEW_ANSWERS else ""
-    notes = "; ".join(filter(None, [scarce, caution(first, second)]))
+    alike = SAMPLE in both and within_noise(row["difference"], both[level == 0], both[level == 1])
+    notes = "; ".join(filter(None, [scarce, "less than other seeds may make" * alike, caution(first, second)]))
     return row | {"se": math.sqrt(variance), "df": df} | test | {"note": notes}
 
 

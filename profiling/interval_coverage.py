@@ -21,6 +21,7 @@ from analysis.fool_rate import equivalence, fool_rates
 from analysis.image_rates import image_rates
 from analysis.mixed_model import mixed_model
 from analysis.power import Spread, power
+from analysis.seeds import fool_rate_parts, score_parts
 from analysis.signal_detection import side_bias
 from analysis.simulation import _center, simulate
 
@@ -39,9 +40,13 @@ def redrawn(
     correlation: float = 1.0,
     group_share: float = 0.5,
     image_sd: float = IMAGE_SD,
+    seed_share: float = 0.0,
 ) -> pd.DataFrame:
-    """The trials of a plan, answered in each study by new people before new images; true rates are known."""
-    columns = [c for c in ("model", "subject", "image_id", "kind", "group", "real_side") if c in plan]
+    """The trials of a plan, answered in each study by new people before new images; true rates are known.
+
+    seed_share: of the variance of what is seen, that between the samples of an image.
+    """
+    columns = [c for c in ("model", "subject", "image_id", "kind", "group", "real_side", "sample") if c in plan]
     model, subject, image = (pd.factorize(plan[column])[0] for column in ("model", "subject", "image_id"))
     names = list(dict.fromkeys(plan["model"]))
     center = np.array([_center(rates[name], float(np.hypot(SUBJECT_SD, image_sd))) for name in names])
@@ -56,6 +61,9 @@ def redrawn(
     seen = effects(image)
     if "group" in plan:
         seen = np.sqrt(1 - group_share) * seen + np.sqrt(group_share) * effects(pd.factorize(plan["group"])[0])
+    if "sample" in plan:
+        draw = pd.factorize(image * (plan["sample"].max() + 1) + plan["sample"])[0]
+        seen = np.sqrt(1 - seed_share) * seen + np.sqrt(seed_share) * effects(draw)
     people = rng.normal(0, SUBJECT_SD, (studies, subject.max() + 1))[:, subject]
     chance = special.expit(center[model] + people + image_sd * seen)
     table = pd.concat([plan[columns]] * studies, ignore_index=True)
@@ -129,6 +137,24 @@ def mixed_studies(design: tuple[int, int, int], within: bool, correlation: float
         return pd.DataFrame(rows)
 
     return many(each, studies, plan=plan, rates=rates, correlation=correlation)
+
+
+def scored_studies(samples: int, seed_share: float, studies: int, images: int = 40) -> pd.DataFrame:
+    """Parts of mean scores, of which the truth is 0, and the variance of a single score 1."""
+    rng = np.random.default_rng(0)
+    of_images, noise = rng.normal(size=(studies, images, 1)), rng.normal(size=(studies, images, samples))
+    values = np.sqrt(1 - seed_share) * of_images + np.sqrt(seed_share) * noise
+    method, image, _ = np.indices(values.shape).reshape(3, -1)
+    names = {"task": "t", "dataset": "", "metric": "m", "group": ""}
+    return score_parts(pd.DataFrame({"method": method, "image_id": image.astype(str), "value": values.ravel()} | names))
+
+
+def sampled_studies(samples: int, seed_share: float, studies: int, rate: float = 0.4) -> pd.DataFrame:
+    """Parts of fool rates of a method that people see several samples of, each image as often in every one."""
+    plan = simulate({"m": 0.5}, subjects=50, images=60, trials=30, **QUIET)
+    plan = plan.assign(sample=plan.groupby("image_id").cumcount() % samples + 1)
+    setting = {"plan": plan, "rates": {"m": rate}, "seed_share": seed_share}
+    return many(lambda table: fool_rate_parts(table, ["replication"]), studies, **setting)
 
 
 def side_studies(studies: int) -> pd.DataFrame:
@@ -251,6 +277,17 @@ def print_mixed(studies: int) -> None:
         )
 
 
+def print_seeds(studies: int) -> None:
+    for samples, share in itertools.product((1, 3, 5), (0.0, 0.3, 0.6)):
+        for what, rows, truth in (
+            ("score", scored_studies(samples, share, studies), 0.0),
+            ("fool rate", sampled_studies(samples, share, studies), 0.4),
+        ):
+            found = f"; seed share found {100 * rows['seed_share'].mean():.0f} %" if samples > 1 else ""
+            where = f"{samples} samples an image, {share:.0%} of the variance"
+            click.echo(f"seeds  {what}, {where}: {coverage_text(rows, truth)}{found}")
+
+
 def print_single_images(studies: int) -> None:
     for image_sd, design in itertools.product((0.0, 0.4, 0.8), ((10, 20, 10), (50, 100, 50))):
         covered = images_covered(studies, *design, image_sd)
@@ -266,6 +303,7 @@ PARTS = {
     "sides": print_sides,
     "agreement": print_agreement,
     "single-images": print_single_images,
+    "seeds": print_seeds,
 }
 
 

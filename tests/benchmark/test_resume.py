@@ -150,7 +150,7 @@ def test_scores_stand_only_for_the_same_pictures_and_settings(world):
     save(world / "run" / "images" / "mine" / "a" / "0.png", torch.zeros(3, 64, 64))
     assert known.holds("", "mine", "psnr", keys["psnr"])
     assert not known.holds("", "mine", "psnr", scorer(current).keys(row)["psnr"])
-    assert len(known.rows("", "mine", "psnr")[0]) == len(IDS)
+    assert len(known.rows("", row, "psnr")[0]) == len(IDS)
 
 
 class StoppedError(Exception):
