@@ -27,6 +27,7 @@ FILES = (
     "per_image.csv",
     "set_scores.csv",
     "seed_scores.csv",
+    "draw_scores.csv",
     "results.csv",
     "results.json",
 )

@@ -25,7 +25,7 @@ from sr3eval.files import atomic_write
 
 FORMAT: Literal["sr3eval-results-1"] = "sr3eval-results-1"
 SCHEMA = Path(__file__).with_name("results.schema.json")
-TABLES = ("config", "per_image", "set_scores", "seed_scores", "results")  # files of a run whose checksums a card has
+TABLES = ("config", "per_image", "set_scores", "seed_scores", "draw_scores", "results")  # whose checksums a card has
 
 
 def _about(text: str) -> Any:
@@ -100,6 +100,7 @@ class Number:
     interval: Annotated[str | None, _about("bootstrap or jackknife, or a study's")] = None
     n_seeds: Annotated[int | None, _about("whose mean the value is")] = None
     seed_sd: Annotated[Optional, _about("standard deviation over seeds")] = None
+    seed_se: Annotated[Optional, _about("standard error of the value by its noise alone, by seeds or samples")] = None
     method_settings: str | None = None
     method_notes: Annotated[str | None, _about("what the method said of its images, counted")] = None
     method_warning: str | None = None
