@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Integer, String, case, cast, func, literal, select
+from sqlalchemy import BigInteger, Integer, String, case, cast, func, literal, select
 from sqlalchemy.orm import Session as Transaction
 
 from study_app.models import Condition, FurtherChoice, PlanTrial, Response, Session, Stimulus, Study, Trial, of_study
@@ -41,7 +41,7 @@ def read(db: Transaction, study: Study) -> pd.DataFrame:
 def _answers(db: Transaction, study: Study, of: type[Response | FurtherChoice], criterion: Any) -> pd.DataFrame:
     """Numbers. One row of text a session, since rows of Python objects take longer than everything else here."""
     choice = case({name: i for i, name in enumerate(CHOICES)}, value=of.choice)
-    code = PlanTrial.stimulus_id * STIMULUS + criterion * CRITERION + choice * CHOICE
+    code = cast(PlanTrial.stimulus_id, BigInteger) * STIMULUS + criterion * CRITERION + choice * CHOICE
     code += _bit(PlanTrial.real_side == "right") * REAL_SIDE + _bit(Response.timing_ok)
     query = (
         select(Trial.session_id, func.count(), func.aggregate_strings(_joined(code, of.rt_ms), ","))

@@ -56,6 +56,9 @@ def pack(tmp_path_factory):
 
 def new_study(clock, pack, url, models=MODELS, **changes):
     app = make_app(url, clock)
+    with app.extensions["study_database"].write() as db:
+        if db.bind.dialect.name == "postgresql":  # after many studies
+            db.execute(text("ALTER SEQUENCE stimulus_id_seq RESTART 9000000"))
     open_study(app, pack, small_spec(**{**DESIGN, **changes}), models=models)
     return app
 
