@@ -20,8 +20,8 @@ class Tally:
     target: int  # how many are to count
     counted: int = 0  # finished, and left out by nothing that the study checks
     excluded: int = 0  # finished, and left out
-    active: int = 0  # may still finish
-    left: int = 0  # withdrawn, or gone without an end
+    active: int = 0  # at it, within the time for which a place is kept
+    left: int = 0  # withdrawn, or gone without an end so far
     deleted: int = 0
 
 

@@ -218,6 +218,11 @@ def admin_pages(server, page):
         for summary in page.locator("summary").all():
             summary.click()
             yield f"{path}, opened"
+    server.admin.move("models", "close")
+    page.goto(f"{root}/models")
+    page.click("summary")
+    assert page.is_visible("[name=typed]")
+    yield "a study that can be deleted"
 
 
 @pytest.fixture(scope="module")
