@@ -243,6 +243,14 @@ def _finished(
     return result.sort_values(["subject", "trial_index"], kind="stable", ignore_index=True)
 
 
+def _named_rate(text: str) -> tuple[str, float]:
+    name, _, rate = text.rpartition("=")
+    try:
+        return name, float(rate)
+    except ValueError:
+        raise DataError(f"--rate {text}: write it as MODEL=0.3") from None
+
+
 @click.command(context_settings={"show_default": True})
 @click.option("--rate", "rates", multiple=True, required=True, metavar="MODEL=RATE", help="True fool rates.")
 @click.option("--scores", required=True, type=click.Path(path_type=Path), help="per_image.csv of the run judged.")
@@ -254,11 +262,11 @@ def main(rates: Sequence[str], scores: Path, task: int, subjects: int, seed: int
     """Write answers of a study that nobody took part in, to see what its tables and figures will look like."""
     try:
         names = sorted(load_scores(scores)["image_id"].unique())
-        true = {name: float(rate) for name, _, rate in (given.rpartition("=") for given in rates)}
+        true = dict(map(_named_rate, rates))
         half = -(-len(names) // 2)
         study = f"simulated_task{task}"
         responses = simulate(true, subjects=subjects, images=len(names), trials=half, task=task, seed=seed, study=study)
-    except (DataError, ValueError) as error:
+    except DataError as error:
         raise click.ClickException(str(error)) from None
     responses["image_id"] = responses["image_id"].replace({f"{i:04d}": name for i, name in enumerate(names)})
     responses.to_csv(out, index=False, lineterminator="\n")

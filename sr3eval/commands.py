@@ -116,14 +116,14 @@ def window(folder: Path, image: str, window: str, out: Path, methods: tuple[str,
 @click.option("--lr", "enlarge_lr", type=click.Choice(["nearest", "bicubic"]), default="bicubic", show_default=True)
 @click.option("--samples", is_flag=True, help="Show every sample of the methods that have several.")
 @click.option("--hr/--no-hr", default=True, show_default=True, help="Whether HR is the last column.")
-@click.option(
-    "--stages", is_flag=True, help="Of cascades: a row an image, a column a stage; without it a sheet of images."
-)
+@click.option("--zoom", type=click.IntRange(2), metavar="N", help="Below each row, the middle N times larger.")
+@click.option("--stages", is_flag=True, help="Of cascades: a column for each stage.")
 def grid(folders: tuple[Path, ...], out: Path, **options: Any) -> None:
     """Several images of finished runs, a row each and a column a method, or of folders of `sr3eval cascade`."""
+    from sr3eval.benchmark.grid import Shown
     from sr3eval.benchmark.grid import write as draw
 
-    click.echo(draw(folders, out, **options))
+    click.echo(draw(folders, out, Shown(**options)))
 
 
 @main.command()

@@ -13,6 +13,7 @@ from sr3eval import doctor
 from sr3eval.config import from_dict, read_toml
 from sr3eval.errors import UserError, nearest, number
 
+ONCE = ("stimuli", "statistics")  # commands that refuse to write what is there
 INDEX = Path("configs/paper/index.toml")  # in the repository, whose folder commands are run in
 
 
@@ -26,7 +27,6 @@ class Item:
         people: what the host of the study does then.
         after: what is made of the answers.
         smoke: the same on embedded data, of a study with simulated answers.
-        data: folders that commands read besides those in their configs.
     """
 
     title: str
@@ -34,7 +34,6 @@ class Item:
     smoke: tuple[str, ...]
     people: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    data: tuple[str, ...] = ()
 
     @property
     def made(self) -> list[str]:
@@ -56,9 +55,12 @@ def items() -> dict[str, Item]:
 
 def lacking(item: Item) -> list[str]:
     """What of its data, weights and packages is missing here, each once; of a training, the command that makes it."""
-    found = [f"{path}: no such folder" for path in item.data if not Path(path).is_dir()]
-    for command in item.commands:
-        for config in (word for word in shlex.split(command) if word.endswith(".toml")):
+    found: list[str] = []
+    for command in itertools.filterfalse(_is_done, item.commands):
+        words = shlex.split(command)
+        if "statistics" in words and not Path(images := words[words.index("statistics") + 1]).is_dir():
+            found.append(f"{images}: no such folder")
+        for config in (word for word in words if word.endswith(".toml")):
             data = read_toml(Path(config), _given(command, "--set"))
             if "networks" not in data:
                 found += [f.text for f in doctor.of_config(data, Path("runs")) if f.state == "missing"]
@@ -110,12 +112,15 @@ def make(names: Sequence[str], smoke: bool, programs: Mapping[str, click.Command
 
 
 def _run(commands: Sequence[str], programs: Mapping[str, click.Command]) -> Iterator[str]:
-    for command in dict.fromkeys(commands):
+    for command in itertools.filterfalse(_is_done, dict.fromkeys(commands)):
         program, *given = (word for word in shlex.split(command) if word not in ("python", "-m"))
-        if given[0] == "stimuli" and all(Path(path).exists() for path in _given(command, "--out")):
-            continue  # a pack that is there may be in use by a study
         yield f"$ {command}"
         programs[program].main(given, prog_name=program, standalone_mode=False)
+
+
+def _is_done(command: str) -> bool:
+    """Whether it is one of those that are run once, and has been."""
+    return not set(ONCE).isdisjoint(shlex.split(command)) and all(Path(p).exists() for p in _given(command, "--out"))
 
 
 def _given(command: str, option: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
@@ -48,13 +48,21 @@ def legend(results: pd.DataFrame, marks: bool = True) -> list[str]:
         lines.append("±: standard deviation over a method's seeds; its value is their mean.")
     if marks:
         lines += _legend_of_marks(own, means, sets, fool_rates)
-    published = results[results["source"] != ""].drop_duplicates(["method", "source"])
-    if not published.empty:
-        sources = "; ".join(f"{row.method}: {row.source}" for row in published.itertuples())
+    if sources := published_sources(results):
         lines.append(f"Italics: values as published, which took no part in comparisons ({sources}).")
     if results["difference"].notna().any():
         lines.append("In parentheses: ours minus the published value.")
     return lines
+
+
+def published_sources(results: pd.DataFrame, name: Callable[[str], str] = str, cite: Callable[[str], str] = str) -> str:
+    """Where published values are from, "A, B: source; C: another", or just the source if it is one; "" without any."""
+    published = results[results["source"] != ""]
+    methods = {
+        cite(str(source)): ", ".join(name(str(method)) for method in dict.fromkeys(part["method"]))
+        for source, part in published.groupby("source", sort=False)
+    }
+    return next(iter(methods)) if len(methods) == 1 else "; ".join(f"{m}: {source}" for source, m in methods.items())
 
 
 def _legend_of_means(means: pd.DataFrame, marks: bool) -> list[str]:

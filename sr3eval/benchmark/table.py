@@ -11,7 +11,15 @@ from typing import Any
 import pandas as pd
 
 from sr3eval.benchmark.config import TableConfig
-from sr3eval.benchmark.notes import has_identical, image_counts, is_generated, is_similar, legend, notes
+from sr3eval.benchmark.notes import (
+    has_identical,
+    image_counts,
+    is_generated,
+    is_similar,
+    legend,
+    notes,
+    published_sources,
+)
 from sr3eval.benchmark.styles import COMPACT, LATEX, MARKDOWN, Style, as_it_is, latex_text, name_lines
 from sr3eval.benchmark.summary import takes_part
 from sr3eval.files import atomic_write
@@ -224,10 +232,9 @@ def _latex_body(rows: Sequence[Row]) -> list[str]:
 
 def _latex_sources(results: pd.DataFrame) -> list[str]:
     """Below the table, whose values the rows in italics are."""
-    published = results[results["source"] != ""].drop_duplicates(["method", "source"])
-    if published.empty:
+    sources = published_sources(results, latex_text, _cited)
+    if not sources:
         return []
-    sources = "; ".join(f"{latex_text(row.method)}: {_cited(row.source)}" for row in published.itertuples())
     told = "; in parentheses, ours minus them" if results["difference"].notna().any() else ""
     return [rf"  \par\smallskip {{\footnotesize In italics, values as published ({sources}){told}.}}"]
 

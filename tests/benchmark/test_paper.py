@@ -11,8 +11,13 @@ from click.testing import CliRunner
 
 from analysis import simulation
 from benchmark import main
-from sr3eval import cli, paper
+from sr3eval import cli, methods, metrics, paper
+from sr3eval.benchmark.config import RunConfig
 from sr3eval.benchmark.published import paper_values
+from sr3eval.config import check_call, from_dict, kind_of, read_toml
+from sr3eval.diffusion.cascade_folder import CascadeConfig
+from sr3eval.diffusion.costs import untrained_parameters
+from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError
 from study_app.commands import study
 
@@ -87,6 +92,21 @@ def test_the_index_names_every_item_config_and_option(here):
         command.make_parser(click.Context(command)).parse_args(list(given))  # raises for an unknown option
 
 
+def test_every_config_is_read(here):
+    """With its kinds of methods and metrics and their options; files that it names may be missing."""
+    classes = {"run": RunConfig.parse, "cascade": lambda data: from_dict(CascadeConfig, data)}
+    for path in Path("configs/paper").rglob("*.toml"):
+        if path.stem not in ("index", "table_1"):
+            data = read_toml(path)
+            config = classes[kind_of(data)](data)
+            for method in config.method if kind_of(data) == "run" else ():
+                builder = methods.builder(method.kind)
+                given = methods.of_run(builder, config.task, with_path=bool(method.path))
+                check_call(builder, method.options, path.name, given)
+            for name, options in config.metrics if kind_of(data) == "run" else ():
+                check_call(metrics.builder(name), options, path.name)
+
+
 def test_the_page_has_every_item(here):
     page = (ROOT / "docs" / "paper.md").read_text()
     for name, item in paper.items().items():
@@ -100,7 +120,12 @@ def test_every_training_has_a_recipe():
         for name in re.findall(r"runs/train/([a-z0-9_]+)/", path.read_text())
     }
     assert len(wanted) > 8
-    assert wanted <= {path.stem for path in (ROOT / "configs" / "train").rglob("*.toml")}
+    recipes = {path.stem: path for path in (ROOT / "configs" / "train").rglob("*.toml")}
+    assert wanted <= set(recipes)
+    for name in ("sr3_faces_64_512", "sr3_imagenet_16_128"):  # of which no other test reads more than the name
+        config = from_dict(TrainConfig, read_toml(recipes[name])).resolved()
+        assert name == f"{config.model}_{config.task}" and config.data.images.startswith("data/")
+    assert untrained_parameters(config) == pytest.approx(575e6, rel=0.01)  # the network of the faces
 
 
 def test_what_is_missing_is_named_with_its_remedy(here):
@@ -112,10 +137,23 @@ def test_what_is_missing_is_named_with_its_remedy(here):
     assert text.startswith(f"{absent}: cannot be read") and text.endswith("configs/train/sr3_faces_64_256.toml")
     made_by_itself = cascade.replace("generated/a", "runs/paper/smoke/cascade")
     assert paper.lacking(paper.Item("", (made_by_itself, score), ())) == []
-    assert paper.lacking(paper.Item("", (cascade, score), (), data=("data/none",))) == [
-        "data/none: no such folder",
-        "runs/paper/smoke/cascade/images: no such folder",
-    ]
+    (text,) = paper.lacking(paper.Item("", (cascade, score), ()))
+    assert text == "runs/paper/smoke/cascade/images: no such folder"
+    statistics = "python benchmark.py statistics data/none --task photos_16_64 --out data/none.npz"
+    assert paper.lacking(paper.Item("", (statistics,), ())) == ["data/none: no such folder"]
+    (here / "data").mkdir()
+    (here / "data" / "none.npz").touch()
+    assert paper.lacking(paper.Item("", (statistics,), ())) == []
+
+
+def test_simulated_answers_need_rates(here):
+    """Of numbers between 0 and 1, and scores of a run, or one line says what is wrong."""
+    Path("scores.csv").write_text("task,method,image_id,metric,value\nt,SR3,a,psnr,1\nt,SR3,b,psnr,1\n")
+    for rate in ("SR3=half", "SR3=2", "SR3", "=0.5"):
+        given = ["--rate", rate, "--scores", "scores.csv", "--subjects", "3", "--out", "responses.csv"]
+        result = CliRunner().invoke(simulation.main, given)
+        assert result.exit_code == 1 and result.output.startswith("Error: "), (rate, result.output, result.exception)
+    assert not Path("responses.csv").exists()
 
 
 def test_a_study_waits_for_its_answers(here):

@@ -76,8 +76,16 @@ def test_the_papers_values(write_run, conventions, tmp_path):
     assert set(theirs["source"]) == {"SR3, Table 2"}
     assert theirs["difference"].dropna().to_dict() == pytest.approx({"SR3": 0.46})
     assert "| *SR3* (SR3, Table 2) " in table.markdown(faces) and "| 23.04 (+0.46) |" in table.markdown(faces)
+    assert "no part in comparisons (SR3, Table 2)." in table.markdown(faces)
     other = with_published(results, "paper:table_2")
     assert set(other["source"]) == {"", "SR3, Table 2; of other images, faces_16_128"}
+
+
+def test_sources_are_said_once(results, tmp_path):
+    theirs = "A,Set5,psnr,1,X\nB,Set5,psnr,2,Y\nC,Set14,psnr,3,X\nA,Set14,psnr,4,X\n"
+    both = add(results, tmp_path, f"method,dataset,metric,value,source\n{theirs}")
+    assert "no part in comparisons (A, C: X; B: Y)." in table.markdown(both)
+    assert "values as published (A, C: X; B: Y)." in table.latex(both)
 
 
 def test_the_file_of_the_papers_values():
