@@ -70,7 +70,8 @@ def test_the_card_says_what_the_numbers_are_of(finished):
     assert found.software["torch"] == card.environment.describe()["torch"] and found.hardware["threads"] == 1
     for name, sha256 in found.files.items():
         assert hashlib.sha256((finished / name).read_bytes()).hexdigest() == sha256
-    assert {"config.toml", "per_image.csv", "set_scores.csv", "seed_scores.csv", "results.csv"} == set(found.files)
+    scores = {"per_image.csv", "set_scores.csv", "seed_scores.csv", "draw_scores.csv"}
+    assert {"config.toml", *scores, "results.csv"} == set(found.files)
     assert set(found.data["A"].pictures) == {"_hr", "_lr", "bicubic", "sr3-seed-3", "sr3-seed-4", "reference"}
 
 
