@@ -33,17 +33,16 @@ FRAMING = re.compile(r"whole|square (?P<side>[1-9]\d*)( of (?P<of>[1-9]\d*))?")
 
 @dataclass(frozen=True)
 class Task:
-    """Inputs of h x w pixels to outputs of scale * h x scale * w; sizes are the images' own.
+    """From inputs of h x w pixels to outputs of scale * h x scale * w; every image has its own size.
 
     Attributes:
-        name: what tables call it.
-        scale: how many times sides grow.
-        framing: "whole" cuts an image to a multiple of the scale at the right and the bottom, as the literature does
-            of Set5 and its like; "square SIDE" takes the largest central square, shrunk to SIDE pixels by area;
-            "square SIDE of FROM" shrinks it to FROM and cuts the centre out: 224 of 256 is how ImageNet classifiers
-            are evaluated.
-        lr: the kernel that makes the inputs of HR, or "files": they are given.
-        dataset: whose images the paper takes; in words.
+        name: its name in tables.
+        scale: the factor by which sides grow.
+        framing: "whole" cuts an image to a multiple of the scale at the right and the bottom, as is usual for Set5 and
+            similar sets; "square SIDE" takes the largest central square, shrunk to SIDE pixels by area; "square SIDE
+            of FROM" shrinks it to FROM and takes its centre: ImageNet classifiers are evaluated on 224 of 256.
+        lr: the kernel that makes the inputs from HR, or "files" if they are given.
+        dataset: the paper's data set, in words.
         degradation: steps that make the inputs instead, see `sr3eval.degradation`.
 
     Raises:

@@ -25,16 +25,16 @@ class DatasetConfig:
 
     Attributes:
         images: folder of HR images.
-        name: of the set, where a run has several; its images' ids begin with it.
+        name: of the set, if a run has several; the ids of its images begin with it.
         lr_images: folder of LR images.
-        pattern, lr_pattern: regular expressions with a group `id`, where file names are more than ids:
+        pattern, lr_pattern: regular expressions with a group `id`, if file names contain more than the id:
             `(?P<id>.+)x4` pairs 0801x4.png with 0801.png.
-        crop: "common" cuts a pair whose sizes are off by a pixel; "exact" refuses it.
-        limit: how many images.
-        select: which; "hash" spreads them over their parent folders by the hash of their ids, "first" takes those
-            whose file names come first, as the paper does of ImageNet's validation images.
-        group: what clusters the intervals: "parent" (the folder an image lies in, say the photograph a crop is from)
-            or "image" (every image on its own).
+        crop: "common" crops a pair whose sizes differ by a pixel; "exact" refuses it.
+        limit: number of images; all by default.
+        select: which ones: "hash" spreads them over their parent folders by the hash of their ids, "first" takes those
+            whose file names come first, as the paper does with ImageNet's validation images.
+        group: unit of the intervals: "parent" (the folder of an image, for example the photograph that crops are
+            from) or "image" (every image is independent).
         labels: the images' ImageNet classes, for top1_error and top5_error: "folders" (named by synset, as
             ImageNet's are), "shards" (those of the tar shards), or a CSV file with the columns image_id and label
             (index or synset).
@@ -79,10 +79,10 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class GeneratedConfig:
-    """The [generated] of a run of images that were made from noise: each method has its own, and there is no HR or LR.
+    """The [generated] table of a run on images made from noise: each method has its own images, without HR or LR.
 
     Attributes:
-        limit: how many of a method's images are scored, by the hash of their ids, evenly over folders; all by default.
+        limit: number of images scored per method, chosen by hash and evenly over folders; all by default.
     """
 
     limit: int | None = None
@@ -97,14 +97,15 @@ class MethodConfig:
     """One contender.
 
     Attributes:
-        name: in the tables.
-        kind: of method, see `sr3eval.methods.available`.
-        options: of that kind.
-        path: resizes about a method of another scale, see `methods._resized`.
-        seeds: each makes a set of pictures of its own, and one row of the table is their mean; none: the run's seed.
-        ensemble: the mean over flips and turns of the input, as the rows "+" of papers, see `methods._self_ensemble`.
-        samples: how many of each input, each from its own seed; of several the table shows the first, their mean and
-            the best, see `Row`.
+        name: its name in tables.
+        kind: kind of method, see `benchmark.py list methods`.
+        options: options of that kind.
+        path: resizes before and after a method with another scale, see `methods._resized`.
+        seeds: each seed makes its own set of pictures, and the table shows their mean; by default the run's seed.
+        ensemble: average over flips and turns of the input, as in the rows "+" of papers, see
+            `methods._self_ensemble`.
+        samples: number of samples of each input, each from its own seed; of several, the table shows the first, their
+            mean and the best, see `Row`.
     """
 
     name: str
@@ -218,13 +219,13 @@ class Row:
 
 @dataclass(frozen=True)
 class TableConfig:
-    """The [table] of a run's config: how results.tex and the report look. It changes no number.
+    """The [table] of a run's config: the look of results.tex and of the report. It changes no number.
 
     Attributes:
-        caption: LaTeX; by default what is compared.
-        label: LaTeX's; by default tab:TASK.
-        wide: table* over both columns of the page; by default where one column is too narrow.
-        intervals: print them, and the marks of tests, in results.tex too.
+        caption: in LaTeX; by default it says what is compared.
+        label: LaTeX label; by default tab:TASK.
+        wide: table* over both columns of the page; by default if one column is too narrow.
+        intervals: print intervals and the marks of tests in results.tex, too.
         title: the heading of the report and of results.md.
     """
 
@@ -240,17 +241,17 @@ class RunConfig:
     """A whole run.
 
     Attributes:
-        task: what makes the inputs of HR.
+        task: how the inputs are made from HR.
         data: the data sets.
         method: the contenders, in the order of the table.
-        metrics: (name, options), those of the `protocol` written out.
-        seed: of everything that is drawn.
-        batch_size: of images at once; batches of squares are padded to it, so that an image's bytes do not depend on
+        metrics: (name, options), with the options of the `protocol` written out.
+        seed: seed of everything that is drawn.
+        batch_size: images at once; batches of squares are padded to it, so that an image's bytes do not depend on
             what else is missing.
-        on_error: "stop" at an image that cannot be read, or "skip" it: no method gets it, and the results count it.
-        table: how tables and the report look.
-        protocol: whose conventions the metrics follow, see `sr3eval.protocols`.
-        generated: the methods' images were made from noise, and there are no data.
+        on_error: "stop" at an image that cannot be read, or "skip" it for all methods and count it in the results.
+        table: look of tables and report.
+        protocol: the conventions that metrics follow, see `sr3eval.protocols`.
+        generated: set if the methods' images were made from noise, without data.
     """
 
     task: Task

@@ -30,13 +30,13 @@ class CascadeConfig:
 
     Attributes:
         generator: checkpoint, and settings of `GeneratorSampler`.
-        stage: in order, each with a checkpoint, and for SR3 settings of `SamplerOptions`; none: the generator alone.
-        images: how many.
-        labels: of a class-conditional generator: "balanced" has the classes take turns, "random" draws them; or a list
-            of classes, by number or name, that take turns.
-        seed: with an image's number, what all of its noise is drawn from.
-        batch_size: of images at once, at every stage.
-        keep_stages: write what the generator and the stages before the last make, too.
+        stage: the stages in order, each with a checkpoint and, for SR3, settings of `SamplerOptions`; may be empty.
+        images: number of images.
+        labels: of a class-conditional generator: "balanced" cycles through the classes, "random" draws them; or a list
+            of classes, by number or name, to cycle through.
+        seed: all noise of an image is drawn from it and the image's number.
+        batch_size: images at once, at every stage.
+        keep_stages: also write the images of the generator and of the stages before the last.
     """
 
     generator: dict[str, Any]

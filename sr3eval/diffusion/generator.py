@@ -26,8 +26,8 @@ class GeneratorSampler:
     Attributes:
         steps: evaluations of the network, at levels of the training, evenly spaced (`NoiseSchedule.respaced`).
         solver, eta: see `SamplerConfig`.
-        variance: of the noise that "ancestral" adds, where the model has not learned it: "posterior" or "beta", DDPM's
-            fixed small and fixed large ones.
+        variance: of the noise that "ancestral" adds, if the model has not learned it: "posterior" or "beta", DDPM's
+            fixed small and fixed large variances.
         clip: clamp the estimate of the image to [-1, 1] at every step.
     """
 

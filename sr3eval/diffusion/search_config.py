@@ -15,12 +15,12 @@ DECADE = 10.0
 
 @dataclass(frozen=True)
 class SpaceConfig:
-    """What is tried: every combination that goes together.
+    """What is tried: every valid combination.
 
     Attributes:
         solver, eta, variance, clip, spacing, first_beta: values of `SamplerConfig`'s fields; eta is for "ddim" and
             "dpmpp_2m_sde", variance for "ancestral".
-        jump: log SNRs that the first step may go to; that there is none is tried, too.
+        jump: log SNRs that the first step may go to; none is tried as well.
     """
 
     solver: tuple[Solver, ...] = ("ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_sde")
@@ -83,8 +83,8 @@ class SearchDataConfig:
         images: folder, searched recursively.
         crop: side in pixels of random crops; None takes every image whole, prepared for the checkpoint's task.
         zoom_out: as in training, see `TrainingDataConfig`.
-        number: how many crops or images are searched on; as many others say what the winners are worth.
-        coarse: how many of them every sampler of the space is tried on.
+        number: crops or images to search on; as many others measure the winners.
+        coarse: how many of them are used to try every sampler of the space.
     """
 
     images: str
@@ -105,18 +105,18 @@ class SearchConfig:
     """One search.
 
     Attributes:
-        checkpoint: of SR3.
+        checkpoint: an SR3 checkpoint.
         data: see `SearchDataConfig`.
         budgets: numbers of evaluations.
-        metric: the distance: the name of a metric of whole sets, with its options, e.g. {name = "fid"}.
+        metric: the distance: a set metric by name, with its options, e.g. {name = "fid"}.
         space: see `SpaceConfig`.
-        kept: how many of the coarse trials go on to all images.
-        thorough: the largest budget that is searched in this way; larger ones try what was kept for the thorough budget
-            before them, and its winner, on the coarse images alone. None: all are.
-        rounds: of fine trials around the best, each at half the distance of the one before.
-        seeds: noises that what a winner is worth is averaged over.
-        reference: samplers that are measured beside the winners, by name.
-        half: convolve in bfloat16, where the GPU or CPU has it.
+        kept: how many of the coarse trials are repeated on all images.
+        thorough: the largest budget that is searched in this way; larger ones only try, on the coarse images, what was
+            kept for the largest thorough budget, and its winner. None: all budgets are.
+        rounds: rounds of fine trials around the best, each at half the distance of the previous one.
+        seeds: number of noise seeds over which the winners are measured.
+        reference: samplers that are measured together with the winners, by name.
+        half: convolve in bfloat16, if the GPU or CPU supports it.
     """
 
     checkpoint: str

@@ -20,13 +20,13 @@ Noise = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """How images are sampled: noise levels, and what leads from one to the next.
+    """How images are sampled: noise levels, and the solver that goes from one to the next.
 
     Attributes:
         steps: evaluations of the network.
         solver: "ancestral" is the paper's Algorithm 2; "ddim" is Song et al.'s (2021); "dpmpp_2m" and "dpmpp_2m_sde"
             are the second-order multistep solvers of Lu et al. (2022), of the ODE and of the SDE.
-        eta: how much of the SDE's noise "ddim" and "dpmpp_2m_sde" add, in [0, 1]; None is the solver's own, 0 and 1.
+        eta: how much of the SDE's noise "ddim" and "dpmpp_2m_sde" add, in [0, 1]; by default 0 and 1.
         variance: of the noise that "ancestral" adds: "beta" is the paper's 1 - alpha_t, "posterior" that of
             q(y_{t-1} | y_t, y_0).
         clip: clamp the estimate of y_0 to [-1, 1] at every step.

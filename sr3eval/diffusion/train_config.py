@@ -22,16 +22,20 @@ GENERATORS = ("ddpm", "improved_ddpm")
 class TrainingDataConfig:
     """Training and validation images.
 
-    images: folder, searched recursively, or of tar shards. validation: folder, or None to hold out the share
-    `held_out` of `images` by hash. crop: side in pixels of random crops; None takes every image whole (largest central
-    square, area resize to the task's size). zoom_out: crops cover up to this many times `crop` pixels a side,
-    log-uniformly, and are area resized to `crop`: few photographs then show their textures at many scales;
-    zoom_least: the fewest times, so that crops show things, not textures. workers: processes that read ahead.
-    blur: lowest and highest standard deviation, in LR pixels, of a Gaussian blur of the low-resolution input in
-    training; blur_share: of the examples, that get it. The paper gives neither; CDM (Ho et al. 2021) has 0.4 to 0.6
-    and one half. labels: of a class-conditional generator's images, "folders" (a class a folder directly below
-    `images`, as ImageNet has them), "shards" (those of the tar shards) or a CSV file with the columns image_id and
-    label.
+    Attributes:
+        images: folder of images, searched recursively, or of tar shards.
+        validation: folder; None holds out the share `held_out` of `images` by hash.
+        crop: side of random crops in pixels; None takes every image whole (largest central square, area resize to the
+            task's size).
+        zoom_out: crops cover up to this many times `crop` pixels per side, log-uniformly, and are resized to `crop` by
+            area, so that a few photographs show their textures at many scales.
+        zoom_least: the smallest such factor, so that crops show objects rather than textures.
+        workers: processes that read ahead.
+        blur: lowest and highest standard deviation, in LR pixels, of a Gaussian blur of the input during training;
+            blur_share: share of the examples that get it. The paper gives neither; CDM (Ho et al. 2021) has 0.4 to 0.6
+            and one half.
+        labels: of a class-conditional generator's images: "folders" (one class per folder directly below `images`, as
+            in ImageNet), "shards" (those of the tar shards), or a CSV file with the columns image_id and label.
     """
 
     images: str
@@ -79,11 +83,11 @@ class TrainingDataConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Training schedule beta_1 .. beta_T. The paper gives T alone; the ends are Palette's.
+    """Training schedule beta_1 .. beta_T. The paper only gives T; the ends are Palette's.
 
     spacing: "linear" in beta; "log_snr" goes from the same gamma_1 to the same gamma_T in equal steps of log SNR, which
-    draws more examples at the low noise levels where textures are decided; "cosine" is Improved DDPM's, whose ends
-    are its own.
+    draws more examples at the low noise levels where textures are decided; "cosine" is Improved DDPM's, with its
+    own ends.
     """
 
     start: float = 1e-6
@@ -114,7 +118,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class LevelsConfig:
-    """Noise levels of training by log SNR = log(gamma / (1 - gamma)), in place of the schedule's piecewise uniform.
+    """Noise levels of training by log SNR = log(gamma / (1 - gamma)), instead of the schedule's piecewise uniform ones.
 
     The share `normal` of the examples is drawn from N(mean, deviation^2), the others uniformly from [low, high], all
     within [low, high]. Details y_0 - x of standard deviation s (on [-1, 1]) are decided around log SNR = -2 log s,
@@ -145,17 +149,22 @@ class OptimiserConfig:
 
     The paper: 1M steps, batch 256, warm-up 10K steps, rate 1e-4 for SR3 and 1e-5 for Regression.
 
-    batch_size: of all processes together. accumulate: parts that a process computes its share of a batch in, to fit
-    memory. sharding: what each of several processes holds, "none": a whole copy of the network (DDP); "fsdp": a shard
-    of its weights, gradients, moments and EMA (FSDP), which saves memory and sends half as much again. final_decay:
-    last share of the steps over which the rate falls linearly to zero; the paper keeps it fixed (0). precision: "auto"
-    computes in bfloat16 where the hardware has it; "float16" needs a GPU, scales the loss and skips a step whose
-    gradient overflows. compile: the network through torch.compile (minutes at the start, then faster; needs a C++
-    compiler on the CPU); "blocks" or "norms": these parts by themselves, see `UNet.compile_parts`. cuda_graph: on a
-    GPU, replay the forward and backward pass as one CUDA graph, where launching its thousands of kernels takes longer
-    than running them. gradient_clip: largest norm of the gradient, 0 for none. beta2: Adam's decay of the squared
-    gradient's mean. checkpoint_activations: saves memory, see the function of that name: "norms" runs norms and
-    activations forward twice; levels of the U-Net, 0 for full resolution, their whole blocks.
+    Attributes:
+        batch_size: total over all processes.
+        accumulate: pieces in which a process computes its share of a batch, to fit into memory.
+        sharding: what each of several processes holds. "none": a whole copy of the network (DDP); "fsdp": a shard of
+            its weights, gradients, moments and EMA (FSDP), which saves memory and sends half as much again.
+        final_decay: last share of the steps, over which the rate falls linearly to zero; the paper keeps it fixed (0).
+        precision: "auto" computes in bfloat16 if the hardware supports it; "float16" needs a GPU, scales the loss and
+            skips steps whose gradient overflows.
+        compile: use torch.compile (minutes at the start, then faster; needs a C++ compiler on the CPU); "blocks" or
+            "norms" compile only these parts, see `UNet.compile_parts`.
+        cuda_graph: replay the forward and backward pass as one CUDA graph; of use where launching thousands of kernels
+            takes longer than running them.
+        gradient_clip: largest norm of the gradient; 0 for none.
+        beta2: Adam's decay of the mean squared gradient.
+        checkpoint_activations: saves memory, see the function of that name. "norms" computes norms and activations
+            twice; a list of levels of the U-Net (0: full resolution) computes their whole blocks twice.
     """
 
     steps: int
@@ -202,8 +211,9 @@ class OptimiserConfig:
 class LogConfig:
     """How often, in steps: a line of losses, validation with its sample sheet, the saved state.
 
-    sampling_steps: of validation's samples, SR3's or a generator's. keep: how many of the last validations'
-    checkpoints stay in the folder `checkpoints`, beside model.safetensors.
+    Attributes:
+        sampling_steps: steps for the samples of a validation.
+        keep: number of validations whose checkpoints stay in the folder `checkpoints`, next to model.safetensors.
     """
 
     every: int = 100
@@ -223,15 +233,18 @@ class LogConfig:
 class TrainConfig:
     """One training run.
 
-    model: SR3 and Regression are trained for a `task`. The generators, which have none, make images of
-    `unet.image_size` pixels a side from noise: "ddpm" (Ho et al. 2020) and "improved_ddpm" (Nichol & Dhariwal 2021:
-    variances are learned, too), both without labels or, with `unet.classes`, with those of `data.labels`.
-    unet: by default the task's preset. loss_norm: p of the objective, by default the paper's. training_levels: the
-    noise levels of SR3's training, by default the schedule's. weighting: "noise", the paper's: every level's error of
-    the noise counts alike; "output", as in EDM: every level's error of the network's own output, before its
-    preconditioning (see `ResidualSR3Preconditioner`), which needs a residual_scale. start: a checkpoint of the same
-    network whose weights training starts from. classes: names of the classes in the order of their labels; the data
-    tell them, so that they may be left out.
+    Attributes:
+        model: "sr3" and "regression" are trained for a `task`. Generators, which have none, make images with sides of
+            `unet.image_size` pixels from noise: "ddpm" (Ho et al. 2020) and "improved_ddpm" (Nichol & Dhariwal 2021,
+            which also learns variances), either without labels or, with `unet.classes`, with those of `data.labels`.
+        unet: by default the task's preset.
+        loss_norm: p of the objective; by default the paper's.
+        training_levels: the noise levels of SR3's training; by default the schedule's.
+        weighting: "noise", as in the paper, gives the error of the noise at every level the same weight; "output", as
+            in EDM, that of the network's own output before preconditioning (see `ResidualSR3Preconditioner`), and
+            needs a residual_scale.
+        start: a checkpoint of the same network, whose weights training starts from.
+        classes: names of the classes in the order of their labels; may be left out, since the data give them.
     """
 
     model: Model

@@ -24,14 +24,18 @@ NOISE_LEVEL_SCALE = 5000.0
 class UNetConfig:
     """Sizes of a U-Net.
 
-    channels: width of the first level. multipliers: width of every level, from full resolution down, in `channels`.
-    blocks: residual blocks a level (one more on the way up). image_size: the side, in pixels, that the network is
-    meant for; with `attention` (sides at which self-attention follows each block) it says which levels attend, and
-    the levels keep it at every other size. middle_attention: attention at the lowest level; False, together with
-    `attention = []`, makes the network fully convolutional. residual_scale: 0 has SR3's network predict the noise, as
-    in the paper; s > 0 has it correct the best linear guess for details y_0 - x of standard deviation s (see
-    `ResidualSR3Preconditioner`). classes: how many labels a generator is told apart by; None for no labels.
-    noise_level: only in files of older versions; it follows from the model.
+    Attributes:
+        channels: width of the first level.
+        multipliers: widths of all levels, from full resolution down, in multiples of `channels`.
+        blocks: residual blocks per level (one more on the way up).
+        image_size: side in pixels that the network is meant for; together with `attention` it decides which levels have
+            attention, and they keep it at every other size.
+        attention: sides at which self-attention follows each block.
+        middle_attention: attention at the lowest level; False, with `attention = []`, makes the network convolutional.
+        residual_scale: with 0, SR3's network predicts the noise, as in the paper; with s > 0, it corrects the best
+            linear guess for details y_0 - x of standard deviation s (see `ResidualSR3Preconditioner`).
+        classes: number of labels of a generator; None for no labels.
+        noise_level: only in files of older versions; it follows from the model.
     """
 
     channels: int
