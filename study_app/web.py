@@ -40,7 +40,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 STATUS_NAMES = {404: "not_found", 405: "not_allowed", 413: "too_large", 500: "internal"}  # of what Flask itself refuses
-LEAVES_WITH: dict[str, Outcome] = {"full": "full", "expired": "timed_out"}  # by a refusal's name
+LEAVES_WITH: dict[str, Outcome] = {"full": "full", "not_running": "full", "expired": "timed_out"}  # by refusal
 RETURNS_TO_ENTRY = ("no_session", "slow_down", "busy", "somebody_else")  # refusals after which the first page helps
 
 

@@ -114,6 +114,16 @@ async function recover(error, failures) {
   return sendKept();
 }
 
+/** What is missing is said in the study's language, not in the browser's. */
+function sayWhatIsMissing({ target: field }) {
+  field.setCustomValidity(text("answerMissing"));
+}
+
+/** Once anything is filled in, fields are judged anew. */
+function judgeAnew({ currentTarget: form }) {
+  for (const field of form.querySelectorAll("input, textarea")) field.setCustomValidity("");
+}
+
 /** Shows a section until its form is sent; returns what was filled in, as [name, value]. Spaces alone are no text. */
 async function untilSent(id) {
   show(id);
@@ -124,7 +134,10 @@ async function untilSent(id) {
     for (const field of form.querySelectorAll("textarea")) field.value = field.value.trim();
     if (form.reportValidity()) resolve();
   };
-  await new Promise((resolve) => form.addEventListener("submit", valid(resolve), { signal: sent.signal }));
+  const { signal } = sent;
+  form.addEventListener("invalid", sayWhatIsMissing, { signal, capture: true });
+  form.addEventListener("input", judgeAnew, { signal });
+  await new Promise((resolve) => form.addEventListener("submit", valid(resolve), { signal }));
   sent.abort();
   return [...new FormData(form)];
 }

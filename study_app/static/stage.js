@@ -42,7 +42,7 @@ export class Stage {
     if (this.masked) drawNoise(slot.querySelector(".mask"), bitmap);
   }
 
-  /** One of blank, fixation, exposure, mask, response, saving or feedback: style.css says what is visible in each. */
+  /** One of blank, fixation, exposure, mask, response, saving or feedback: trial.css says what is visible in each. */
   set state(name) {
     this.root.dataset.state = name;
     for (const button of this.buttons) button.disabled = name !== "response";

@@ -3,18 +3,21 @@
 import contextlib
 
 import numpy as np
+import pytest
 from PIL import Image
 from playwright.sync_api import TimeoutError
 from sqlalchemy import select
 from werkzeug.serving import make_server
 
 from study_app import create_app
-from study_app.models import Event, PlanTrial, Response, Stimulus, Trial
+from study_app.models import Event, PlanTrial, Response, Session, Stimulus, Trial
 from study_app.noise import decode, noisy
 from study_app.pack import Pair, encode, same_length
 from study_app.spec import Matchup, Question, Spec
 
 EXPOSURE = 200  # ms
+FRAME = 1000 / 60
+TRIALS = 5
 QUESTIONS = (Question("how", "What did you look for?"), Question("where", "Where?", "choice", ("here", "there")))
 SPEC = Spec(
     "Pictures",
@@ -165,3 +168,27 @@ def finish(page, way="f"):
     page.check("input[value=there]")
     page.locator("button.main:visible").click()
     return page.inner_text("#completion-code")
+
+
+def assert_complete(server, code):
+    """One finished session with every trial answered once, in order, and nothing wrong in the browser."""
+    assert server.query(select(Session.state, Session.completion_code)) == [("finished", code)]
+    assert len(server.responses()) == TRIALS == len(server.query(select(Trial.id)))
+    assert "error" not in server.events()
+
+
+def assert_measured(trial, response, spec):
+    assert trial["showings"] == 1 and response["timing_ok"]
+    assert abs(response["exposure_ms"] - EXPOSURE) <= 50
+    assert response["exposure_ms"] == pytest.approx(response["t_off"] - response["t_on"])
+    assert response["frame_median_ms"] == pytest.approx(FRAME, abs=2)
+    assert response["n_frames"] == pytest.approx(response["exposure_ms"] / FRAME, abs=3)
+    assert response["frame_median_ms"] <= response["frame_max_gap_ms"] <= 100
+    seen = response["rt_from_onset_ms"] - response["rt_ms"]  # pictures and mask
+    assert response["exposure_ms"] + spec.mask_ms - 1 <= seen <= response["exposure_ms"] + spec.mask_ms + 100
+    assert trial["started_at"] < response["received_at"] - EXPOSURE
+    sizes = {"natural_w": 64, "natural_h": 64, "css_w": 256, "css_h": 256, "dpr": 1}
+    assert {name: response[name] for name in sizes} == sizes
+    assert (response["viewport_w"], response["viewport_h"], response["fullscreen"]) == (1280, 800, False)
+    assert response["hidden_ms"] == response["blur_count"] == response["early_attempts"] == 0
+    assert 0 < response["decode_ms"] < 1000

@@ -286,6 +286,8 @@ def test_every_outcome_has_its_code_and_its_way_back(site, clock):
         states = db.scalars(select(Session.state).order_by(Session.id)).all()
     assert states == ["finished", "excluded", "withdrew", "expired"] + 3 * ["active"]
     assert newcomer(app, prolific("q3")).entry.status_code == 503
+    app.extensions["study_admin"].move("study", "pause")
+    assert f'href="{url}FULL4"' in page(newcomer(app), prolific("q4"))
 
 
 def test_mturk_previews_frames_and_takes_its_form(site):
