@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from PIL import Image
 from sr3eval import metrics
 from sr3eval.benchmark.cache import Cache
 from sr3eval.benchmark.config import MethodConfig, Row, RunConfig
-from sr3eval.benchmark.layout import HR, LR, RunFolder, of_mean
+from sr3eval.benchmark.layout import DRAW_COLUMNS, HR, LR, RunFolder, of_mean
 from sr3eval.benchmark.make import make
 from sr3eval.benchmark.plan import LeftOut, Plan, RunImage, build
 from sr3eval.benchmark.progress import Tell
@@ -114,17 +115,24 @@ def _pixels(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.int16]]":
 
 @dataclass(frozen=True)
 class Score:
-    """A score of an image, or of a whole set (image_id empty)."""
+    """A score of an image, or of a whole set (image_id empty). draw: seed and sample of one of several outputs."""
 
     dataset: str
     method: str
     metric: str
     image_id: str
     value: float
+    draw: tuple[int, int] | None = None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """All but the value."""
+        return self.dataset, self.method, self.metric, self.image_id, self.draw
 
     def __str__(self) -> str:
         where = self.image_id or self.dataset
-        return f"{self.metric} of {self.method}" + (f", {where}" if where else "")
+        drawn = ", seed {}, sample {}".format(*self.draw) if self.draw else ""
+        return f"{self.metric} of {self.method}" + (f", {where}" if where else "") + drawn
 
 
 def scores_again(
@@ -153,3 +161,9 @@ def _of_row(scorer: Scorer, row: Row, whole: bool) -> Iterator[Score]:
         result = metrics.mean_over_seeds(metric.convention, results[metric.name])
         values = result.per_image or {"": result.value}
         yield from (Score(scorer.dataset, row.name, metric.name, i, value) for i, value in values.items())
+        for drawn in scorer.draws(row, metric, results[metric.name]):
+            named: dict[str, Any] = dict(zip(DRAW_COLUMNS, drawn, strict=True))
+            draw = (named["seed"], named["sample"])
+            yield Score(
+                draw=draw, **{name: named[name] for name in ("dataset", "method", "metric", "image_id", "value")}
+            )

@@ -196,7 +196,7 @@ class _Check:
             self.verdict.unchecked.append(f"{', '.join(sets)}, of whole sets; --sample {len(self.images)} does")
         known, compared = self._known_scores(), 0
         for score in scores_again(self.run, config, self.chosen, whole, self.scratch, self.tell):
-            written = known.get((score.dataset, score.method, score.metric, score.image_id))
+            written = known.get(score.key)
             compared += 1
             if not self._agree(score, written, loaded[score.metric].convention):
                 self.verdict.wrong.append(f"{score}: {score.value:.8g}, and the run says {written}")
@@ -217,12 +217,16 @@ class _Check:
             return False
         return True
 
-    def _known_scores(self) -> dict[tuple[str, str, str, str], float]:
+    def _known_scores(self) -> dict[tuple[object, ...], float]:
+        """By `Score.key`."""
         scores = read_run(self.run.path)
         rows = scores.per_image[["dataset", "method", "metric", "image_id", "value"]]
         sets = scores.sets[scores.sets["left_out"] == ""].assign(image_id="")[list(rows)]
-        both = pd.concat([part for part in (rows, sets) if len(part)])
-        return {tuple(key): value for *key, value in both.itertuples(index=False, name=None)}
+        known = {
+            (*key, None): value for part in (rows, sets) for *key, value in part.itertuples(index=False, name=None)
+        }
+        draws = scores.draws[[*rows, "seed", "sample"]].itertuples(index=False, name=None)
+        return known | {(*key, (int(seed), int(sample))): value for *key, value, seed, sample in draws}
 
     def _agree(self, score: Score, written: float | None, convention: Convention) -> bool:
         if written is None:

@@ -92,6 +92,11 @@ def test_who_has_the_same_pixels_has_the_same_digest(finished, tmp_path):
     ours = card.of_run(finished).data["A"]
     assert digests["same"].pixels == ours.pixels != digests["other"].pixels
     assert digests["same"].files != ours.files
+    lines = []
+    for name in ("one", "two"):
+        pictures = (np.asarray(Image.open(finished / f"images/{given}/A/{name}.png")) for given in ("_hr", "_lr"))
+        lines.append("\x1f".join([name, *(hashlib.sha256(p.tobytes()).hexdigest() for p in pictures)]) + "\x1e")
+    assert ours.pixels == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def test_the_results_are_the_csv_nested(finished):

@@ -63,8 +63,8 @@ def test_an_honest_run_matches(honest):
     for name in ("bicubic", "seeds", "samples", "theirs", "reference"):
         assert f"Pictures of {name}: 2 of 3 images made again, equal." in result.output
     assert "Not checked" not in result.output and "Everything that was checked matches. --seed 5" in result.output
-    scores = pd.read_csv(honest / "run/per_image.csv")
-    assert f"Scores: {2 * len(scores) // 3}, of 2 images, computed again." in result.output
+    count = sum(len(pd.read_csv(honest / f"run/{name}.csv")) for name in ("per_image", "draw_scores"))
+    assert f"Scores: {2 * count // 3}, of 2 images, computed again." in result.output
 
 
 def change_pixel(folder, picture, levels=1):
@@ -103,6 +103,17 @@ def test_one_altered_pixel_is_named(copy):
             f"images/{picture}: {1 / (3 * width * height):.2g} of its values differ, by up to 1 of 255 levels" in found
         )
     assert not any("results" in line for line in found)
+
+
+def test_one_altered_score_of_a_sample_is_named(copy):
+    draws = pd.read_csv(copy / "draw_scores.csv", keep_default_na=False)
+    chosen = draws[["method", "metric", "image_id", "sample"]].eq(["samples", "ssim", "a", 2]).all(axis=1)
+    assert chosen.sum() == 1
+    draws.loc[chosen, "value"] += 1e-5
+    draws.to_csv(copy / "draw_scores.csv", index=False)
+    cover_up(copy)
+    (line,) = verify(copy, sample=3).wrong
+    assert line.startswith("ssim of samples, a, seed 0, sample 2: ")
 
 
 def test_one_altered_score_is_named(copy):
