@@ -306,8 +306,10 @@ def delete_participant(code: str) -> None:
 @with_appcontext
 def delete(slug: str, confirm: str | None) -> None:
     """Delete a closed study, or a draft, with its pictures, people and answers, for good. The log says that it was."""
-    _show(_admin().counts(slug))
-    _admin().delete_study(slug, confirm or click.prompt(f"All of this goes. Type {slug} to delete it"))
+    if confirm is None:
+        _show(_admin().counts(slug))
+        confirm = click.prompt(f"All of this goes. Type {slug} to delete it")
+    _admin().delete_study(slug, confirm)
     current_app.extensions["study_preview"].forget(slug)
     click.echo(f"{slug}: deleted")
 

@@ -68,7 +68,7 @@ def check_preview() -> BaseResponse | None:
 
 def _to_login() -> BaseResponse:
     """And from there back to the page, no picture or file of it, that was asked for."""
-    if request.method == "GET" and request.accept_mimetypes.best == "text/html":
+    if request.method == "GET" and "text/html" in request.accept_mimetypes.values():
         session["wanted"] = request.script_root + request.path
     return redirect(url_for("dashboard.login_"), 303)
 
