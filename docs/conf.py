@@ -12,6 +12,9 @@ author = "The sr3eval maintainers"
 version = release = sr3eval.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "sphinx_copybutton"]
 html_theme = "furo"
+html_show_copyright = False
+copybutton_prompt_text = "$ "  # of consoles, commands are copied and not what they print
+copybutton_line_continuation_character = "\\"
 html_title = f"sr3eval {version}"
 exclude_patterns = ["_build"]
 
