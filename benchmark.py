@@ -63,7 +63,10 @@ def _table(
     study = {}
     if responses:
         results, study = with_fool_rates(results, runs, responses)
-    results = with_published(results, compare) if compare is not None else results
+    if compare is not None:
+        results = with_published(results, compare)
+        if not (results["source"] != "").any():
+            click.echo(f"{compare}: has no value of the metrics of {', '.join(map(str, runs))}", err=True)
     if out is not None:
         write(results, runs, out, reported)
         for name, text in study.items():

@@ -17,6 +17,7 @@ from sr3eval.benchmark.published import paper_values
 from sr3eval.config import check_call, from_dict, kind_of, read_toml
 from sr3eval.diffusion.cascade_folder import CascadeConfig
 from sr3eval.diffusion.costs import untrained_parameters
+from sr3eval.diffusion.search_config import SearchConfig
 from sr3eval.diffusion.train_config import TrainConfig
 from sr3eval.errors import UserError
 from study_app.commands import study
@@ -81,7 +82,8 @@ def test_the_index_names_every_item_config_and_option(here):
     commands = [c for item in items.values() for c in (*item.commands, *item.smoke, *item.people, *item.after)]
     named = {word for command in commands for word in shlex.split(command) if word.endswith(".toml")}
     assert named == {str(p) for p in Path("configs/paper").rglob("*.toml") if p.name != "index.toml"} | {
-        "configs/cascade/imagenet_256.toml"
+        "configs/cascade/imagenet_256.toml",
+        "configs/search/imagenet_64_256.toml",
     }
     for line in commands:
         words = shlex.split(line)
@@ -95,6 +97,9 @@ def test_the_index_names_every_item_config_and_option(here):
 def test_every_config_is_read(here):
     """With its kinds of methods and metrics and their options; files that it names may be missing."""
     classes = {"run": RunConfig.parse, "cascade": lambda data: from_dict(CascadeConfig, data)}
+    assert set(from_dict(SearchConfig, read_toml(Path("configs/search/imagenet_64_256.toml"))).budgets) == {
+        method.options["steps"] for method in RunConfig.parse(read_toml(Path("configs/paper/figure_12.toml"))).method
+    }
     for path in Path("configs/paper").rglob("*.toml"):
         if path.stem not in ("index", "table_1"):
             data = read_toml(path)
