@@ -93,7 +93,7 @@ def make(names: Sequence[str], smoke: bool, programs: Mapping[str, click.Command
 
     What was made is kept, so that a repetition resumes. smoke: on embedded data. programs: what runs a command, by the
     name of its script or module. A study without answers ends with what its host is to do. Raises UserError for an
-    unknown name.
+    unknown name, and click's Exit where a command ends with another code than 0.
     """
     known = items()
     for name in names:
@@ -115,7 +115,8 @@ def _run(commands: Sequence[str], programs: Mapping[str, click.Command]) -> Iter
     for command in itertools.filterfalse(_is_done, dict.fromkeys(commands)):
         program, *given = (word for word in shlex.split(command) if word not in ("python", "-m"))
         yield f"$ {command}"
-        programs[program].main(given, prog_name=program, standalone_mode=False)
+        if code := programs[program].main(given, prog_name=program, standalone_mode=False):
+            raise click.exceptions.Exit(code)  # it was interrupted, say
 
 
 def _is_done(command: str) -> bool:

@@ -185,6 +185,21 @@ def test_a_study_waits_for_its_answers(here):
         next(paper.make(["figure_2"], True, programs))
 
 
+def test_an_interrupted_command_is_the_last(here):
+    ran = []
+
+    @click.command(context_settings={"ignore_unknown_options": True})
+    @click.argument("given", nargs=-1, type=click.UNPROCESSED)
+    @click.pass_context
+    def program(ctx, given):
+        ran.append(given[0])
+        ctx.exit(130)
+
+    with pytest.raises(click.exceptions.Exit) as ended:
+        list(paper.make(["table_2"], False, dict.fromkeys(PROGRAMS, program)))
+    assert ended.value.exit_code == 130 and ran == ["run"]
+
+
 def test_outside_of_the_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["paper"])
