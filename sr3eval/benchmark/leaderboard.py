@@ -11,6 +11,7 @@ import pandas as pd
 
 from sr3eval.benchmark import card
 from sr3eval.benchmark.groups import letters
+from sr3eval.benchmark.layout import GENERATED
 from sr3eval.benchmark.notes import legend, notes
 from sr3eval.benchmark.report import HTML
 from sr3eval.benchmark.scores import MEANING, Conventions, Scores, joined, read_conventions, read_run, short_names
@@ -18,6 +19,7 @@ from sr3eval.benchmark.summary import summarise
 from sr3eval.benchmark.table import Column, columns, labelled
 from sr3eval.errors import number
 from sr3eval.files import atomic_write
+from sr3eval.metrics import Convention
 
 SHOWN = 12  # of a digest's characters
 
@@ -56,7 +58,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of the page. order: what it is sorted by; empty where there is none."""
+    """A number of the page. order: what it is sorted by; empty for none, and for HR's own PSNR."""
 
     text: str = "–"
     interval: str = ""
@@ -122,7 +124,9 @@ def _sections(entries: Sequence[Entry]) -> list[Section]:
 
 def _shown(section: Section, sections: Sequence[Section]) -> dict[str, object]:
     """What the page shows of a table."""
-    conventions = {name: of for entry in reversed(section.entries) for name, of in entry.conventions.items()}
+    conventions: dict[str, Convention] = {}
+    for entry in section.entries:
+        conventions |= {name: of for name, of in entry.conventions.items() if name not in conventions}
     both = joined([entry.scores for entry in section.entries], [entry.run for entry in section.entries])
     results = labelled(summarise(both, conventions))
     shown = columns(results)
@@ -132,7 +136,7 @@ def _shown(section: Section, sections: Sequence[Section]) -> dict[str, object]:
     apart = before.differs(first) if before is not None else ""
     return {
         "title": first.title,
-        "digest": first.digest[:SHOWN],
+        "digest": "" if first.digest == GENERATED else first.digest[:SHOWN],
         "apart": apart,
         "settings": next((of.settings for of in first.conventions.values() if of.label == apart), ""),
         "headings": [column.heading(HTML) for column in shown],
@@ -175,4 +179,5 @@ def _cell(row: Any, of: str) -> Cell:
     if row is None or math.isnan(row.value):
         return Cell()
     interval = "" if math.isnan(row.ci_low) else f"[{row.ci_low:.{row.decimals}f}, {row.ci_high:.{row.decimals}f}]"
-    return Cell(f"{row.value:.{row.decimals}f}", interval, of, bool(row.best), repr(float(row.value)))
+    order = repr(float(row.value)) if math.isfinite(row.value) else ""
+    return Cell(f"{row.value:.{row.decimals}f}", interval, of, bool(row.best), order)

@@ -18,7 +18,7 @@ from sr3eval.benchmark.plan import RunImage
 from sr3eval.benchmark.progress import Tell, silent
 from sr3eval.benchmark.recompute import Score, differences, folders_of, images_of, make_again, scores_again
 from sr3eval.benchmark.score import pixels_of
-from sr3eval.benchmark.scores import read_config, read_conventions, read_environment, read_run
+from sr3eval.benchmark.scores import Conventions, Scores, read_config, read_conventions, read_environment, read_run
 from sr3eval.benchmark.summary import summarise
 from sr3eval.errors import UserError, number
 from sr3eval.files import TEMPORARY, digest_of
@@ -100,9 +100,17 @@ class _Check:
         self.elsewhere = sorted(name for name, value in here.items() if self.known.get(name) != value)
 
     @cached_property
+    def known_scores(self) -> Scores:
+        return read_run(self.run.path)
+
+    @cached_property
+    def conventions(self) -> Conventions:
+        return read_conventions(self.run.path)
+
+    @cached_property
     def images(self) -> list[RunImage]:
         """Of the run, as far as it has their pictures."""
-        return images_of(self.run, self.config, read_run(self.run.path).per_image)
+        return images_of(self.run, self.config, self.known_scores.per_image)
 
     @cached_property
     def chosen(self) -> list[RunImage]:
@@ -131,8 +139,7 @@ class _Check:
 
     def table(self) -> None:
         """results.csv and results.json follow from the scores."""
-        conventions = read_conventions(self.run.path)
-        expected = summarise(read_run(self.run.path), conventions)
+        expected = summarise(self.known_scores, self.conventions)
         found = pd.read_csv(self.run.results, keep_default_na=False, na_values={name: [""] for name in TESTED})
         wrong = _unequal(card.nested(found), card.nested(expected), "results.csv")
         shown = card.read(self.run.path / "results.json").results
@@ -194,7 +201,7 @@ class _Check:
         sets = [name for name, metric in loaded.items() if not isinstance(metric, PerImage)]
         if sets and not whole:
             self.verdict.unchecked.append(f"{', '.join(sets)}, of whole sets; --sample {len(self.images)} does")
-        known, compared = self._known_scores(), 0
+        known, compared = self._written(), 0
         for score in scores_again(self.run, config, self.chosen, whole, self.scratch, self.tell):
             written = known.get(score.key)
             compared += 1
@@ -208,7 +215,7 @@ class _Check:
             if self.foreign and name == "python":
                 raise UserError("it is Python of somebody else, which is not run")
             convention = metrics.load(name, **options).convention
-            theirs = read_conventions(self.run.path).get(convention.name)
+            theirs = self.conventions.get(convention.name)
             if theirs is not None and theirs.version != convention.version:
                 raise UserError(f"version {theirs.version} there, {convention.version} here")
             convention.check(hr=bool(self.config.has_hr), lr=True, labels=False)
@@ -217,9 +224,9 @@ class _Check:
             return False
         return True
 
-    def _known_scores(self) -> dict[tuple[object, ...], float]:
+    def _written(self) -> dict[tuple[object, ...], float]:
         """By `Score.key`."""
-        scores = read_run(self.run.path)
+        scores = self.known_scores
         rows = scores.per_image[["dataset", "method", "metric", "image_id", "value"]]
         sets = scores.sets[scores.sets["left_out"] == ""].assign(image_id="")[list(rows)]
         known = {

@@ -1,6 +1,8 @@
 """`benchmark.py bundle`: a run in a zip file that others verify and put into tables, and zips that are refused."""
 
+import hashlib
 import json
+import stat
 import zipfile
 
 import numpy as np
@@ -50,7 +52,7 @@ def invoke(*arguments):
 
 def test_the_same_run_gives_the_same_bytes_and_no_input(world, tmp_path):
     code, output = invoke("bundle", world / "alice/run", "--out", tmp_path / "again.zip")
-    assert code == 0 and output.split()[0] == bundle.hashlib.sha256((tmp_path / "again.zip").read_bytes()).hexdigest()
+    assert code == 0 and output.split()[0] == hashlib.sha256((tmp_path / "again.zip").read_bytes()).hexdigest()
     assert (tmp_path / "again.zip").read_bytes() == (world / "alice/paper.zip").read_bytes()
     with zipfile.ZipFile(world / "alice/paper.zip") as archive:
         assert {name.split("/")[1] for name in archive.namelist() if name.startswith("images/")} == {"hers"}
@@ -86,13 +88,13 @@ def altered(source, target, name=None, content=None, **more):
         manifest = json.loads(old.read("manifest.json"))
         for member in old.namelist():
             given = content if member == name else old.read(member)
-            manifest["sha256"][member] = bundle.hashlib.sha256(given).hexdigest()
+            manifest["sha256"][member] = hashlib.sha256(given).hexdigest()
             if member != "manifest.json":
                 new.writestr(member, given)
         del manifest["sha256"]["manifest.json"]
         for extra, given in more.items():
             new.writestr(extra, given)
-            manifest["sha256"][extra] = bundle.hashlib.sha256(given).hexdigest()
+            manifest["sha256"][extra] = hashlib.sha256(given).hexdigest()
         new.writestr("manifest.json", json.dumps(manifest))
     return target
 
@@ -122,6 +124,16 @@ def test_another_set_of_images_does_not_stand_for_the_bundles_inputs(world, tmp_
 def test_files_outside_are_refused(world, tmp_path, name):
     bad = altered(world / "alice/paper.zip", tmp_path / "bad.zip", **{name: b"x"})
     with pytest.raises(UserError, match="has no place in a bundle; nothing was unpacked"), bundle.opened(bad):
+        pass
+
+
+def test_a_link_is_refused(world, tmp_path):
+    bad = altered(world / "alice/paper.zip", tmp_path / "bad.zip")
+    with zipfile.ZipFile(bad, "a") as archive:
+        link = zipfile.ZipInfo("images/hers/z.png")
+        link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(UserError, match="'images/hers/z.png' has no place in a bundle"), bundle.opened(bad):
         pass
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from benchmark import table_
-from sr3eval.benchmark import card, run
+from sr3eval.benchmark import card, environment, run
 from sr3eval.errors import UserError
 
 METRICS = ["psnr", "ssim"]
@@ -64,10 +64,10 @@ def test_a_table_with_published_values_has_a_card_too(finished, tmp_path):
 def test_the_card_says_what_the_numbers_are_of(finished):
     found = card.read(finished / "results.json").runs[0]
     sr3 = found.methods["sr3"]
-    weights = card.Path(card.__file__).parents[1] / "assets/sr3_photos_16_64.safetensors"
+    weights = card.SCHEMA.parents[1] / "assets/sr3_photos_16_64.safetensors"
     assert sr3.weights == {"checkpoint": hashlib.sha256(weights.read_bytes()).hexdigest()}
     assert found.config["seed"] == 0 and found.config["method"][1]["seeds"] == [3, 4]
-    assert found.software["torch"] == card.environment.describe()["torch"] and found.hardware["threads"] == 1
+    assert found.software["torch"] == environment.describe()["torch"] and found.hardware["threads"] == 1
     for name, sha256 in found.files.items():
         assert hashlib.sha256((finished / name).read_bytes()).hexdigest() == sha256
     scores = {"per_image.csv", "set_scores.csv", "seed_scores.csv", "draw_scores.csv"}
