@@ -98,8 +98,8 @@ RESPONSES: Mapping[str, Column] = {
     "decode_ms": _number("decoding of the slowest picture of the trial", "ms"),
     "early_attempts": _whole("keys and clicks before answers were taken"),
     "served_at": _moment(
-        "when the first of the pictures was sent, by the receipts that the browser showed at the trial's first start; "
-        "a script that fetched them several times can have shown later ones",
+        "when the pictures were sent, by the receipt that the browser showed at the trial's first start; a script that "
+        "fetched them several times can have shown a later one",
         always=True,
     ),
     "start_received_at": _moment("when the server heard that the pictures were shown", always=True),

@@ -50,7 +50,7 @@ KINDS = {
     "next": r"/api/next$",
     "showing": r"/api/trials/[^/]+/start$",
     "answer": r"/response$",
-    "picture": r"/i/[^/]+$",
+    "pictures": r"/i/[^/]+$",
 }
 
 

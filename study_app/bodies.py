@@ -56,10 +56,10 @@ class Start:
 
 @dataclass(frozen=True)
 class Showing:
-    """One showing of a trial's pictures, with their receipts by place; a repeated request has the same uuid."""
+    """One showing of a trial's pictures, with their receipt; a repeated request has the same uuid."""
 
     attempt: str
-    receipts: dict[str, str] = dataclasses.field(default_factory=dict)
+    receipt: str = ""
 
     def __post_init__(self) -> None:
         _uuid("attempt", self.attempt)

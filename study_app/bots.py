@@ -5,6 +5,7 @@ app = create_app({"CLOCK": clock, "DURABLE": False, "STARTS_PER_HOUR": None, "RE
 simulate(app, "demo_task2", {"sr3": 0.475, "bicubic": 0.05}, seed=0, clock=clock, subjects=100)
 """
 
+import io
 import random
 import re
 import time
@@ -21,7 +22,7 @@ from study_app.clock import ManualClock
 from study_app.database import Database
 from study_app.models import PlanTrial, Session, Stimulus, Trial
 from study_app.signing import hash_token
-from study_app.web import COOKIE, RECEIPT
+from study_app.web import COOKIE, PICTURES, RECEIPT
 
 FRAME_MS = 1000 / 60
 SCREEN = {"viewport_w": 1920, "viewport_h": 1080, "dpr": 1.0}
@@ -79,9 +80,9 @@ class Subject:
         """Where the session stands."""
         return self.client.get(f"{self.base}/api/next").get_json()
 
-    def fetch(self, trial: Mapping[str, Any]) -> dict[str, Any]:
-        """The replies with a trial's pictures, by place."""
-        return {place: self.client.get(url) for place, url in trial["pictures"].items()}
+    def fetch(self, trial: Mapping[str, Any]) -> Any:
+        """The reply with a trial's pictures: `separate` gives them by place."""
+        return self.client.get(f"{self.base}/i/{trial['token']}")
 
     def answer(self, trial: Mapping[str, Any], exposure_ms: int, side: str) -> Any:
         """Look at the pictures of a trial for as long as the study says, and press a button."""
@@ -90,10 +91,10 @@ class Subject:
         self.clock.advance(exposure_ms + thinking)
         return self.post(f"/api/trials/{trial['token']}/response", self.measured(trial, exposure_ms, side, thinking))
 
-    def show(self, trial: Mapping[str, Any], pictures: Mapping[str, Any]) -> Any:
-        """Say that the trial begins, with the receipts of its pictures: what `fetch` has returned."""
-        receipts = {place: reply.headers.get(RECEIPT, "") for place, reply in pictures.items()}
-        return self.post(f"/api/trials/{trial['token']}/start", {"attempt": self.uuid(), "receipts": receipts})
+    def show(self, trial: Mapping[str, Any], pictures: Any) -> Any:
+        """Say that the trial begins, with the receipt of its pictures: what `fetch` has returned."""
+        body = {"attempt": self.uuid(), "receipt": pictures.headers.get(RECEIPT, "")}
+        return self.post(f"/api/trials/{trial['token']}/start", body)
 
     def stays(self) -> bool:
         """Whether it takes another trial."""
@@ -196,6 +197,13 @@ class HttpBot(Subject):
             self.acknowledged[trial["token"]] = side
         self.clock.advance(1000 * max(0.0, end - time.monotonic()))
         return reply
+
+
+def separate(reply: Any) -> dict[str, bytes]:
+    """The PNG files of a reply with a trial's pictures, by place."""
+    lengths = [part.split("=") for part in reply.headers[PICTURES].split(", ")]
+    stream = io.BytesIO(reply.data)
+    return {place: stream.read(int(length)) for place, length in lengths}
 
 
 def simulate(

@@ -253,7 +253,7 @@ def _sessions(db: Transaction, study: Study, spec: Spec) -> Iterator[list[Any]]:
 
 
 def _served(trial: Trial) -> int | None:
-    """When the first of the pictures was sent for the first time."""
+    """When the pictures were sent; they came one by one in earlier versions."""
     times = (trial.left_served_at, trial.right_served_at, trial.middle_served_at)
     return min((time for time in times if time is not None), default=None)
 

@@ -133,14 +133,16 @@ def done(slug: str) -> str | BaseResponse:
 @study.get("/api/next")
 def upcoming(slug: str) -> Response:
     """Where the session stands and what comes next."""
-    return jsonify(_with_addresses(slug, _service().upcoming(slug, g.token)))
+    return jsonify(_service().upcoming(slug, g.token))
 
 
 @study.get("/i/<token>")
-def picture(slug: str, token: str) -> Response:
-    """A picture of one of the next trials. Nothing but its bytes and its receipt differs between the two of a pair."""
-    png, receipt = _service().picture(slug, g.token, token)
-    return Response(png, mimetype="image/png", headers={web.RECEIPT: receipt})
+def pictures(slug: str, token: str) -> Response:
+    """The pictures of a trial, one PNG file after the other; a header has their lengths, another the receipt."""
+    files, receipt = _service().pictures(slug, g.token, token)
+    lengths = ", ".join(f"{place}={len(png)}" for place, png in files.items())
+    headers = {web.RECEIPT: receipt, web.PICTURES: lengths}
+    return Response(b"".join(files.values()), mimetype="application/octet-stream", headers=headers)
 
 
 @study.post("/api/trials/<token>/start")
@@ -154,7 +156,7 @@ def start_trial(slug: str, token: str) -> Response:
 def respond(slug: str, token: str) -> Response:
     """An answer; sent again it is the same answer. The reply says what comes next, as /api/next does."""
     correct, outlook = _service().respond(slug, g.token, token, bodies.read(bodies.Choice, web.body()))
-    return jsonify(correct=correct, next=_with_addresses(slug, outlook))
+    return jsonify(correct=correct, next=outlook)
 
 
 @study.post("/api/events")
@@ -175,13 +177,6 @@ def finish(slug: str) -> Response:
     """The answers to the questions at the end."""
     _service().finish(slug, g.token, bodies.read(bodies.Finish, web.body(FINISH_LIMIT)))
     return jsonify(next=f"{web.base(slug)}/done")
-
-
-def _with_addresses(slug: str, outlook: dict[str, Any]) -> dict[str, Any]:
-    """With the pictures' addresses in place of their tokens."""
-    for trial in outlook["window"]:
-        trial["pictures"] = {place: f"{web.base(slug)}/i/{token}" for place, token in trial["pictures"].items()}
-    return outlook
 
 
 def _overview(slug: str) -> Overview:

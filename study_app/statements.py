@@ -5,7 +5,7 @@ A study's load is these. Statements built anew, and ORM objects that are tracked
 
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, func, insert, or_, select, text, update
+from sqlalchemy import Select, and_, bindparam, func, insert, select, text, update
 from sqlalchemy.orm import aliased
 
 from study_app.models import (
@@ -112,7 +112,6 @@ PROGRESS = (
 # The trials from the place :first up to :end in the :slot of the session :id.
 WINDOW = (
     select(Trial.token, Trial.showings, PlanTrial.idx, Stimulus.width, Stimulus.height)
-    .add_columns(*(getattr(Trial, f"{place}_token") for place in PLACES))
     .join(Trial.planned)
     .join(PlanTrial.stimulus)
     .where(Trial.session_id == bindparam("id"), PlanTrial.slot_id == bindparam("slot"))
@@ -138,21 +137,18 @@ def _with_before(query: Select[Any]) -> Select[Any]:
 # The trial :token of the session :id, with its answer, if it has one.
 TRIAL = _with_before(
     select(Trial.id, Trial.attempt, Trial.started_at, Trial.showings, PlanTrial.idx, PlanTrial.real_side, Stimulus.kind)
-    .add_columns(*(getattr(Trial, f"{place}_token") for place in PLACES), Response.body_sha256)
+    .add_columns(Response.body_sha256)
     .join(Trial.planned)
     .join(PlanTrial.stimulus)
     .outerjoin(Trial.response)
 ).where(Trial.session_id == bindparam("id"), Trial.token == bindparam("token"))
-# The pictures, which were served at :left, :right and :middle, are shown; what the first start said stays.
+# The pictures, which were :served together, are shown; what the first start said stays.
 SHOW = (
     update(Trial)
     .where(Trial.id == bindparam("trial"))
     .values(attempt=bindparam("uuid"), started_at=bindparam("now"), showings=Trial.showings + 1)
     .values(
-        {
-            f"{place}_served_at": func.coalesce(getattr(Trial, f"{place}_served_at"), bindparam(place))
-            for place in PLACES
-        }
+        {column: func.coalesce(column, bindparam("served")) for column in (Trial.left_served_at, Trial.right_served_at)}
     )
 )
 TOUCH = update(Session).where(Session.id == bindparam("session")).values(expires_at=bindparam("until"))
@@ -164,7 +160,8 @@ KNOWN_EVENTS = select(Event.seq).where(
 ANSWER = insert(Response).returning(Response.id)
 FURTHER = insert(FurtherChoice)
 
-# What decides whether a :picture may be had, of its trial and of the one before; in a session that has its place.
+# What decides whether the pictures of a :trial (its token) may be had, of it and of the one before; in a session that
+# has its place.
 NEAR = _with_before(
     select(PlanTrial.idx, PlanTrial.real_side, PlanTrial.stimulus_id)
     .add_columns(*(getattr(Trial, f"{place}_token") for place in PLACES))
@@ -178,9 +175,8 @@ NEAR = _with_before(
     .join(Session.slot)
     .join(PlanSlot.condition)
 ).where(
-    or_(*(getattr(Trial, f"{place}_token") == bindparam("picture") for place in PLACES)),
-    *(Study.slug == bindparam("slug"), Session.token_sha256 == bindparam("session")),
-    Session.state.in_(LIVE_STATES),
+    *(Trial.token == bindparam("trial"), Study.slug == bindparam("slug")),
+    *(Session.token_sha256 == bindparam("session"), Session.state.in_(LIVE_STATES)),
 )
 _FILES = {"real": Stimulus.real_png, "other": Stimulus.other_png, "middle": Stimulus.middle_png}
 FILE = {name: select(column).where(Stimulus.id == bindparam("stimulus")) for name, column in _FILES.items()}

@@ -4,7 +4,6 @@ What every trial asks of the database is in `statements`: no ORM here.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,32 +61,32 @@ class Trials(Desk):
             done, total = progress(db, sitting.id)
             return _outlook(db, sitting, done, total)
 
-    def picture(self, slug: str, token: str, picture_token: str) -> tuple[bytes, str]:
-        """The PNG file behind a picture token of this session, while its trial is near, and a receipt of the time."""
+    def pictures(self, slug: str, token: str, trial_token: str) -> tuple[dict[str, bytes], str]:
+        """The PNG files of a trial of this session by place, while it is near, and a receipt of the time."""
         now = self.clock()
-        named = {"slug": slug, "session": hash_token(token), "picture": picture_token}
+        named = {"slug": slug, "session": hash_token(token), "trial": trial_token}
         with self.database.reading() as db:
             found = db.execute(statements.NEAR, named).one_or_none()
         if found is None or (found.answered_at is not None and now >= found.answered_at + LINGER_MS):
-            raise RefusedError("not_found", N_("There is no such picture."))
+            raise RefusedError("not_found", N_("There are no such pictures."))
         _check_nearness(found, now)
-        return self._png(found, picture_token), self.keys.sign("receipt", f"{picture_token}.{now}")
+        spec = spec_of(found.config_toml)
+        files = {place: self._png(found, place, spec.noise) for place in PLACES[: spec.side_by_side]}
+        return files, self.keys.sign("receipt", f"{trial_token}.{now}")
 
-    def _png(self, found: Row[Any], picture_token: str) -> bytes:
-        place = next(place for place in PLACES if getattr(found, f"{place}_token") == picture_token)
+    def _png(self, found: Row[Any], place: str, levels: int) -> bytes:
         name = "middle" if place == "middle" else "real" if place == found.real_side else "other"
         key = (found.study_id, found.frozen_at, found.stimulus_id, name)
-        levels = spec_of(found.config_toml).noise
         if name == "middle" or not levels:
             return self._files.get(key, lambda: self._file(found.stimulus_id, name))
         pixels = self._pixels.get(key, lambda: decode(self._file(found.stimulus_id, name)))
-        return noisy(pixels, levels, self.keys.hash("noise", picture_token))
+        return noisy(pixels, levels, self.keys.hash("noise", getattr(found, f"{place}_token")))
 
     def _file(self, stimulus: int, name: str) -> bytes:
         with self.database.read() as db:
             png = db.scalar(statements.FILE[name], {"stimulus": stimulus})
         if png is None:
-            raise RefusedError("not_found", N_("There is no such picture."))
+            raise RefusedError("not_found", N_("There are no such pictures."))
         return png
 
     def start(self, slug: str, token: str, trial_token: str, body: bodies.Showing) -> int:
@@ -97,26 +96,20 @@ class Trials(Desk):
             if trial.body_sha256 is not None:
                 raise RefusedError("answered")
             self._next(sitting, trial)
-            served = self._served_at(trial, sitting.spec, body.receipts)
+            served = self._served_at(trial_token, body.receipt)
             if trial.attempt != body.attempt:
-                db.execute(statements.SHOW, {"trial": trial.id, "uuid": body.attempt, "now": self.clock(), **served})
+                shown = {"trial": trial.id, "uuid": body.attempt, "now": self.clock(), "served": served}
+                db.execute(statements.SHOW, shown)
                 if trial.showings == 0:  # showing it again and again holds no place
                     self._touch(db, sitting)
             return sitting.exposure_ms
 
-    def _served_at(self, trial: Row[Any], spec: Spec, receipts: Mapping[str, str]) -> dict[str, int | None]:
-        """When each picture was served, by place, says the receipt that the browser chose.
-
-        Refused where one is missing or another's.
-        """
-        times: dict[str, int | None] = dict.fromkeys(PLACES)
-        for place in PLACES[: spec.side_by_side]:
-            receipt = self.keys.unsign("receipt", receipts.get(place, "")) or "."
-            picture_token, at = receipt.split(".")
-            if picture_token != getattr(trial, f"{place}_token"):
-                raise RefusedError("not_fetched")
-            times[place] = int(at)
-        return times
+    def _served_at(self, trial_token: str, receipt: str) -> int:
+        """When the pictures were served, says the receipt that the browser chose; refused where it is another's."""
+        of, _, at = (self.keys.unsign("receipt", receipt) or "").partition(".")
+        if of != trial_token:
+            raise RefusedError("not_fetched")
+        return int(at)
 
     def respond(
         self, slug: str, token: str, trial_token: str, body: bodies.Choice
@@ -202,10 +195,9 @@ def _sitting(db: Connection, query: Executable, slug: str, token: str) -> Sittin
 def _outlook(db: Connection, sitting: Sitting, done: int, total: int) -> dict[str, Any]:
     """What a browser is told of a session in which so many trials are done."""
     spec = sitting.spec
-    window: Sequence[Row[Any]] = ()
-    if sitting.state not in ENDED and sitting.understood:
-        places = {"id": sitting.id, "slot": sitting.slot_id, "first": done, "end": done + LOOK_AHEAD}
-        window = db.execute(statements.WINDOW, places).all()
+    places = {"id": sitting.id, "slot": sitting.slot_id, "first": done, "end": done + LOOK_AHEAD}
+    may_begin = sitting.state not in ENDED and sitting.understood
+    window = db.execute(statements.WINDOW, places).all() if may_begin else []
     return {
         "state": _stage(sitting, done, total),
         "attempts": sitting.attempts,
@@ -238,11 +230,8 @@ def _trial(db: Connection, slug: str, token: str, trial_token: str) -> tuple[Sit
     return sitting, trial
 
 
-def _describe(trial: Row[Any], spec: Spec, total: int) -> dict[str, Any]:
+def _describe(trial: Row[str, int, int, int, int], spec: Spec, total: int) -> dict[str, Any]:
     """What the browser is told of a trial: nothing that depends on which picture is which."""
-    pictures = {"left": trial.left_token, "right": trial.right_token}
-    if spec.task == 1:
-        pictures["middle"] = trial.middle_token
     return {
         "token": trial.token,
         "index": trial.idx,
@@ -250,7 +239,6 @@ def _describe(trial: Row[Any], spec: Spec, total: int) -> dict[str, Any]:
         "break_before": trial.idx in _breaks(spec, total),
         "width": trial.width,
         "height": trial.height,
-        "pictures": pictures,
         "reexposed": trial.showings > 0,
     }
 

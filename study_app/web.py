@@ -24,7 +24,8 @@ from study_app.spec import SLUG
 
 COOKIE = "study"
 PREVIEW = "preview"  # what the addresses under /s/<slug> are called a second time, for researchers (preview.py)
-RECEIPT = "X-Receipt"  # the header of a picture that shows, when its trial starts, that it was fetched
+RECEIPT = "X-Receipt"  # the header of pictures that shows, when their trial starts, that they were fetched
+PICTURES = "X-Pictures"  # the header with the length of each, "left=…, right=…"
 COOKIE_AGE_S = 30 * 24 * 3600
 CAMPUS = 10  # times as many starts an hour may come from one address where every person takes part once
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")

@@ -28,9 +28,9 @@ class Trial(Base):
     left_token: Mapped[Token]
     right_token: Mapped[Token]
     middle_token: Mapped[Token]
-    left_served_at: Mapped[Millis | None]  # by the receipt that the first start showed, like the next two
+    left_served_at: Mapped[Millis | None]  # by the receipt that the first start showed
     right_served_at: Mapped[Millis | None]
-    middle_served_at: Mapped[Millis | None]
+    middle_served_at: Mapped[Millis | None]  # of earlier versions alone, in which pictures came one by one
     started_at: Mapped[Millis | None]
     attempt: Mapped[str | None] = mapped_column(String(36))
     showings: Mapped[int] = mapped_column(default=0)

@@ -1,24 +1,10 @@
-// Pictures are fetched and decoded ahead of their trials, a few at a time, and kept as bitmaps until they are shown.
+// A trial's pictures are fetched and decoded ahead of it, and kept as bitmaps until they are shown.
 
 import { backoff, pause, Refusal, sleep } from "./api.js";
+import { base } from "./study.js";
 import { text } from "./texts.js";
 
-const LANES = 4;
 const TRIES = 6;
-
-let free = LANES;
-const queue = [];
-
-async function inLane(work) {
-  if (free > 0) free--;
-  else await new Promise((resolve) => queue.push(resolve));
-  try {
-    return await work();
-  } finally {
-    if (queue.length) queue.shift()();
-    else free++;
-  }
-}
 
 async function fetchOnce(path) {
   const reply = await fetch(path, { cache: "no-store" });
@@ -27,10 +13,11 @@ async function fetchOnce(path) {
     const { error, retry_after_ms: wait } = await reply.json().catch(() => ({}));
     throw new Refusal(reply.status, { error, message }, wait);
   }
-  return { blob: await reply.blob(), receipt: reply.headers.get("X-Receipt") };
+  const { headers } = reply;
+  return { blob: await reply.blob(), lengths: headers.get("X-Pictures"), receipt: headers.get("X-Receipt") };
 }
 
-async function fetchPicture(path) {
+async function fetchPictures(path) {
   for (let attempt = 1; ; ) {
     try {
       return await fetchOnce(path);
@@ -46,19 +33,28 @@ async function fetchPicture(path) {
   }
 }
 
-/** {bitmap, receipt, decodeMs} */
-async function load(path) {
-  const { blob, receipt } = await inLane(() => fetchPicture(path));
-  const begin = performance.now();
-  const bitmap = await createImageBitmap(blob);
-  return { bitmap, receipt, decodeMs: performance.now() - begin };
+/** [name, PNG] of each: they come one after the other, as in "left=9, right=9". */
+function separate(blob, lengths) {
+  let end = 0;
+  return lengths.split(", ").map((part) => {
+    const [name, length] = part.split("=");
+    const begin = end;
+    end += Number(length);
+    return [name, blob.slice(begin, end, "image/png")];
+  });
 }
 
-async function loadAll(pictures) {
-  const names = Object.keys(pictures);
-  const loaded = await Promise.all(names.map((name) => load(pictures[name])));
-  const each = (what) => Object.fromEntries(names.map((name, i) => [name, loaded[i][what]]));
-  return { bitmaps: each("bitmap"), receipts: each("receipt"), decodeMs: Math.max(...loaded.map(({ decodeMs }) => decodeMs)) };
+async function decode([name, png]) {
+  const begin = performance.now();
+  const bitmap = await createImageBitmap(png);
+  return { name, bitmap, ms: performance.now() - begin };
+}
+
+async function load(token) {
+  const { blob, lengths, receipt } = await fetchPictures(`${base}/i/${token}`);
+  const decoded = await Promise.all(separate(blob, lengths).map(decode));
+  const bitmaps = Object.fromEntries(decoded.map(({ name, bitmap }) => [name, bitmap]));
+  return { bitmaps, receipt, decodeMs: Math.max(...decoded.map(({ ms }) => ms)) };
 }
 
 /** The trials' pictures by token; only those of the current window are kept. */
@@ -68,23 +64,21 @@ export class Pictures {
   prefetch(window) {
     const wanted = new Set(window.map(({ token }) => token));
     for (const token of this.#loads.keys()) if (!wanted.has(token)) this.#drop(token);
-    for (const { token, pictures } of window) {
-      if (!this.#loads.has(token)) this.#begin(token, pictures);
-    }
+    for (const token of wanted) if (!this.#loads.has(token)) this.#begin(token);
   }
 
-  /** {bitmaps: {left, right, middle?}, receipts (likewise), decodeMs (the slowest)}; throws when one cannot be had. */
-  async of({ token, pictures }) {
+  /** {bitmaps: {left, right, middle?}, receipt, decodeMs (the slowest)}; throws when one cannot be had. */
+  async of({ token }) {
     try {
-      return await (this.#loads.get(token) ?? this.#begin(token, pictures));
+      return await (this.#loads.get(token) ?? this.#begin(token));
     } catch (error) {
       this.#loads.delete(token); // a second attempt fetches again
       throw error;
     }
   }
 
-  #begin(token, pictures) {
-    const loading = loadAll(pictures);
+  #begin(token) {
+    const loading = load(token);
     loading.catch(() => {}); // whoever asks for it hears of it
     this.#loads.set(token, loading);
     return loading;

@@ -7,9 +7,9 @@ import { median, nextFrame } from "./device.js";
 import { expose } from "./exposure.js";
 import { base } from "./study.js";
 
-/** Tells the server that the pictures, of which it gave receipts, will be shown; returns for how long, in ms. */
-async function start(token, receipts) {
-  return (await request("POST", `${base}/api/trials/${token}/start`, { attempt: uuid(), receipts })).exposure_ms;
+/** Tells the server that the pictures, for which it gave a receipt, will be shown; returns for how long, in ms. */
+async function start(token, receipt) {
+  return (await request("POST", `${base}/api/trials/${token}/start`, { attempt: uuid(), receipt })).exposure_ms;
 }
 
 const FEWEST_FRAMES = 6; // of the fixation: the median between them survives a long gap or two, as of a hidden tab
@@ -62,7 +62,7 @@ async function askFurther(stage, { questions, criteria }) {
  */
 export async function runTrial(stage, token, pictures, settings, seen) {
   stage.prepare(pictures.bitmaps, settings.mask_ms > 0);
-  const exposureMs = await start(token, pictures.receipts);
+  const exposureMs = await start(token, pictures.receipt);
   const frameMs = await hold(stage, "fixation", settings.fixation_ms, FEWEST_FRAMES);
   const answer = new Answer(stage.buttons);
   const viewing = await view(stage, exposureMs, settings.mask_ms, frameMs, seen);

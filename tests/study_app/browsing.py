@@ -82,17 +82,18 @@ class Server:
         return [type_ for (type_,) in self.query(select(Event.type).order_by(Event.seq))]
 
     def files(self):
-        """By picture token, the PNG file that the server has for it."""
+        """By trial token, the PNG files that the server has for it, by place."""
         query = select(Trial, PlanTrial.real_side, Stimulus).join(Trial.planned).join(PlanTrial.stimulus)
+        noise = self.app.extensions["study_keys"]
         with self.app.extensions["study_database"].read() as db:
             found = {}
             for trial, side, stimulus in db.execute(query):
-                real, other = stimulus.real_png, stimulus.other_png
-                left, right = (real, other) if side == "left" else (other, real)
-                found[trial.middle_token] = stimulus.middle_png
-                for token, png in ((trial.left_token, left), (trial.right_token, right)):
-                    key = self.app.extensions["study_keys"].hash("noise", token)
-                    found[token] = noisy(decode(png), self.spec.noise, key)
+                pair = {"left": stimulus.other_png, "right": stimulus.other_png, side: stimulus.real_png}
+                shown = {
+                    place: noisy(decode(png), self.spec.noise, noise.hash("noise", getattr(trial, f"{place}_token")))
+                    for place, png in pair.items()
+                }
+                found[trial.token] = shown | ({"middle": stimulus.middle_png} if stimulus.middle_png else {})
             return found
 
 

@@ -111,7 +111,7 @@ def test_practice_shows_which_it_was_and_the_study_does_not(serve, visit, task):
     assert page.evaluate(MARKED) == [] and not page.locator(".feedback:visible").count()
 
 
-REQUESTS = {"next": "/api/next", "picture": "/i/", "begin": "/api/trials/.*/start", "answer": "/response"}
+REQUESTS = {"next": "/api/next", "pictures": "/i/", "begin": "/api/trials/.*/start", "answer": "/response"}
 
 
 LOADED = "(n) => performance.getEntriesByType('resource').filter(({ name }) => name.includes('/i/')).length === n"
@@ -129,14 +129,14 @@ def test_the_next_pictures_come_while_people_think(serve, visit):
     page.on("response", note)
     join(page, server)
     page.click("#instructions button.main")
-    for loaded in (6, 9, 12, 12):
+    for loaded in (2, 3, 4, 4):
         state(page, "response")
         page.wait_for_function(LOADED, arg=loaded)
         give(page, "f")
         page.wait_for_selector("#trial[data-state=response]", state="detached")
     find(page, "#questions")
-    trial = ["begin", *3 * ["picture"], "answer"]
-    assert calls == [(kind, 200) for kind in ["next", *3 * ["picture"], *3 * trial, "begin", "answer"]]
+    trial = ["begin", "pictures", "answer"]
+    assert calls == [(kind, 200) for kind in ["next", "pictures", *3 * trial, "begin", "answer"]]
 
 
 def test_the_code_is_copied_by_a_button(serve, visit):

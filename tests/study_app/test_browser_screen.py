@@ -89,15 +89,14 @@ def test_the_screen_shows_the_pixels_of_the_file(serve, visit, dpr, k):
     join(page, server)
     with page.expect_response("**/api/next") as reply:
         page.reload()
-    places = reply.value.json()["window"][0]["pictures"]
+    shown = server.files()[reply.value.json()["window"][0]["token"]]
     page.locator("button.main:visible").click()
     state(page, "exposure")
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    boxes = {place: page.locator(f"[data-slot={place}]").bounding_box() for place in places}
-    files = server.files()
-    for place, url in places.items():
+    boxes = {place: page.locator(f"[data-slot={place}]").bounding_box() for place in shown}
+    for place, png in shown.items():
         left, top = (round(boxes[place][axis] * dpr) for axis in "xy")
-        file = Image.open(io.BytesIO(files[url.rsplit("/")[-1]])).resize((64 * k, 64 * k), Image.Resampling.NEAREST)
+        file = Image.open(io.BytesIO(png)).resize((64 * k, 64 * k), Image.Resampling.NEAREST)
         assert np.array_equal(shot.crop((left, top, left + 64 * k, top + 64 * k)), file), place
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 
 from study_app import export
 from study_app.allocation import plan
-from study_app.bots import Bot, _truth
+from study_app.bots import Bot, _truth, separate
 from study_app.models import Condition, PlanSlot, PlanTrial, Stimulus, Study, Trial
 from study_app.noise import decode, noisy
 from study_app.pack import Pack, encode
@@ -27,8 +27,8 @@ from tests.study_app.test_dashboard import PASSWORD, log_in
 EXPOSURE, FIXATION = 3000, 500
 
 
-def pixels(reply):
-    with Image.open(io.BytesIO(reply.data)) as image:
+def pixels(png):
+    with Image.open(io.BytesIO(png)) as image:
         return np.asarray(image.convert("RGB"))
 
 
@@ -56,7 +56,7 @@ def seen(app, bot):
     truth = _truth(app.extensions["study_database"], bot.token)
     while (now := bot.upcoming())["state"] == "trials":
         trial = now["window"][0]
-        pictures = {place: pixels(reply) for place, reply in bot.fetch(trial).items()}
+        pictures = {place: pixels(png) for place, png in separate(bot.fetch(trial)).items()}
         yield truth[trial["token"]], pictures
         bot.answer(trial, EXPOSURE, "left")
 
@@ -89,9 +89,8 @@ def test_noise_is_small_even_on_both_sides_and_the_same_when_fetched_again(site,
     app = site(task=1)
     bot = begin(app)
     [first, *_] = bot.upcoming()["window"]
-    once, again = bot.fetch(first), bot.fetch(first)
-    assert all(once[place].data == again[place].data for place in once)
-    assert len(once["left"].data) == len(once["right"].data)
+    once = separate(bot.fetch(first))
+    assert once == separate(bot.fetch(first)) and len(once["left"]) == len(once["right"])
     real, kind, model = _truth(app.extensions["study_database"], bot.token)[first["token"]]
     assert (kind, model) == ("practice", "sr3")
     changes = {}
@@ -108,7 +107,7 @@ def test_noise_is_small_even_on_both_sides_and_the_same_when_fetched_again(site,
 def test_noise_is_bounded_and_keyed(levels):
     picture = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (1, 64, 3)))
     png = encode(picture)
-    shown = {key: pixels(Reply(noisy(decode(png), levels, key))).astype(int) for key in ("a", "b")}
+    shown = {key: pixels(noisy(decode(png), levels, key)).astype(int) for key in ("a", "b")}
     for values in shown.values():
         change = values - np.asarray(picture)
         assert change.min() == -levels and change.max() == levels and values.min() >= 0 and values.max() <= 255
@@ -119,8 +118,8 @@ def test_noise_is_bounded_and_keyed(levels):
 
 
 class Reply:
-    def __init__(self, data=b"", headers=()):
-        self.data, self.headers = data, dict(headers)
+    def __init__(self, receipt=""):
+        self.headers = {RECEIPT: receipt}
 
 
 def test_catch_trials_are_not_known_by_what_was_seen_before(site, pack):
@@ -144,17 +143,17 @@ def test_pictures_of_later_trials_cannot_be_had(site, clock):
     bot = begin(app)
     window = bot.upcoming()["window"]
     assert [trial["index"] for trial in window] == [0, 1]  # one ahead
-    statuses = lambda trial: {reply.status_code for reply in bot.fetch(trial).values()}  # noqa: E731
-    assert (statuses(window[0]), statuses(window[1])) == ({200}, {409})
-    refused = bot.fetch(window[1])["left"]
+    status = lambda trial: bot.fetch(trial).status_code  # noqa: E731
+    assert (status(window[0]), status(window[1])) == (200, 409)
+    refused = bot.fetch(window[1])
     assert (refused.json["error"], refused.json["retry_after_ms"]) == ("not_yet", 8000)
     bot.show(window[0], bot.fetch(window[0]))
     clock.advance(8000 - 1)
-    assert statuses(window[1]) == {409}
+    assert status(window[1]) == 409
     clock.advance(1)
-    assert statuses(window[1]) == {200}
+    assert status(window[1]) == 200
     with app.extensions["study_database"].read() as db:
-        later = db.scalars(select(Trial.left_token).join(Trial.planned).where(PlanTrial.idx > 1)).all()
+        later = db.scalars(select(Trial.token).join(Trial.planned).where(PlanTrial.idx > 1)).all()
     assert len(later) == 6
     assert {bot.client.get(f"/s/study/i/{token}").status_code for token in later} == {409}  # could anybody guess them
 
@@ -177,29 +176,26 @@ def test_who_has_not_fetched_the_pictures_cannot_answer(site):
     app = site(task=1)
     bot = begin(app)
     trial = bot.upcoming()["window"][0]
-    pictures = {}
-    for place, path in trial["pictures"].items():
-        assert not begins(bot, trial, pictures)
-        assert app.test_client().get(path).status_code == 404  # nor does another's fetch count
-        pictures[place] = bot.client.get(path)
-    assert begins(bot, trial, pictures)
+    assert not begins(bot, trial, Reply())
+    assert app.test_client().get(f"/s/study/i/{trial['token']}").status_code == 404  # nor does another's fetch count
+    assert not begins(bot, trial, Reply())
+    assert begins(bot, trial, bot.fetch(trial))
 
 
-def test_a_receipt_is_of_one_picture_in_one_session_and_made_here(site, pack, clock, tmp_path):
+def test_a_receipt_is_of_one_trial_in_one_session_and_made_here(site, pack, clock, tmp_path):
     app = site(task=1)
     bot, other = begin(app), begin(app, 1)
     [trial, _], [others, _] = bot.upcoming()["window"], other.upcoming()["window"]
-    own, foreign = bot.fetch(trial), other.fetch(others)
-    receipts = {place: reply.headers[RECEIPT] for place, reply in own.items()}
-    assert len(set(map(len, receipts.values()))) == 1 == len({receipt.split(".")[1] for receipt in receipts.values()})
+    own, foreign = bot.fetch(trial), other.fetch(others).headers[RECEIPT]
+    receipt = own.headers[RECEIPT]
     elsewhere = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock, SECRET_KEY="another")
-    forged = elsewhere.extensions["study_keys"].sign("receipt", receipts["left"].rpartition(".")[0])
-    for_other_use = app.extensions["study_keys"].sign("cookie", receipts["left"].rpartition(".")[0])
-    token, at, signature = receipts["left"].split(".")
-    wrong = [receipts["right"], foreign["left"].headers[RECEIPT], forged, for_other_use, "", ".", "..", "\u00e9.1.x"]
-    wrong += [f"{token}.{int(at) - 1}.{signature}", f"{token}.{at}", receipts["left"][:-1]]
-    for receipt in wrong:
-        assert not begins(bot, trial, own | {"left": Reply(headers={RECEIPT: receipt})})
+    forged = elsewhere.extensions["study_keys"].sign("receipt", receipt.rpartition(".")[0])
+    for_other_use = app.extensions["study_keys"].sign("cookie", receipt.rpartition(".")[0])
+    token, at, signature = receipt.split(".")
+    wrong = [foreign, forged, for_other_use, "", ".", "..", "\u00e9.1.x"]
+    wrong += [f"{token}.{int(at) - 1}.{signature}", f"{token}.{at}", receipt[:-1]]
+    for false in wrong:
+        assert not begins(bot, trial, Reply(false))
     # Another process that has the key knows it, and so does this one with the next key.
     after = make_app(f"sqlite:///{tmp_path / 's.sqlite'}", clock, SECRET_KEY="next", SECRET_KEY_FALLBACKS=["secret"])
     bot.browser.application = after

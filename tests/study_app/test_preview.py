@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from study_app.bots import Bot, Subject
+from study_app.bots import Bot, Subject, separate
 from study_app.noise import decode
 from study_app.pack import Pack
 from study_app.preview import PLACES, for_preview
@@ -54,7 +54,7 @@ def test_a_draft_can_be_taken_to_its_end_and_nothing_of_it_is_data(app, clock, p
     seen = []
 
     def choose(trial):
-        seen.append({place: decode(reply.data) for place, reply in ada.fetch(trial).items()})
+        seen.append({place: decode(png) for place, png in separate(ada.fetch(trial)).items()})
         return "left"
 
     assert ada.take(choose)
@@ -82,12 +82,11 @@ def test_nobody_else_sees_a_preview(app, clock, pack):
         "/done",
         "/declined",
         "/api/next",
-        *(url.removeprefix(ada.base) for url in trial["pictures"].values()),
+        f"/i/{trial['token']}",
     )
     assert {stranger.client.get(ada.base + path).status_code for path in theirs} == {401}
     assert stranger.start().status_code in (401, 403)
-    place = next(iter(trial["pictures"].values())).rsplit("/")[-1]
-    assert ada.client.get(f"/s/study/i/{place}").status_code == 404
+    assert ada.client.get(f"/s/study/i/{trial['token']}").status_code == 404
     subject = Bot(app, "study", clock, random.Random(2))
     assert BANNER not in subject.enter().text and subject.start().status_code == 201
     assert app.test_client().get("/s/study").status_code == 200

@@ -58,7 +58,7 @@ class Visitor:
     finished: bool = False
     passed: bool = False  # the catch trial
     left_out: bool = False  # by the researcher
-    receipts: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)  # by trial, then by place
+    receipts: dict[str, str] = dataclasses.field(default_factory=dict)  # by trial
 
 
 class StudyMachine(RuleBasedStateMachine):
@@ -169,7 +169,7 @@ class StudyMachine(RuleBasedStateMachine):
             return
         attempt = visitor.attempt if again and visitor.attempt else self.uuid()
         trial = visitor.window[0]["token"]
-        arguments = (visitor.token, trial, bodies.Showing(attempt, visitor.receipts.get(trial, {})))
+        arguments = (visitor.token, trial, bodies.Showing(attempt, visitor.receipts.get(trial, "")))
         if visitor.answered and visitor.window[0]["token"] == visitor.answered[-1][0]:
             return self.refuses("answered", self.service.start, *arguments)
         if not self.alive(visitor):
@@ -229,7 +229,7 @@ class StudyMachine(RuleBasedStateMachine):
         visitor, other = self.pick(index), self.pick(index + 1)
         for trial in other.window:
             self.refuses("not_found", self.service.start, visitor.token, trial["token"], bodies.Showing(self.uuid()))
-            self.refuses("not_found", self.service.picture, visitor.token, trial["pictures"]["left"])
+            self.refuses("not_found", self.service.pictures, visitor.token, trial["token"])
 
     @precondition(lambda self: self.visitors)
     @rule(index=tokens)
@@ -237,18 +237,16 @@ class StudyMachine(RuleBasedStateMachine):
         visitor = self.pick(index)
         for trial in visitor.window:
             answered = trial["token"] in dict(visitor.answered)
-            sides = [trial["pictures"][side] for side in ("left", "right")]
             if not answered and not self.alive(visitor):
-                self.refuses("not_found", self.service.picture, visitor.token, sides[0])
+                self.refuses("not_found", self.service.pictures, visitor.token, trial["token"])
             elif trial["index"] > len(visitor.answered) and (
                 visitor.started is None or self.clock() < visitor.started + 3000
             ):
-                self.refuses("not_yet", self.service.picture, visitor.token, sides[0])
+                self.refuses("not_yet", self.service.pictures, visitor.token, trial["token"])
             elif not answered:
-                found = [self.service.picture("study", visitor.token, side) for side in sides]
-                pictures, receipts = zip(*found, strict=True)
-                visitor.receipts[trial["token"]] = dict(zip(("left", "right"), receipts, strict=True))
-                assert len(pictures[0]) == len(pictures[1]) and pictures[0] != pictures[1]
+                files, receipt = self.service.pictures("study", visitor.token, trial["token"])
+                visitor.receipts[trial["token"]] = receipt
+                assert len(files["left"]) == len(files["right"]) and files["left"] != files["right"]
 
     @precondition(lambda self: self.visitors)
     @rule(index=tokens)

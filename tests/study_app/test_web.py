@@ -191,7 +191,7 @@ def test_a_tampered_cookie_is_nobody(site, bot, url, cookie):
     bot.client.set_cookie("study", cookie, path="/s/study")
     assert bot.client.get("/s/study/api/next").status_code == 401
     assert bot.client.get("/s/study/run").status_code == 401
-    assert bot.client.get(bot.window[0]["pictures"]["left"]).status_code == 404
+    assert bot.fetch(bot.window[0]).status_code == 404
     assert bot.post(RESPONSE.format(*bot.window), measured(bot)).status_code == 403
     assert everything(url) == before
 
