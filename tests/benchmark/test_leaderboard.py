@@ -130,10 +130,12 @@ def test_one_table_for_the_same_images_and_another_for_others(world, tmp_path):
 def test_other_conventions_have_a_table_of_their_own(world, tmp_path):
     other = shutil.copytree(world / "runs/ben", tmp_path / "older")
     results = pd.read_csv(other / "results.csv", keep_default_na=False)
-    results.assign(settings="RGB, rounded otherwise").to_csv(other / "results.csv", index=False)
+    script = "<script>alert(1)</script>"
+    results.assign(settings=f"RGB, rounded {script}", unit=script).to_csv(other / "results.csv", index=False)
     text = page_of(tmp_path / "page.html", world / "runs/ann", other)
     assert {table for table, *_ in rows_of(text)} == {0, 1}
-    assert "apart from the other table of these images, for PSNR follows other settings here: RGB, rounded" in text
+    assert "apart from the other table of these images, for PSNR follows other settings here: RGB, rounded &lt;" in text
+    assert script not in text and "PSNR (&lt;script&gt;" in text
 
 
 def test_the_page_sorts_in_a_browser_without_a_network(world, tmp_path, chromium):
