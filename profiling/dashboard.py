@@ -21,6 +21,7 @@ import click
 import numpy as np
 from sqlalchemy import insert, select
 from study_of_noise import open_study
+from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -127,6 +128,7 @@ def main(pairs: bool, responses: int, times: int, database: str | None) -> None:
         app = create_app({"DATABASE_URL": url, "SECRET_KEY": "benchmark", "DURABLE": False})
         fill(app, *design(pairs, subjects))
         client = logged_in(app)
+        threadpool_limits(1)  # as the server has it
         for page in ("", "/subjects", "/payments", "/images", "/log"):
             took = []
             for _ in range(times):

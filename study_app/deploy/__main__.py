@@ -7,6 +7,7 @@ import click
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from sqlalchemy.exc import DatabaseError
+from threadpoolctl import threadpool_limits
 
 from sr3eval.errors import UserError
 from study_app import create_app
@@ -55,6 +56,7 @@ def main(bind: str, workers: int, threads: int) -> None:
 def ready() -> Flask:
     """The application, its tables up to date; click.ClickException, of one line, where it could not serve."""
     app = create_app()
+    threadpool_limits(1)  # the fits of /admin are small: several threads of BLAS wait for one another for longer
     if len(app.config["SECRET_KEY"]) < SHORTEST_SECRET and not app.debug:
         raise click.ClickException(
             f"STUDY_SECRET_KEY is shorter than {SHORTEST_SECRET} characters: take the output of `openssl rand -hex 32`"

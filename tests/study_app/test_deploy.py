@@ -11,6 +11,7 @@ import time
 import pytest
 from click.testing import CliRunner
 from study_servers import ROOT, SECRET, Application, free_port
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from study_app import create_app
 from study_app.bots import HttpBot
@@ -53,6 +54,16 @@ def take_part(browser, slug="study", prefix="", seed=0):
     assert re.search(r"[2-9a-z]{12}", browser.get(f"{prefix}/s/{slug}/done").text)
     assert {cookie["path"] for cookie in browser.cookies.values()} == {f"{prefix}/s/{slug}"}
     browser.close()
+
+
+def test_the_server_computes_in_one_thread(tmp_path, monkeypatch):
+    """Of BLAS, whose threads else spin against those that answer subjects."""
+    monkeypatch.setenv("STUDY_SECRET_KEY", SECRET)
+    monkeypatch.setenv("STUDY_DATABASE_URL", f"sqlite:///{tmp_path / 's.sqlite'}")
+    with threadpool_limits(2):
+        assert {pool["num_threads"] for pool in threadpool_info()} == {2}
+        deploy.ready().extensions["study_database"].engine.dispose()
+        assert {pool["num_threads"] for pool in threadpool_info()} == {1}
 
 
 def test_previews_go_with_the_server(start, tmp_path):
