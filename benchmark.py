@@ -98,12 +98,13 @@ def with_fool_rates(
     from analysis.methods import methods_text, viewing
     from analysis.summary import PRIMARY, study_results
     from analysis.tables import judgements, load, load_scores, with_groups
-    from sr3eval.benchmark.fool_rates import CONDITION, add_fool_rates, refuse_other_images
+    from sr3eval.benchmark.fool_rates import CONDITION, add_fool_rates, refuse_other_images, refuse_other_pictures
     from sr3eval.benchmark.layout import RunFolder
 
     with one_line_errors():
         given = load(responses, models=list(dict.fromkeys(results["method"])))
         refuse_other_images(given, runs)
+        refuse_other_pictures(given, runs)
         if "group" not in given:
             given = with_groups(given, load_scores([RunFolder(run).per_image for run in runs]))
         rates, log = study_results(given, by=[*CONDITION, "model"])

@@ -106,6 +106,7 @@ RESPONSES: Mapping[str, Column] = {
     "against": _text("the model that stood in the real pictures' place, or empty"),
     "group": _text("the images that analyses draw together, such as crops of one photograph; empty: each for itself"),
     "noise": _whole("levels that every value of both pictures is off by at most, other ones in each session", "of 255"),
+    "shown_sha256": _text("sha256 of the other picture's pixels as 8-bit RGB, row by row, before noise"),
 }
 # Of a choice between two models; the rest of its columns are those of RESPONSES that make sense of it.
 _CHOICE: Mapping[str, Column] = {
@@ -120,7 +121,7 @@ _CHOICE: Mapping[str, Column] = {
     "real_side": _one_of("where the real picture was in a catch trial, else empty", "", "left", "right"),
     "rt_ms": RESPONSES["rt_ms"],
 }
-_OF_REAL_PICTURES = ("model", "picked_model", "against")
+_OF_REAL_PICTURES = ("model", "picked_model", "against", "shown_sha256")
 CHOICES: Mapping[str, Column] = {
     **_CHOICE,
     **{name: column for name, column in RESPONSES.items() if name not in (*_CHOICE, *_OF_REAL_PICTURES)},

@@ -2,12 +2,15 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from PIL import Image
 
 from sr3eval.errors import UserError, number
 from sr3eval.files import TEMPORARY, atomic_write
@@ -54,6 +57,12 @@ class Entry:
     files: Mapping[str, bytes]
     group: str = ""
     window: tuple[int, ...] = ()
+
+
+def pixels_sha256(picture: bytes) -> str:
+    """sha256 of a picture's pixels as 8-bit RGB, row by row, whatever its file."""
+    with Image.open(io.BytesIO(picture)) as image:
+        return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
 
 
 def kinds(ids: Sequence[str], test: int | None, practice: int, catch: int, seed: int) -> dict[str, Kind]:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import contains_eager
 
 from analysis import codebook
 from sr3eval.errors import UserError
+from sr3eval.packs import pixels_sha256
 from study_app.admin import Admin, the_study
 from study_app.bodies import Choice
 from study_app.database import Database
@@ -52,7 +53,10 @@ def responses_csv(database: Database, slug: str) -> str:
     with database.read() as db:
         study = the_study(db, slug)
         spec = spec_of(study.config_toml)
-        return to_csv(codebook.RESPONSES, (_response(study.slug, spec, *row) for row in db.execute(_responses(study))))
+        shown = _shown(db, study)
+        found = db.execute(_responses(study))
+        rows = ([*_response(study.slug, spec, *row), shown[row.Stimulus.id]] for row in found)
+        return to_csv(codebook.RESPONSES, rows)
 
 
 def choices_csv(database: Database, slug: str) -> str:
@@ -171,6 +175,12 @@ def _responses(study: Study) -> Any:
     return of_study(query, study)
 
 
+def _shown(db: Transaction, study: Study) -> dict[int, str]:
+    """`shown_sha256` of every stimulus."""
+    pictures = db.execute(select(Stimulus.id, Stimulus.other_png).where(Stimulus.study_id == study.id))
+    return {stimulus: pixels_sha256(png) for stimulus, png in pictures.yield_per(10)}
+
+
 def _response(
     slug: str,
     spec: Spec,
@@ -182,6 +192,7 @@ def _response(
     trial: Trial,
     response: Response,
 ) -> list[Any]:
+    """What codebook.RESPONSES has of it, but for the last: its picture's checksum."""
     # Rates against a model are no fool rates: another name keeps analyses from pooling them.
     model = f"{stimulus.model} against {spec.against}" if spec.against and stimulus.model else stimulus.model
     return [
@@ -217,7 +228,7 @@ def _choices(
     response: Response,
 ) -> Iterator[list[Any]]:
     row = _response(slug, spec, condition, subject, session, planned, stimulus, trial, response)
-    common = dict(zip(codebook.RESPONSES, row, strict=True))
+    common = dict(zip(codebook.RESPONSES, row, strict=False))
     shown = (stimulus.rival, stimulus.model) if planned.real_side == "left" else (stimulus.model, stimulus.rival)
     left, right = shown if stimulus.model else ("", "")
     real_side = "" if stimulus.model else planned.real_side

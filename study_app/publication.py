@@ -1,7 +1,6 @@
 """A study's votes as a data set to publish and cite: anonymous, with a card, and its pictures by checksum."""
 
 import csv
-import hashlib
 import io
 import random
 import secrets
@@ -11,13 +10,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from sqlalchemy import select
 
 from analysis import codebook
 from sr3eval.config import to_toml
 from sr3eval.errors import UserError
 from sr3eval.files import atomic_write
+from sr3eval.packs import pixels_sha256
 from study_app import export
 from study_app.admin import Admin, the_study
 from study_app.database import Database
@@ -83,12 +82,7 @@ def _pictures(database: Database, slug: str) -> Iterator[Sequence[Any]]:
         query = select(Stimulus).where(Stimulus.study_id == the_study(db, slug).id).order_by(*order)
         for shown in db.scalars(query):
             about = (shown.image_id, shown.kind, shown.group, shown.model, shown.rival, shown.width, shown.height)
-            yield *about, _digest(shown.other_png), _digest(shown.real_png)
-
-
-def _digest(png: bytes) -> str:
-    with Image.open(io.BytesIO(png)) as image:
-        return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
+            yield *about, pixels_sha256(shown.other_png), pixels_sha256(shown.real_png)
 
 
 def _card(

@@ -6,8 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from sr3eval.benchmark.layout import LR, RunFolder
+from sr3eval.benchmark.scores import read_config
 from sr3eval.errors import UserError, number
 from sr3eval.folders import find_images
+from sr3eval.images import header_size
+from sr3eval.packs import pixels_sha256
 
 INTERVAL = "two-way"  # how `interval` calls the intervals of these rows
 SETTINGS = (
@@ -15,6 +18,7 @@ SETTINGS = (
     "indistinguishable; two-way clustered by subject and {clusters}; {n} test trials of {subjects} subjects and "
     "{images} images a method{rest}"
 )
+SHOWN, SIZE = "shown_sha256", ["natural_h", "natural_w"]  # of the picture that stood beside the real one
 CONDITION = ["study", "task", "exposure_ms"]  # what is never pooled
 Remarks = Mapping[tuple[str, int, int], str]
 
@@ -27,6 +31,38 @@ def refuse_other_images(responses: pd.DataFrame, runs: Sequence[Path]) -> None:
     if other:
         where = " and ".join(map(str, runs))
         raise UserError(f'responses to {number(len(other), "image")} that {where} does not have, first "{other[0]}"')
+
+
+def refuse_other_pictures(responses: pd.DataFrame, runs: Sequence[Path]) -> None:
+    """Raise UserError for test trials of pictures that have other pixels than those of the runs.
+
+    responses: with `shown_sha256`, natural_w and natural_h, as studies export them; others pass, and so do windows cut
+    out of pictures, which are smaller.
+    """
+    if not {SHOWN, *SIZE} <= set(responses):
+        return
+    tested = responses[(responses["kind"] == "test") & (responses[SHOWN].fillna("") != "")]
+    tested = tested.assign(**{side: pd.to_numeric(tested[side], errors="coerce") for side in SIZE})
+    for model, image_id, sha256, *size in tested[["model", "image_id", SHOWN, *SIZE]].drop_duplicates().to_numpy():
+        paths = [path for run in runs for path in _pictures(run, model, image_id)]
+        whole = [path for path in paths if not _is_window(size, header_size(path))]
+        if whole and all(pixels_sha256(path.read_bytes()) != sha256 for path in whole):
+            raise UserError(
+                f'responses to other pictures than {" and ".join(map(str, runs))} has, first "{image_id}" of {model}: '
+                "give the run that the study's pictures are from"
+            )
+
+
+def _pictures(run: Path, model: str, image_id: str) -> list[Path]:
+    """A method's picture in a run, whose name a table may have put before the method's; none where it is not there."""
+    rows = [row for row in read_config(run).rows if row.is_picture]
+    paths = [RunFolder(run).image(row.slug, image_id) for row in rows if f"/{model}".endswith(f"/{row.name}")]
+    return [path for path in paths if path.exists()]
+
+
+def _is_window(shown: Sequence[float], whole: Sequence[int]) -> bool:
+    """Whether (height, width) is that of a part."""
+    return list(shown) != list(whole) and all(part <= side for part, side in zip(shown, whole, strict=True))
 
 
 def add_fool_rates(

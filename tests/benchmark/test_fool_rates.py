@@ -13,9 +13,10 @@ from analysis.exclusions import exclude
 from analysis.fool_rate import fool_rates
 from analysis.simulation import simulate
 from benchmark import main
-from sr3eval.benchmark.fool_rates import add_fool_rates, refuse_other_images
+from sr3eval.benchmark.fool_rates import add_fool_rates, refuse_other_images, refuse_other_pictures
 from sr3eval.errors import UserError
 from sr3eval.images import save
+from sr3eval.packs import pixels_sha256
 
 RATES = {"bicubic": 0.1, "mine": 0.48, "theirs": 0.4}
 
@@ -210,3 +211,28 @@ def test_images_of_a_run_without_hr_are_known_by_their_inputs(tmp_path):
     refuse_other_images(judged, [tmp_path])
     with pytest.raises(UserError, match='responses to 1 image that .* does not have, first "b"'):
         refuse_other_images(judged.assign(kind="test"), [tmp_path])
+
+
+def test_answers_to_pictures_of_another_run_are_refused(run, responses, tmp_path):
+    """By the pixels of what stood beside the real picture; windows, and answers that name no pixels, pass."""
+    shown = responses[responses["kind"] == "test"].assign(natural_w=64, natural_h=64)
+    pictures = shown[["model", "image_id"]].drop_duplicates().itertuples(index=False)
+    sums = {(m, i): pixels_sha256((run / "images" / m / f"{i}.png").read_bytes()) for m, i in pictures}
+    shown["shown_sha256"] = [sums[key] for key in zip(shown["model"], shown["image_id"], strict=True)]
+    refuse_other_pictures(shown, [run])
+    other = shown["shown_sha256"].where(
+        (shown["model"] != "mine") | (shown["image_id"] != "0007"), sums["mine", "0006"]
+    )
+    wrong = shown.assign(shown_sha256=other)
+    wrong.to_csv(tmp_path / "responses.csv", index=False)
+    result = make_table(run, "--responses", tmp_path / "responses.csv")
+    assert result.exit_code == 1 and len(result.stderr.strip().splitlines()) == 1
+    assert re.search(
+        'responses to other pictures than .*run has, first "0007" of mine: give the run that', result.stderr
+    )
+    refuse_other_pictures(wrong.assign(kind="practice"), [run])
+    refuse_other_pictures(wrong.assign(natural_h=32), [run])
+    with pytest.raises(UserError, match="responses to other pictures"):
+        refuse_other_pictures(wrong.assign(natural_w=128, natural_h=128), [run])
+    refuse_other_pictures(wrong.assign(shown_sha256=""), [run])
+    refuse_other_pictures(wrong.drop(columns="natural_w"), [run])

@@ -1,6 +1,7 @@
 """From the command line to responses.csv and back."""
 
 import csv
+import hashlib
 import io
 import json
 import random
@@ -134,7 +135,7 @@ def test_within_subjects_every_model_and_side_is_even(clock, pack, tmp_path):
     assert set(Counter((row["subject"], row["image_id"]) for row in tests).values()) == {1}
 
 
-def test_columns_and_what_they_mean(app, clock):
+def test_columns_and_what_they_mean(app, clock, pack):
     bot = Bot(app, "study", clock, random.Random(0))
     bot.enter()
     bot.start()
@@ -146,6 +147,9 @@ def test_columns_and_what_they_mean(app, clock):
         assert (row["study"], row["task"], row["condition"], row["exposure_ms"]) == ("study", "2", "sr3", "3000")
         assert row["picked_model"] == str(int(row["real_side"] != row["choice_side"]))
         assert row["model"] == ("" if row["kind"] == "catch" else "sr3")
+        if row["kind"] == "test":
+            packed = Image.open(pack / "sr3" / f"{row['image_id']}.png").convert("RGB")
+            assert row["shown_sha256"] == hashlib.sha256(packed.tobytes()).hexdigest()
         assert row["received_at"].endswith("Z") and row["received_at"] > row["start_received_at"] >= row["served_at"]
         assert (row["timing_ok"], row["reexposed"]) == ("1", "0")
     assert rows[0]["excluded_reason"] == "failed_catch"  # of two catch trials one has its real picture on the right
