@@ -41,7 +41,7 @@ def compare(
 
     reference: "t" with the smaller of the degrees of freedom that fool_rates gives a and b is the default, since the
     normal "z" is too sure with few subjects. Where less than 5 answers of a model are of one kind, t is not sure either
-    (in studies of 10 subjects and 20 images, rates of 5 and 2 %, intervals covered 92 %), and the note says so. Where
+    (in studies of 10 subjects and 20 images, rates of 5 and 2 %, intervals covered 93 %), and the note says so. Where
     people saw several samples of each image (the column `sample`, see `seeds.of_samples`), it names differences that
     are smaller than what their noise makes with 95 %.
 

@@ -238,6 +238,9 @@ def print_differences(studies: int) -> None:
         plan = simulate({"a": 0.5, "b": 0.5}, **design, **QUIET)
         rows = differences_of(plan, {"a": 0.45, "b": 0.35}, studies, correlation=correlation, group_share=0.8)
         click.echo(f"differences  {design}, correlation {correlation}: {coverage_text(rows, 0.1)}")
+    plan = simulate({"a": 0.5, "b": 0.5}, subjects=10, images=20, trials=10, within=True, **QUIET)
+    rows = differences_of(plan, {"a": 0.05, "b": 0.02}, studies)
+    click.echo(f"differences  of rates of 5 and 2 %, 10 subjects, 20 images within: {coverage_text(rows, 0.03)}")
 
 
 def print_power(studies: int) -> None:
