@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import special, stats
 
 from analysis.agreement import over_images
+from analysis.ceiling import noise_ceiling
 from analysis.comparisons import compare
 from analysis.fool_rate import equivalence, fool_rates
 from analysis.image_rates import image_rates
@@ -291,6 +292,25 @@ def print_seeds(studies: int) -> None:
             click.echo(f"seeds  {what}, {where}: {coverage_text(rows, truth)}{found}")
 
 
+def print_ceilings(studies: int) -> None:
+    """Over 8 models: what a metric that knows their true rates reaches in the mean, and what ceilings say of it."""
+    rates = dict(zip("abcdefgh", np.linspace(0.3, 0.5, 8), strict=True))
+    for within, trials in ((True, 32), (False, 16)):
+        rows, reached = [], []
+        for seed in range(studies):
+            table = simulate(rates, subjects=16, images=32, trials=trials, within=within, seed=seed, **QUIET)
+            rows.append(noise_ceiling(table, by=("task",), splits=20, resamples=200).iloc[0])
+            found = table.groupby("model")["picked_model"].mean()[list(rates)]
+            reached.append(stats.spearmanr(list(rates.values()), found).statistic)
+        ceilings, mean = pd.DataFrame(rows), np.mean(reached)
+        held = ((ceilings["ceiling_low"] <= mean) & (mean <= ceilings["ceiling_high"])).mean()
+        views = int(ceilings["views"].median())
+        click.echo(
+            f"ceilings  over 8 models, {views} answers to each: {ceilings['ceiling'].mean():.3f} in the mean, reached "
+            f"{mean:.3f}, which intervals hold in {100 * held:.1f} %"
+        )
+
+
 def print_single_images(studies: int) -> None:
     for image_sd, design in itertools.product((0.0, 0.4, 0.8), ((10, 20, 10), (50, 100, 50))):
         covered = images_covered(studies, *design, image_sd)
@@ -307,6 +327,7 @@ PARTS = {
     "agreement": print_agreement,
     "single-images": print_single_images,
     "seeds": print_seeds,
+    "ceilings": print_ceilings,
 }
 
 
