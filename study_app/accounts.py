@@ -27,7 +27,7 @@ class Accounts:
         if not NAME.fullmatch(name):
             raise UserError(f'"{name}" cannot be a name; take letters, digits and . _ @ -, at most 64')
         if not SHORTEST <= len(password) <= LONGEST:
-            raise UserError(f"a password has {SHORTEST} to {LONGEST} characters")
+            raise UserError(f"a password must have {SHORTEST} to {LONGEST} characters")
         hashed = generate_password_hash(password, method="scrypt")
         with self.database.write() as db:
             account = db.scalar(select(Account).where(Account.name == name))

@@ -61,15 +61,15 @@ class Admin:
     def create(self, slug: str, spec: Spec, models: Sequence[str], pairs: Iterable[Pair]) -> None:
         """Make a draft from pictures, in place of a draft of the same name. A frozen study is never changed."""
         if not SLUG.fullmatch(slug):
-            raise UserError(f'"{slug}" cannot be in an address; take small letters, digits, - and _')
+            raise UserError(f'"{slug}" cannot be in an address; use lower-case letters, digits, - and _')
         if slug in RESERVED:
-            raise UserError(f'"{slug}" is the name of a page under /admin; give another --slug')
+            raise UserError(f'"{slug}" is the name of a page under /admin; choose another --slug')
         spec.check_models(models)
         rows = [_row(spec, pair) for pair in pairs]
         with self.database.write() as db:
             old = db.scalar(select(Study).where(Study.slug == slug))
             if old is not None and old.state != "draft":
-                raise UserError(f'study "{slug}" is {old.state}: what it shows cannot change; give another --slug')
+                raise UserError(f'study "{slug}" is {old.state}: what it shows cannot change; choose another --slug')
             db.execute(delete(Study).where(Study.slug == slug))
             study = Study(
                 slug=slug,
@@ -166,11 +166,11 @@ class Admin:
             people = set(people)
             for person in people:
                 if not recruitment.INVITED.fullmatch(person):
-                    raise UserError(f'"{person}" is no `person` of a table of links')
+                    raise UserError(f'"{person}" is not a `person` of a table of links')
                 hashes = recruitment.Identity("invited", person).hashes(keys)
                 known = select(Participant.id).where(Participant.study_id == study.id)
                 if db.scalar(known.where(Participant.identity_hash.in_(hashes))) is not None:
-                    raise UserError(f'"{person}" has begun already; `study delete-participant` deletes by subject code')
+                    raise UserError(f'"{person}" has already begun; `study delete-participant` deletes by subject code')
                 revoked = select(Revocation.id).where(Revocation.study_id == study.id)
                 if db.scalar(revoked.where(Revocation.identity_hash.in_(hashes))) is None:
                     db.add(Revocation(study_id=study.id, identity_hash=hashes[0], at=self.clock()))

@@ -96,7 +96,7 @@ def _refuse_studies(target: URL) -> None:
     try:
         with engine.connect() as connection:
             if inspect(connection).has_table("study") and connection.scalar(text("SELECT count(*) FROM study")):
-                raise UserError(f"{target.database}: there are studies already; restore into an empty database")
+                raise UserError(f"{target.database}: already holds studies; restore into an empty database")
     except DatabaseError as error:
         raise UserError(f"{target.database}: {str(error.orig).splitlines()[0]}") from None
     finally:

@@ -51,21 +51,27 @@ def study(ctx: click.Context) -> None:
 @study.command()
 @click.argument("folders", nargs=-1, required=True, metavar="FOLDER...")
 @click.option("--out", required=True, type=FOLDER, help="The new folder of the pack.")
-@click.option("--real", type=FOLDER, help="Folder of the real pictures; without, models are compared with models.")
+@click.option(
+    "--real", type=FOLDER, help="Folder of the real pictures; without it, models are compared with each other."
+)
 @click.option("--lr", type=FOLDER, help="Folder of the low-resolution pictures, which Task-1 shows.")
 @click.option("--test", type=click.IntRange(1), help="Images to judge, at most; all by default.")
 @click.option("--practice", default=4, show_default=True, type=click.IntRange(0))
 @click.option("--catch", default=8, show_default=True, type=click.IntRange(0))
-@click.option("--seed", default=0, show_default=True, help="Chooses the images, and the windows that are cut out.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed by which images, and the windows to cut out, are chosen."
+)
 @click.option("--crop", metavar="PIXELS", type=click.IntRange(1), help="Cut windows of at most this side.")
 @click.option("--windows", type=FILE, help="Table with image_id, left, top of the windows; chosen by seed by default.")
-@click.option("--groups", metavar="parent|FILE", help="Images of one folder, or with one `group` in a table, cluster.")
+@click.option(
+    "--groups", metavar="parent|FILE", help="Images that cluster: those of one folder, or of one `group` in a table."
+)
 def pack(folders: tuple[str, ...], out: Path, real: Path | None, lr: Path | None, **options: Any) -> None:
-    """Pack the pictures of plain folders: each FOLDER, or NAME=FOLDER, has a model's outputs."""
+    """Pack the pictures of plain folders; each FOLDER, or NAME=FOLDER, holds a model's outputs."""
     from study_app import folders as plain
 
     if options["windows"] and not options["crop"]:
-        raise click.UsageError("--windows says where, --crop how large: give both")
+        raise click.UsageError("--windows says where and --crop how large: give both")
     with console.stages() as tell:
         plain.pack(
             out,
@@ -86,7 +92,7 @@ def pack(folders: tuple[str, ...], out: Path, real: Path | None, lr: Path | None
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the study.")
 @click.option("--out", type=FILE, default="preregistration.md", show_default=True)
 def preregister(name: str, models: str | None, overrides: tuple[str, ...], out: Path) -> None:
-    """Write a preregistration of STUDY, one of the toolkit by name or a TOML file: design, tests, exclusions, power."""
+    """Write a preregistration of STUDY, a built-in study or a TOML file: design, tests, exclusions, power."""
     from study_app.preregistration import preregistration
 
     settings = specs.load(name, overrides)
@@ -94,15 +100,15 @@ def preregister(name: str, models: str | None, overrides: tuple[str, ...], out: 
     if not named:
         raise click.UsageError("--models: name the methods that will be judged")
     if out.exists():
-        raise UserError(f"{out}: already exists; give another name")
+        raise UserError(f"{out}: already exists; choose another name")
     atomic_write(out, preregistration(settings, named).encode())
     click.echo(f"{out}: complete what is marked [FILL IN]")
 
 
 @study.command()
 @click.argument("pack", type=FOLDER)
-@click.option("--study", "name", required=True, help="A study of the toolkit by name, or a TOML file.")
-@click.option("--slug", help="What it is called in addresses; the study's name by default.")
+@click.option("--study", "name", required=True, help="A built-in study by name, or a TOML file.")
+@click.option("--slug", help="Its name in addresses; by default the study's name.")
 @click.option("--models", help="Comma-separated methods of the pack; all by default.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the study.")
 @with_appcontext
@@ -121,10 +127,10 @@ def create(pack: Path, name: str, slug: str | None, models: str | None, override
     settings.check_contact()
     slug = slug or Path(name).stem
     _admin().create(slug, settings, list(chosen), source.pairs(settings, chosen))
-    click.echo(f"{slug}: draft with {', '.join(chosen)}, to be looked at: /admin/{slug}/preview")
+    click.echo(f"{slug}: draft with {', '.join(chosen)}; look at it: /admin/{slug}/preview")
     if dead_ends := settings.recruitment.dead_ends:
         click.echo(
-            f"warning: recruitment.codes names none for {', '.join(dead_ends)}: people who leave so have no link "
+            f"warning: recruitment.codes has none for {', '.join(dead_ends)}: people who leave in this way get no link "
             "back to where they came from",
             err=True,
         )
@@ -133,10 +139,10 @@ def create(pack: Path, name: str, slug: str | None, models: str | None, override
 
 @study.command()
 @click.argument("slug")
-@click.option("--salt", help="Draw the plan by this in place of a secret: only for a simulation that must repeat.")
+@click.option("--salt", help="Draw the plan from this instead of a secret; only for repeatable simulations.")
 @with_appcontext
 def freeze(slug: str, salt: str | None) -> None:
-    """Lay down who sees what; afterwards nothing of it changes."""
+    """Plan who sees what; afterwards, nothing of the study can change."""
     _admin().freeze(slug, salt)
     click.echo(f"{slug}: frozen; next: flask --app study_app study run {slug}")
 
@@ -154,7 +160,7 @@ def run(slug: str) -> None:
 @click.argument("slug")
 @with_appcontext
 def pause(slug: str) -> None:
-    """Let nobody else begin; who has begun may finish. `run` opens it again."""
+    """Let nobody else begin; those who have begun may finish. `run` opens it again."""
     _admin().move(slug, "pause")
     click.echo(f"{slug}: paused")
 
@@ -163,7 +169,7 @@ def pause(slug: str) -> None:
 @click.argument("slug")
 @with_appcontext
 def close(slug: str) -> None:
-    """Let nobody else begin, for good; who has begun may finish."""
+    """Let nobody else begin, for good; those who have begun may finish."""
     _admin().move(slug, "close")
     click.echo(f"{slug}: closed")
 
@@ -171,12 +177,12 @@ def close(slug: str) -> None:
 @study.command()
 @click.argument("slug")
 @click.argument("codes", nargs=-1)
-@click.option("--reason", default="researcher", show_default=True, help="What the export says of these sessions.")
+@click.option("--reason", default="researcher", show_default=True, help="What the export gives as the reason.")
 @with_appcontext
 def reopen(slug: str, codes: tuple[str, ...], reason: str) -> None:
-    """Leave finished sessions out, by subject or completion code, and give their places to others.
+    """Exclude finished sessions, by subject or completion code, and give their places to others.
 
-    Without CODES: of everybody who failed the catch trials, in a study that does not replace them by itself.
+    Without CODES: everybody who failed the catch trials, in a study that does not replace them automatically.
     """
     count = _admin().reopen(slug, codes, reason)
     click.echo(
@@ -186,13 +192,19 @@ def reopen(slug: str, codes: tuple[str, ...], reason: str) -> None:
 
 @study.command()
 @click.argument("slug")
-@click.option("--count", type=click.IntRange(1, 10_000), help="How many links.")
+@click.option("--count", type=click.IntRange(1, 10_000), help="Number of links.")
 @click.option(
-    "--names", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="One a line: a link for each."
+    "--names",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Names, one per line; each gets a link.",
 )
-@click.option("--url", default="http://localhost:5000", show_default=True, help="Where subjects reach the server.")
-@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="The last day, UTC, on which the links let one begin.")
-@click.option("--revoke", multiple=True, metavar="PERSON", help="Let this person's link begin nothing any more.")
+@click.option(
+    "--url", default="http://localhost:5000", show_default=True, help="Address at which subjects reach the server."
+)
+@click.option(
+    "--until", type=click.DateTime(["%Y-%m-%d"]), help="Last day (UTC) on which the links let somebody begin."
+)
+@click.option("--revoke", multiple=True, metavar="PERSON", help="Revoke this person's link.")
 @with_appcontext
 def invite(
     slug: str,
@@ -231,7 +243,7 @@ def forget_identities(slug: str) -> None:
 @study.command("list")
 @with_appcontext
 def list_() -> None:
-    """Show how far every condition of every study is."""
+    """Show the progress of every condition of every study."""
     _show(_admin().counts())
 
 
@@ -245,13 +257,13 @@ def show(slug: str) -> None:
 
 @study.command()
 @click.argument("slug")
-@click.option("--out", type=FILE, help="responses.csv by default, of pairs of models choices.csv.")
+@click.option("--out", type=FILE, help="responses.csv by default; choices.csv for pairs of models.")
 @click.option("--sessions", type=FILE, help="Also a table of sessions: completion codes, answers to questions.")
 @click.option("--events", type=FILE, help="Also a table of what happened in the browsers.")
 @click.option("--codebook", type=FILE, help="Also what every column means, as JSON Schema.")
 @with_appcontext
 def export(slug: str, out: Path | None, **others: Path | None) -> None:
-    """Write one row a response, or of pairs of models one row a choice; a file named .parquet is written as Parquet."""
+    """Write one row per response, or per choice for pairs of models; a file named .parquet is written as Parquet."""
     answers = tables.answers_table(_admin().database, slug)
     for name, path in {answers: out or Path(f"{answers}.csv"), **others}.items():
         if path is not None:
@@ -263,7 +275,7 @@ def export(slug: str, out: Path | None, **others: Path | None) -> None:
 @study.command()
 @click.argument("slug")
 @click.option("--out", required=True, type=FOLDER, help="The new folder of the data set.")
-@click.option("--licence", default="cc-by-4.0", show_default=True, help="Of the votes, as the card names it.")
+@click.option("--licence", default="cc-by-4.0", show_default=True, help="Licence of the votes, as named on the card.")
 @with_appcontext
 def publish(slug: str, out: Path, licence: str) -> None:
     """Write the votes as a data set to be published: anonymous, with a card, and its pictures by checksum."""
@@ -305,7 +317,7 @@ def delete_participant(code: str) -> None:
 @click.option("--confirm", metavar="SLUG", help="The study's name once more; asked for by default.")
 @with_appcontext
 def delete(slug: str, confirm: str | None) -> None:
-    """Delete a closed study, or a draft, with its pictures, people and answers, for good. The log says that it was."""
+    """Delete a closed study, or a draft, with its pictures, people and answers, for good. The log keeps its entries."""
     if confirm is None:
         _show(_admin().counts(slug))
         confirm = click.prompt(f"All of this goes. Type {slug} to delete it")
@@ -319,7 +331,7 @@ def delete(slug: str, confirm: str | None) -> None:
 @click.option("--remove", is_flag=True, help="Delete the account.")
 @with_appcontext
 def admin(name: str, remove: bool) -> None:
-    """Give NAME a password for the admin pages, which is asked for; a known name gets another one."""
+    """Set the password with which NAME logs in to the admin pages; it is asked for."""
     accounts = Accounts(_admin())
     if remove:
         accounts.remove(name)
@@ -341,7 +353,7 @@ def _named(folders: Sequence[str]) -> dict[str, Path]:
     parts = [folder.rpartition("=") for folder in folders]
     named = {name or Path(folder).resolve().name: Path(folder) for name, _, folder in parts}
     if len(named) < len(folders):
-        raise click.UsageError("two models have one name; write NAME=FOLDER")
+        raise click.UsageError("two models have the same name; write NAME=FOLDER")
     return named
 
 

@@ -141,7 +141,7 @@ def to_parquet(text: str, table: str) -> bytes:
     Raises UserError where pyarrow is not installed, and for the codebook, which is no table.
     """
     if table == "codebook":
-        raise UserError("--codebook: is no table; name it .json")
+        raise UserError("--codebook is not a table; name it .json")
     frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     for name, about in codebook.TABLES[table].items():
         if "string" not in about["type"]:

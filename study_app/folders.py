@@ -141,7 +141,7 @@ def _check_names(path: Path, found: Mapping[str, File], first: Path, ids: Sequen
     if missing := [image_id for image_id in ids if image_id not in found]:
         raise UserError(
             f'{path}: has no "{missing[0]}", which {first} has ({nearest(missing[0], list(found)[:8])}); '
-            "name the files of an image alike in all folders"
+            "the files of an image need the same name in all folders"
         )
 
 

@@ -67,7 +67,7 @@ class Pack:
         self.manifest = from_dict(Manifest, data)
         ids = [item.image_id for item in self.manifest.items]
         if len(set(ids)) < len(ids):
-            raise UserError(f"{path}: an image is named twice")
+            raise UserError(f"{path}: an image is listed twice")
 
     def slugs(self, models: Sequence[str] = ()) -> dict[str, str]:
         """Folder by method's name, for the `models` named (by name or folder), or all but the reference itself."""
@@ -167,7 +167,7 @@ class Pack:
     def _path(self, folder: str, image_id: str) -> Path:
         relative = PurePosixPath(folder, f"{image_id}.png")
         if relative.is_absolute() or ".." in relative.parts or "\x00" in str(relative):
-            raise UserError(f"{self.folder}: {str(relative)!r} does not lie in the pack")
+            raise UserError(f"{self.folder}: {str(relative)!r} is not inside the pack")
         return self.folder / relative
 
 
@@ -178,7 +178,7 @@ def decode(content: bytes, path: object) -> Image.Image:
             image.load()
             profile = image.info.get("icc_profile")
             if not _is_opaque_8_bit(image):
-                raise UserError(f"{path}: is {image.mode} or transparent; opaque pictures of 8 bit are needed")
+                raise UserError(f"{path}: is {image.mode} or transparent; 8-bit opaque pictures are needed")
             rgb = ImageOps.exif_transpose(image).convert("RGB")
             if profile:
                 source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -44,7 +44,7 @@ def publish(admin: Admin, slug: str, out: Path, licence: str, shuffle: random.Ra
         UserError: an unknown study, or a folder that exists.
     """
     if out.exists():
-        raise UserError(f"{out}: already exists; give another name")
+        raise UserError(f"{out}: already exists; choose another name")
     table = export.answers_table(admin.database, slug)
     columns, rows = _anonymous(export.export(admin, slug, table), shuffle or random.Random(secrets.randbits(128)))
     with admin.database.read() as db:

@@ -36,21 +36,23 @@ REFUSALS = {
         Refusal(
             403,
             "no_identity",
-            N_("Your link is not complete"),
+            N_("Your link is incomplete"),
             N_("This study can only be opened by the full link that you were given."),
         ),
         Refusal(
             403,
             "not_invited",
-            N_("Your invitation has ended"),
+            N_("Your invitation is no longer valid"),
             N_("This invitation has expired or was withdrawn. Please ask the researcher for another one."),
         ),
         Refusal(403, "not_running", N_("Not open"), N_("This study is not open at the moment.")),
         Refusal(403, "too_small", N_("Your window is too small"), N_("The pictures need a larger window.")),
         Refusal(404, "not_found", N_("There is nothing here"), N_("There is nothing at this address.")),
         Refusal(405, "not_allowed", N_("Something went wrong"), N_("The method is not allowed at this address.")),
-        Refusal(409, "answered", N_("Something went wrong"), N_("This trial has its answer; fetch the next one.")),
-        Refusal(409, "conflict", N_("Something went wrong"), N_("Another answer is stored already.")),
+        Refusal(
+            409, "answered", N_("Something went wrong"), N_("This trial has already been answered; fetch the next one.")
+        ),
+        Refusal(409, "conflict", N_("Something went wrong"), N_("Another answer has already been stored.")),
         Refusal(
             409,
             "consent_changed",
@@ -75,8 +77,8 @@ REFUSALS = {
         Refusal(
             409,
             "taken_part",
-            N_("You have taken part already"),
-            N_("This study can be taken once, and you have done so."),
+            N_("You have already taken part"),
+            N_("You can take part in this study only once, and you already have."),
         ),
         Refusal(409, "too_early", N_("Something went wrong"), N_("The answer came before the pictures had been seen.")),
         Refusal(409, "trials_missing", N_("Something went wrong"), N_("Some trials have no answer yet.")),
@@ -84,7 +86,7 @@ REFUSALS = {
             410,
             "expired",
             N_("Your session has ended"),
-            N_("Nothing happened for a long time, so somebody else has your place."),
+            N_("Nothing happened for a long time, so your place was given to somebody else."),
         ),
         Refusal(410, "over", N_("Your session has ended"), N_("You have left this study.")),
         Refusal(413, "too_large", N_("Something went wrong"), N_("The request is too large.")),

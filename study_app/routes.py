@@ -65,7 +65,7 @@ def declined(slug: str) -> str:
     return render_template(
         "message.html",
         title=spec.title,
-        heading=web.gettext("You do not take part"),
+        heading=web.gettext("You are not taking part"),
         message=web.gettext("Nothing was stored about you. Thank you for your time."),
         **web.leave_with(slug, "no_consent"),
     )

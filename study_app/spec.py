@@ -159,7 +159,7 @@ class Spec:
         if self.task == 1 and self.catch == 1:
             raise UserError("catch = 1: a catch trial of Task-1 shows another catch image; take at least 2, or 0")
         if self.repeats and self.recruitment.knows_people:
-            raise UserError('repeats = true: only where recruitment.source is "open"; others take part once')
+            raise UserError('repeats = true: only if recruitment.source is "open"; others take part once')
         if len({question.id for question in self.questions}) < len(self.questions):
             raise UserError("two questions have the same id")
 
@@ -304,14 +304,14 @@ def check_texts(spec: Spec) -> None:
     """Raise UserError for a text that its place on the page does not hold."""
     for criterion in spec.asked:
         if not criterion.question.strip() or len(criterion.question) > LONGEST_QUESTION:
-            raise UserError(f"question: must be 1 to {LONGEST_QUESTION} characters")
+            raise UserError(f"question: must have 1 to {LONGEST_QUESTION} characters")
     if len(spec.answers) != 2:
         raise UserError(f"answers = {list(spec.answers)}: must be [left, right]")
     labels = list(spec.choices.values())
     if not all(label.strip() and len(label) <= LONGEST_LABEL for label in labels):
-        raise UserError(f"answers = {labels}: a button says 1 to {LONGEST_LABEL} characters")
+        raise UserError(f"answers = {labels}: a button must have 1 to {LONGEST_LABEL} characters")
     if len(set(labels)) < len(labels):
-        raise UserError(f"answers = {labels}: two buttons say the same")
+        raise UserError(f"answers = {labels}: two buttons have the same text")
 
 
 def check_comparison(spec: Spec) -> None:
@@ -319,7 +319,7 @@ def check_comparison(spec: Spec) -> None:
     if spec.compare == "real":
         for key in ("pairs", "tie", "skip", "criteria", "adaptive"):
             if getattr(spec, key):
-                raise UserError(f'{key}: is for compare = "models", where no picture is the real one')
+                raise UserError(f'{key}: only for compare = "models", where no picture is real')
         return
     if spec.against:
         raise UserError('against: compares models with one of them; compare = "models" has `pairs` for that')
@@ -329,7 +329,7 @@ def check_comparison(spec: Spec) -> None:
         raise UserError("question: each of the criteria has its own; leave this one out")
     ids = [criterion.id for criterion in spec.criteria]
     if len(set(ids)) < len(ids) or not all(map(SLUG.fullmatch, ids)):
-        raise UserError(f"criteria: ids {ids} must differ, of small letters, digits, - and _")
+        raise UserError(f"criteria: ids {ids} must differ, and consist of lower-case letters, digits, - and _")
     if spec.adaptive and spec.mode != "within":
         raise UserError('adaptive: chooses among the pairs of a subject; set mode = "within"')
 

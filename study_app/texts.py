@@ -9,12 +9,12 @@ QUESTIONS = {
 }
 ANSWERS = (N_("Left"), N_("Right"))
 DEBRIEF = N_(
-    "Thank you. In each pair one picture was taken by a camera and the other was computed from a small version of it. "
-    "Your answers tell how convincing the computed pictures are."
+    "Thank you. In each pair one picture was taken by a camera and the other was computed from a small version of "
+    "it. Your answers show how convincing the computed pictures are."
 )
 DEBRIEF_OF_MODELS = N_(
     "Thank you. In each pair both pictures were computed from a small version of one photograph, by different "
-    "programs. Your answers tell which of them people prefer."
+    "programs. Your answers show which of them people prefer."
 )
 WHAT = N_(
     "You are invited to take part in a study of how people see pictures. You will look at pairs of pictures, each for "
@@ -25,23 +25,24 @@ WHAT_BY_BUTTONS = N_(
     "a few seconds, and after each pair answer by pressing a button."
 )
 STORED = N_(
-    "We store which button you pressed and when, how long the pictures were on your screen, whether the study's window "
-    "was in front meanwhile, the size of that window and the kind of your screen, and what you answer to questions at "
+    "We store which button you pressed and when, how long the pictures were on your screen, whether the study's "
+    "window stayed in front, the size of that window, the type of your screen, and your answers to the questions at "
     "the end."
 )
-NO_NAME = N_("We ask for no name and store no address of your computer.")
+NO_NAME = N_("We do not ask for your name, and do not store your computer's address.")
 KNOWN = N_(
-    "The link that brought you here has a code of yours. It is kept apart from your answers, only to pay you and to "
-    "see to it that everybody takes part once."
+    "The link that brought you here contains a code for you. It is kept apart from your answers, and used only to "
+    "pay you and to make sure that everybody takes part only once."
 )
 PUBLISHED = N_("The answers may be published, under a random code.")
 VOLUNTARY = N_(
-    "Taking part is voluntary. You can stop at any time: by “Stop taking part”, after which your answers are not "
+    "Taking part is voluntary. You can stop at any time with “Stop taking part”, after which your answers are not "
     "counted, or by closing the page."
 )
-DELETABLE = N_("You will be shown a code, by which you can have everything that is stored about you deleted.")
+DELETABLE = N_("You will be shown a code with which you can have everything that is stored about you deleted.")
 ANSWERS_KEPT = N_(
-    "You will be shown a code, by which you can have everything that could identify you deleted; your answers are kept."
+    "You will be shown a code with which you can have everything that could identify you deleted; your answers are "
+    "kept."
 )
 AGREEMENT = N_("By pressing the button you confirm that you are at least 18 years old and agree to take part.")
 

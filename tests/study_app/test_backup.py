@@ -90,7 +90,7 @@ def test_nothing_is_overwritten(urls, clock, pack, tmp_path):
     content, rows = copy.read_bytes(), everything(urls[1])
     assert study(old, "backup", copy) == (1, f"Error: {copy} already exists\n")
     code, output = study(new, "restore", copy)
-    assert code == 1 and "there are studies already; restore into an empty database" in output
+    assert code == 1 and "already holds studies; restore into an empty database" in output
     assert copy.read_bytes() == content and everything(urls[1]) == rows
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["copy"]
     for app in (old, new):

@@ -217,7 +217,7 @@ def test_no_study_has_the_name_of_another_page(app, pack):
     pages = {rule.rule.split("/")[2] for rule in app.url_map.iter_rules() if rule.rule.startswith("/admin/")}
     assert {page for page in pages if page and page[0] != "<"} == set(RESERVED)
     for slug in RESERVED:
-        with pytest.raises(UserError, match=f'"{slug}" is the name of a page under /admin; give another --slug'):
+        with pytest.raises(UserError, match=f'"{slug}" is the name of a page under /admin; choose another --slug'):
             app.extensions["study_admin"].create(slug, small_spec(), ["sr3"], [])
 
 

@@ -144,7 +144,7 @@ def misnamed(root):
         (misnamed, ("--crop", 20, "--windows", "{root}/w.csv"), "w.csv: has no rows with image_id, left, top"),
         (misnamed, ("--groups", "{root}/none.csv"), "none.csv: not a readable table"),
         (incomplete, ("--crop", 22), "--crop 22: must be a multiple of 4"),
-        (incomplete, ("--windows", "{root}/w.csv"), "--crop how large: give both"),
+        (incomplete, ("--windows", "{root}/w.csv"), "and --crop how large: give both"),
         (incomplete, ("--catch", 14), "14 images would leave none to test"),
         (incomplete, ("--real", "{root}/none"), "none: no such folder"),
     ],

@@ -71,4 +71,4 @@ def test_the_command(tmp_path):
     assert done.exit_code == 0, done.output
     assert "sr3 beside the real picture" in (tmp_path / "plan.md").read_text()
     again = run("--models", "sr3,regression")
-    assert again.exit_code == 1 and "plan.md: already exists; give another name" in again.output
+    assert again.exit_code == 1 and "plan.md: already exists; choose another name" in again.output

@@ -81,7 +81,7 @@ def test_pictures_and_columns_are_described(published, app, pack):
 
 def test_a_folder_that_exists_is_left_alone(published, app):
     folder, _ = published
-    with pytest.raises(UserError, match="data: already exists; give another name"):
+    with pytest.raises(UserError, match="data: already exists; choose another name"):
         publish(app.extensions["study_admin"], "study", folder, "cc0-1.0")
 
 
@@ -91,5 +91,5 @@ def test_tables_come_as_parquet_too(published, tmp_path):
     (tmp_path / "r.csv").write_text(exported)
     columns = list(tables.COLUMNS)
     assert tables.load(tmp_path / "r.parquet")[columns].equals(tables.load(tmp_path / "r.csv")[columns])
-    with pytest.raises(UserError, match="--codebook: is no table"):
+    with pytest.raises(UserError, match="--codebook is not a table"):
         export.to_parquet("{}", "codebook")

@@ -227,7 +227,7 @@ def test_invitations_expire_and_are_revoked_but_who_has_begun_may_finish(site, c
     assert run("--revoke", revoked, "--revoke", revoked).output == "study: 1 link revoked\n"
     assert waiting.start().json["error"] == "not_invited" and another.start().status_code == 201
     before = everything(app.config["DATABASE_URL"])
-    for person, why in ((other, "has begun already"), ("Ada", "is no `person`")):
+    for person, why in ((other, "has already begun"), ("Ada", "is not a `person`")):
         result = run("--revoke", "2" * 10, "--revoke", person)
         assert result.exit_code == 1 and why in result.output
     assert everything(app.config["DATABASE_URL"]) == before
@@ -434,7 +434,7 @@ def test_a_recruitment_that_cannot_be_is_refused(table, message):
 
 
 def test_repeats_are_for_open_studies():
-    with pytest.raises(UserError, match='only where recruitment.source is "open"'):
+    with pytest.raises(UserError, match='only if recruitment.source is "open"'):
         small_spec(recruitment=Recruitment("invited"), repeats=True)
 
 
