@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: benchmark study whole-study texts test help
+.PHONY: benchmark study whole-study texts test test-lowest help
 help:
 	@echo "make benchmark   score Bicubic, Regression, SR3 and ESRGAN on the embedded photographs: runs/quickstart/report.html"
 	@echo "make study       serve a demonstration study of 40 photographs: http://localhost:$(PORT)/s/demo_task1"
@@ -11,6 +11,7 @@ help:
 	@echo "make texts       bring study_app/locale up to date with the texts that subjects read"
 	@echo "make docs        the documentation as a site: docs/_build/index.html"
 	@echo "make test        lint, types and tests"
+	@echo "make test-lowest a part of the tests with the lowest releases that pyproject.toml names"
 
 QUICKSTART := $(BIN)/python benchmark.py run configs/quickstart.toml --out runs/quickstart
 benchmark: .venv/installed
@@ -66,6 +67,19 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# The study's pages and pyiqa's metrics need more than the extra `test`.
+LOWEST := tests/contracts tests/methods tests/metrics tests/weights tests/benchmark/test_run.py tests/benchmark/test_table.py \
+	tests/benchmark/test_report.py tests/benchmark/test_kernels.py tests/benchmark/test_set_cards.py tests/test_images.py \
+	tests/test_config.py tests/test_data.py tests/analysis/test_fool_rate.py tests/analysis/test_figures.py tests/analysis/test_tables.py
+test-lowest: export OMP_NUM_THREADS := 1
+test-lowest: .venv/installed-dev
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra all --extra test --resolution lowest-direct \
+		--python-version "$$($(BIN)/python -c 'import platform; print(platform.python_version())')" --output-file .venv-lowest.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip sync --quiet --python .venv-lowest/bin/python .venv-lowest.txt
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --no-deps --editable .
+	.venv-lowest/bin/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/metrics/test_zoo.py $(LOWEST)
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

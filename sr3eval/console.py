@@ -20,9 +20,21 @@ from sr3eval.errors import UserError, out_of_memory
 # The extra that installs an optional package which sr3eval or baselines import.
 EXTRAS = {
     **dict.fromkeys(
-        ("accelerate", "jinja2", "lpips", "psutil", "safetensors", "timm", "torch", "torch_fidelity", "torchvision"),
+        (
+            "accelerate",
+            "jinja2",
+            "lpips",
+            "psutil",
+            "pyarrow",
+            "safetensors",
+            "timm",
+            "torch",
+            "torch_fidelity",
+            "torchvision",
+        ),
         "eval",
     ),
+    "flask": "study",
     "lmdb": "prepare",
     "matplotlib": "analysis",
     "spandrel": "baselines",

@@ -97,7 +97,30 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel):
         held = set(archive.namelist())
     files = {path.relative_to(ROOT).as_posix() for name in PACKAGES for path in (ROOT / name).rglob("*.*")}
     assert {name for name in files if "__pycache__" not in name and (ROOT / name).is_file()} <= held
+    assert {f"{name}/py.typed" for name in PACKAGES} <= held
     assert "benchmark.py" in held and not any(name.startswith(("tests/", "profiling/")) for name in held)
+
+
+def test_the_sdist_holds_every_file_of_the_repository(tmp_path):
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    code = f"import setuptools; setuptools.setup(script_args=['-q', 'egg_info', '--egg-base', {str(tmp_path)!r}])"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    sources = (tmp_path / "sr3eval.egg-info" / "SOURCES.txt").read_text(encoding="utf-8").splitlines()
+    lacking = set(listed.splitlines()) - set(sources)
+    assert {name for name in lacking if not name.startswith(".") and (ROOT / name).exists()} == {"MANIFEST.in"} - set(
+        sources
+    )
+
+
+@pytest.mark.parametrize(("package", "command", "extra"), [("flask", "study", "study"), ("jinja2", "run", "eval")])
+def test_an_absent_package_is_named_with_its_extra(package, command, extra, tmp_path):
+    """As where the other packages of its extra are there."""
+    (tmp_path / "run.toml").write_text('task = "photos_16_64"\n[data]\nimages = "none"\n[[method]]\nkind = "bicubic"\n')
+    words = {"study": ["study", "list"], "run": ["benchmark", "run", "run.toml", "--out", "run"]}[command]
+    code = f"import sys; sys.modules[{package!r}] = None; from sr3eval.cli import main; main({words!r})"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (1, f"Error: {package} is not installed: pip install 'sr3eval[{extra}]'\n")
 
 
 def test_the_study_runs_without_torch(installed):
@@ -162,6 +185,6 @@ def test_optional_imports_are_known_by_the_extra_that_installs_them():
 
     ours = [path for name in ("sr3eval", "baselines") for path in (ROOT / name).rglob("*.py") if path.stem != "build"]
     imports = {name for path in ours for name in top(path)} - sys.stdlib_module_names - set(PACKAGES)
-    assert imports - names(PROJECT["dependencies"]) - {"pydantic_core"} == set(EXTRAS)
+    assert imports - names(PROJECT["dependencies"]) - {"pydantic_core"} == set(EXTRAS) - {"flask"}  # study_app's
     for package, extra in EXTRAS.items():
         assert package in names(PROJECT["optional-dependencies"][extra])

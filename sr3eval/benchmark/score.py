@@ -83,6 +83,8 @@ def _write_csv(path: Path, rows: Rows, columns: Sequence[str]) -> None:
 
 def _write_parquet(path: Path, rows: Rows, columns: Sequence[str]) -> None:
     """As `_write_csv`. What repeats, all texts but the images' ids, is stored once."""
+    import pyarrow  # noqa: F401 - pandas' own message for its absence is three lines
+
     table = pd.DataFrame(rows, columns=list(columns)).astype(dict.fromkeys(PARQUET_ONCE, "category"))
     atomic_write(path, table.to_parquet(index=False))
 

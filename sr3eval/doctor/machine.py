@@ -40,7 +40,7 @@ def _version(package: str) -> str | None:
 
 def extras() -> list[Finding]:
     """Which extras of this toolkit are installed as a whole."""
-    return [_extra(name, packages) for name, packages in _requirements().items() if name not in ("dev", "all")]
+    return [_extra(name, packages) for name, packages in _requirements().items() if name not in ("dev", "test", "all")]
 
 
 def _extra(name: str, packages: list[str]) -> Finding:
