@@ -54,7 +54,7 @@ def summarise(scores: Scores, conventions: Conventions) -> pd.DataFrame:
     results = pd.DataFrame(rows, columns=[*columns, *counts, "best", *deltas, "interval"])
     results = results.merge(_over_seeds(scores.seeds), on=SCORED, how="left")
     results = results.merge(_over_draws(scores.draws, conventions), on=SCORED, how="left")
-    results["seed_se"] = results["seed_se"].fillna(results["seed_sd"] / np.sqrt(results["n_seeds"]))
+    results["seed_se"] = results["seed_se"].astype(float).fillna(results["seed_sd"] / np.sqrt(results["n_seeds"]))
     methods = scores.methods.drop(columns=["images", "made_by"])
     return results.merge(methods, on=["task", "dataset", "method"], how="left")
 
