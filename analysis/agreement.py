@@ -156,7 +156,7 @@ def _matched(
         require(results, ("method", "metric", "value", "higher_is_better"), "results")
         known = {str(metric): bool(higher) for metric, higher in results[["metric", "higher_is_better"]].to_numpy()}
     if scores["task"].nunique() > 1:
-        raise DataError(f"scores are of several tasks ({', '.join(sorted(scores['task'].unique()))}): choose one")
+        raise DataError(f"scores belong to several tasks ({', '.join(sorted(scores['task'].unique()))}): choose one")
     for column, name, what in (("method", "model", "method"), ("image_id", "image_id", "image")):
         scores = scores[scores[column].isin(trials[name])]
         if scores.empty:
@@ -164,11 +164,13 @@ def _matched(
     scores = with_dataset(scores)
     if "dataset" not in by and scores["dataset"].nunique() > 1:
         names = ", ".join(sorted(scores["dataset"].unique()))
-        raise DataError(f"scores are of several data sets ({names}): choose one, or have dataset in `by`")
+        raise DataError(f"scores belong to several data sets ({names}): choose one, or have dataset in `by`")
     twice = scores[scores.duplicated(["method", "metric", "image_id"])]
     if len(twice):
         first = ", ".join(twice.iloc[0][["method", "metric", "image_id"]].astype(str))
-        raise DataError(f"{len(twice)} scores are there twice, first {first}: of two runs of a method, choose one")
+        raise DataError(
+            f"{len(twice)} scores are listed twice, first {first}: if from two runs of a method, choose one"
+        )
     return _clustered(trials[trials["image_id"].isin(scores["image_id"])], scores), scores, known
 
 

@@ -120,14 +120,14 @@ def _wide(scores: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     twice = scores[scores.duplicated(["method", "image_id", "metric"])]
     if len(twice):
         first = ", ".join(twice.iloc[0][["method", "image_id", "metric"]].astype(str))
-        raise DataError(f"{len(twice)} scores are there twice, first {first}")
+        raise DataError(f"{len(twice)} scores are listed twice, first {first}")
     return scores.pivot(index=["image_id", "method"], columns="metric", values="value")
 
 
 def _check_directions(metrics: pd.Index, higher_is_better: Mapping[str, bool]) -> None:
     unknown = sorted(set(metrics) - set(higher_is_better))
     if unknown:
-        raise DataError(f"is higher or lower better? not known of metric {', '.join(unknown)}")
+        raise DataError(f"is higher or lower better? unknown for metric {', '.join(unknown)}")
 
 
 def _looked_up(values: pd.Series, image: pd.Series, method: pd.Series) -> Array:

@@ -93,7 +93,7 @@ def mixed_model(responses: pd.DataFrame, factor: str = "model") -> MixedModel:
     trials = numbered(responses, [*separate, factor])
     for column in separate:
         if trials[column].nunique() > 1:
-            raise DataError(f"responses: of several {column} ({_listed(trials[column])}): choose one")
+            raise DataError(f"responses belong to several {column} ({_listed(trials[column])}): choose one")
     levels = sorted(trials[factor].unique())
     parts = [count(trials[trials[factor] == level]) for level in levels]
     if not parts or (note := why_not_estimable(*parts)):

@@ -72,7 +72,7 @@ def win_matrix(rates: pd.DataFrame, value: str = "win_rate") -> pd.DataFrame:
     """
     require(rates, (A, B, "win_rate", "n"), "pair rates")
     if rates.duplicated([A, B]).any():
-        raise DataError("pair rates: of several tasks or criteria; choose one")
+        raise DataError("pair rates belong to several tasks or criteria: choose one")
     names = sorted({*rates[A], *rates[B]})
     squares = {column: pd.DataFrame(np.nan, index=names, columns=names) for column in ("win_rate", "n")}
     for row in rates.itertuples():

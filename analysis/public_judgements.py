@@ -129,7 +129,7 @@ def _picture(name: str, path: Path) -> tuple[str, str]:
     """(image, method) of a picture's file name, IMAGE_METHOD.png."""
     image, _, method = Path(name).stem.partition("_")
     if not method:
-        raise DataError(f'{path}: "{name}" is no name like IMAGE_METHOD.png')
+        raise DataError(f'{path}: "{name}" is not a name like IMAGE_METHOD.png')
     return image, method
 
 
@@ -138,7 +138,7 @@ def table(kind: str, folders: Sequence[Path], scores: pd.DataFrame, higher: dict
     if kind == "bapps":
         return two_afc(bapps(folders), scores, higher)
     if len(folders) > 1:
-        raise DataError(f"{kind}: is one folder, not {len(folders)}")
+        raise DataError(f"{kind}: needs one folder, not {len(folders)}")
     if kind == "pipal":
         return opinion_agreement(pipal(folders[0]), scores, higher)
     return two_afc(sriqa_votes(folders[0]), scores, higher)

@@ -62,7 +62,7 @@ def load(
     """
     files = _files(paths)
     if not files:
-        raise DataError("no file of responses is named")
+        raise DataError("no file of responses given")
     frames = []
     for path in files:  # no comprehension, whose frame warnings would count as a caller
         frames.append(validate(_read(path, COLUMNS), str(path)))
@@ -85,7 +85,7 @@ def with_groups(responses: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     pairs = scores[["image_id", "group"]].fillna("").drop_duplicates()
     twice = pairs.loc[pairs.duplicated("image_id"), "image_id"]
     if len(twice):
-        raise DataError(f'scores: image "{twice.iloc[0]}" is of two groups')
+        raise DataError(f'scores: image "{twice.iloc[0]}" belongs to two groups')
     check_names(responses.loc[responses["kind"] == "test", "image_id"], set(pairs["image_id"]), "image")
     group = pairs.set_index("image_id")["group"]
     return responses.assign(group=responses["image_id"].map(group).fillna(""))
@@ -107,7 +107,7 @@ def load_choices(paths: Paths) -> pd.DataFrame:
     """
     files = _files(paths)
     if not files:
-        raise DataError("no file of choices is named")
+        raise DataError("no file of choices given")
     frames = []
     for path in files:  # no comprehension, as in `load`
         frames.append(validate_choices(_read(path, CHOICE_COLUMNS), str(path)))
@@ -134,7 +134,7 @@ def _unique_choices(choices: pd.DataFrame, name: str) -> pd.DataFrame:
     twice = choices[choices.duplicated([*TRIAL, "criterion"])]
     if len(twice):
         where = ", ".join(f"{column} {twice.iloc[0][column]}" for column in TRIAL[1:])
-        raise DataError(f"{name}: {len(twice)} choices are there twice, first {where} (row {twice.index[0] + 2})")
+        raise DataError(f"{name}: {len(twice)} choices are listed twice, first {where} (row {twice.index[0] + 2})")
     return choices
 
 
@@ -361,4 +361,6 @@ def _check_unique(responses: pd.DataFrame, name: str) -> None:
         if len(twice):
             first = twice.iloc[0]
             where = ", ".join(f"{column} {first[column]}" for column in key[1:])
-            raise DataError(f"{name}: {len(twice)} responses are there twice, first {where} (row {twice.index[0] + 2})")
+            raise DataError(
+                f"{name}: {len(twice)} responses are listed twice, first {where} (row {twice.index[0] + 2})"
+            )

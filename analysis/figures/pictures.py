@@ -35,7 +35,7 @@ def per_image_extremes(
     if extremes.empty:
         raise DataError("there are no extremes to draw")
     if extremes["model"].nunique() > 1 or ("task" in extremes and extremes["task"].nunique() > 1):
-        raise DataError("extremes are of several models or tasks: choose one")
+        raise DataError("extremes belong to several models or tasks: choose one")
     low = extremes[extremes["end"] == "lowest"].sort_values("rank")
     high = extremes[extremes["end"] == "highest"].sort_values("rank", ascending=False)
     shown = pd.concat([low, high])

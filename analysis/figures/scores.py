@@ -72,7 +72,7 @@ def metric_against_people(points: pd.DataFrame, names: dict[str, str] | None = N
         raise DataError("there are no points to draw")
     for column, what in (("task", "tasks"), ("dataset", "data sets")):
         if column in points and points[column].nunique() > 1:
-            raise DataError(f"points are of several {what}: choose one")
+            raise DataError(f"points belong to several {what}: choose one")
     one_row_each(points, ("metric", "method"), "points")
     metrics = list(dict.fromkeys(points["metric"]))
     wide = width > 0.75 * DOUBLE

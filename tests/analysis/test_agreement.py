@@ -223,7 +223,9 @@ def test_what_does_not_fit_is_refused(responses, scores):
         over_images(responses, scores.assign(image_id="other"))
     with pytest.raises(DataError, match=r"several tasks \(birds, faces\): choose one"):
         method_points(responses, pd.concat([scores, scores.assign(task="birds")]))
-    with pytest.raises(DataError, match="1 scores are there twice, first .*: of two runs of a method, choose one"):
+    with pytest.raises(
+        DataError, match="1 scores are listed twice, first .*: if from two runs of a method, choose one"
+    ):
         over_methods(responses, pd.concat([scores, scores.head(1)]))
     for analysis in (over_methods, over_images):
         with pytest.raises(DataError, match="resamples = 0: must be at least 1"):

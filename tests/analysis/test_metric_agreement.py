@@ -128,11 +128,11 @@ def test_what_votes_cannot_say(triplets):
     assert set(equal["note"]) == {"no interval: all pairs add the same"} and (equal["score"] == 0.5).all()
     part = two_afc(votes, scores[scores["image_id"] < "000100"], HIGHER)
     assert part["pairs"].tolist() == [100] * 3
-    with pytest.raises(DataError, match="not known of metric lpips"):
+    with pytest.raises(DataError, match="unknown for metric lpips"):
         two_afc(votes, scores, {"psnr": True, "coin": True})
     with pytest.raises(DataError, match="no pair of the votes has scores of both pictures"):
         two_afc(votes, scores.assign(method=scores["method"] + "x"), HIGHER)
-    with pytest.raises(DataError, match="1800 scores are there twice, first p0, 000000, psnr"):
+    with pytest.raises(DataError, match="1800 scores are listed twice, first p0, 000000, psnr"):
         two_afc(votes, pd.concat([scores, scores]), HIGHER)
 
 

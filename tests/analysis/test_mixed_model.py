@@ -70,7 +70,7 @@ def test_what_has_no_finite_logit_or_is_several_studies_is_refused(kept):
     never = one.assign(picked_model=one["picked_model"].where(one["model"] != "pulse", 0))
     with pytest.raises(DataError, match="all answers to model pulse are the same"):
         mixed_model(never)
-    with pytest.raises(DataError, match="of several exposure_ms .3000, 6000.: choose one"):
+    with pytest.raises(DataError, match="belong to several exposure_ms .3000, 6000.: choose one"):
         mixed_model(kept)
     with pytest.raises(DataError, match="not estimable: one subject"):
         mixed_model(one[one["subject"] == one["subject"].iloc[0]])

@@ -184,7 +184,7 @@ def test_criteria_are_never_pooled(choices):
     both = bradley_terry(pd.concat([choices.assign(criterion="sharper"), other]))
     first, second = (part.set_index("model")["score"] for _, part in both.groupby("criterion"))
     pd.testing.assert_series_equal(first, -second.loc[first.index], rtol=1e-6)
-    with pytest.raises(DataError, match="of several tasks or criteria"):
+    with pytest.raises(DataError, match="belong to several tasks or criteria"):
         win_matrix(pair_rates(pd.concat([choices.assign(criterion="sharper"), other])))
 
 
@@ -236,7 +236,7 @@ def test_a_file_of_choices_is_read_line_by_line(choices, tmp_path):
         ({"model_left": ""}, 'model_left is "", must not be empty but in a catch trial'),
         ({"model_left": choices["model_right"]}, "must be another model than model_right"),
         ({"kind": "catch"}, 'real_side is "", must be left or right in a catch trial'),
-        ({"trial_index": 0}, "choices are there twice"),
+        ({"trial_index": 0}, "choices are listed twice"),
     ):
         choices.assign(**change).to_csv(path, index=False)
         with pytest.raises(DataError, match=message):

@@ -84,7 +84,7 @@ def test_command(tmp_path):
     table.to_csv(tmp_path / "scores.csv", index=False)
     line = ["bapps", str(folder), "--scores", str(tmp_path / "scores.csv")]
     unsaid = CliRunner().invoke(main, line)
-    assert unsaid.exit_code == 1 and "is higher or lower better? not known of metric lpips" in unsaid.output
+    assert unsaid.exit_code == 1 and "is higher or lower better? unknown for metric lpips" in unsaid.output
     told = CliRunner().invoke(main, [*line, "--lower", "lpips", "--out", str(tmp_path / "table.csv")])
     assert told.exit_code == 0 and "0.700" in told.output
     assert pd.read_csv(tmp_path / "table.csv")["score"].tolist() == pytest.approx([0.7])  # (1 + 1 + .8 + 0) / 4

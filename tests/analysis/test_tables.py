@@ -49,7 +49,7 @@ def test_several_files_are_one_table_and_their_subjects_and_images_differ(writte
     together = tables.load([first, second])
     one, two = fool_rate.fool_rates(tables.load(first)), fool_rate.fool_rates(together)
     assert (two["subjects"] == 2 * one["subjects"]).all() and (two["images"] == 2 * one["images"]).all()
-    with pytest.raises(DataError, match="the files together: .* responses are there twice"):
+    with pytest.raises(DataError, match="the files together: .* responses are listed twice"):
         tables.load([first, first])
 
 
@@ -81,7 +81,7 @@ def test_what_was_not_measured_is_nan(written):
         (put("subject", ""), 'line 7: subject is "", must not be empty'),
         (put("model", "", row=1), 'line 3: model is "", must not be empty in a test trial'),
         (put("received_at", "yesterday"), 'line 7: received_at is "yesterday", must be a moment'),
-        (lambda frame: pd.concat([frame, frame.iloc[[3]]]), "1 responses are there twice, first task 1"),
+        (lambda frame: pd.concat([frame, frame.iloc[[3]]]), "1 responses are listed twice, first task 1"),
         (lambda frame: frame.assign(picked_model=1 - frame["picked_model"]), "but choice_side and real_side say"),
     ],
 )
@@ -95,7 +95,7 @@ def test_bad_files_are_refused_in_one_line(written, change, message):
 def test_a_picture_shown_twice_is_refused(study):
     change = study["trial_index"].mask(study["trial_index"] == 1, 500)
     twice = study.assign(trial_index=change, image_id=study["image_id"].where(study["kind"] == "catch", "0000"))
-    with pytest.raises(DataError, match="responses are there twice, .*image_id 0000"):
+    with pytest.raises(DataError, match="responses are listed twice, .*image_id 0000"):
         tables.validate(twice)
 
 
@@ -116,7 +116,7 @@ def test_unreadable_files(tmp_path, content, message):
         tables.load(path)
     with pytest.raises(DataError, match="no such file"):
         tables.load(tmp_path / "none.csv")
-    with pytest.raises(DataError, match="no file of responses is named"):
+    with pytest.raises(DataError, match="no file of responses given"):
         tables.load([])
 
 
@@ -207,7 +207,7 @@ def test_groups_come_from_the_run_that_was_judged(study, written, tmp_path):
     pd.testing.assert_frame_equal(tables.load(written(), groups=run), loaded)
     with pytest.raises(DataError, match=f'unknown image "{names[3]}"; did you mean'):
         tables.load(written(), groups=run[run["image_id"] != names[3]])
-    with pytest.raises(DataError, match=f'scores: image "{names[0]}" is of two groups'):
+    with pytest.raises(DataError, match=f'scores: image "{names[0]}" belongs to two groups'):
         tables.with_groups(study, pd.concat([run, run.assign(group="all")]))
     path = written(lambda frame: frame.assign(group=loaded["group"]))
     assert (tables.load(path)["group"] == loaded["group"]).all()

@@ -167,7 +167,7 @@ BAD = {
     ),
     "missing column": (lambda r: r.drop(columns="choice_side"), "has no column choice_side"),
     "no responses": (lambda r: r.iloc[:0], "holds no responses"),
-    "twice": (lambda r: pd.concat([r, r.iloc[:1]]), "are there twice"),
+    "twice": (lambda r: pd.concat([r, r.iloc[:1]]), "are listed twice"),
 }
 
 
