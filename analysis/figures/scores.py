@@ -51,7 +51,7 @@ def fid_against_steps(scores: pd.DataFrame, label: str = "FID (lower is better)"
     panel.set_xscale("log", base=2)
     panel.set_xticks(steps, [f"{step:g}" for step in steps])
     panel.xaxis.set_minor_locator(NullLocator())
-    panel.set(xlabel="Refinement steps", ylabel=label)
+    panel.set(xlabel="Refinement steps", ylabel=wrapped([label], 1.5)[0])
     panel.set_ylim(bottom=0)
     panel.grid(axis="y", color="#dddddd", linewidth=0.5)
     panel.set_axisbelow(True)

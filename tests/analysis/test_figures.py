@@ -234,6 +234,9 @@ def test_fid_against_steps():
     np.testing.assert_allclose(points(panel)[0], [[4, 30], [16, 15], [256, 11]])
     assert [label.get_text() for label in panel.get_xticklabels()] == ["4", "16", "256"]
     assert figures.fid_against_steps(scores.assign(n=256)).axes[0].get_title() == "256 images a point"
+    figure = figures.fid_against_steps(scores, label="FD, EfficientNet-Lite0 (lower is better)")
+    figure.draw_without_rendering()
+    assert 0 <= figure.get_tightbbox().y0 < figure.get_tightbbox().y1 <= figure.get_figheight()
     scores = scores.assign(ci_low=scores["value"] - 1, ci_high=scores["value"] + 2)
     np.testing.assert_allclose(spans(figures.fid_against_steps(scores).axes[0], 1), [[29, 32], [14, 17], [10, 13]])
 
