@@ -31,7 +31,7 @@ def noise_ceiling(
     seed: int = 0,
 ) -> pd.DataFrame:
     """Spearman's rho that a perfect metric would reach with these fool rates: over the images of each model, or, where
-    `by` has no model, over the models: there it errs low, by .03 to .08 with 8 of them.
+    `by` has no model, over the models: there it errs low, by .02 to .08 with 8 of them.
 
     Subjects are halved at random `splits` times. Columns: `by`, subjects; things, the images or models; views, the mean
     number of answers a thing; half, the mean rho of the two halves' rates; reliability of the rates of all subjects,
@@ -81,11 +81,13 @@ def _ceiling(trials: pd.DataFrame, thing: str, splits: int, resamples: int, rng:
     cluster = _clusters_of(column, trials[CLUSTER].to_numpy() if images else column)
     drawn = _drawn(cluster, resamples, rng)
     halves = list(_halves(trials, column, splits, rng))
-    sampled = np.nanmean([_half_correlations(*half, drawn) for half in halves], axis=0)
+    correlations = [_half_correlations(*half, drawn) for half in halves]
+    sampled = np.ma.masked_invalid(correlations).mean(axis=0).filled(np.nan)
     if np.isnan(sampled[0]):
         return row | {"note": "not estimable: all values are equal"}
     half = float(sampled[0])
-    reliability = np.clip(2 * sampled / (1 + sampled), 0, 1)
+    positive = np.maximum(sampled, 0.0)
+    reliability = 2 * positive / (1 + positive)
     clusters = int(cluster.max()) + 1
     low, high = percentiles(np.sqrt(reliability[1:]), clusters)
     row |= {"half": half, "reliability": reliability[0], "ceiling": float(np.sqrt(reliability[0]))}

@@ -9,26 +9,36 @@ standard error of 95 % to 0.2 points), --only chooses lines by their first word.
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import click
 import numpy as np
 import pandas as pd
+from known_judges import (
+    QUIET,
+    SUBJECT_SD,
+    THRESHOLD_MS,
+    alphas,
+    image_ceilings,
+    images_covered,
+    model_ceilings,
+    scored_studies,
+    timed_thresholds,
+    true_alpha,
+)
 from scipy import special, stats
 
 from analysis.agreement import over_images
-from analysis.ceiling import noise_ceiling
 from analysis.comparisons import compare
-from analysis.fool_rate import equivalence, fool_rates
-from analysis.image_rates import image_rates
+from analysis.fool_rate import equivalence, fool_rates, pooled, subject_summary
 from analysis.mixed_model import mixed_model
 from analysis.power import Spread, power
-from analysis.seeds import fool_rate_parts, score_parts
+from analysis.seeds import fool_rate_parts
 from analysis.signal_detection import side_bias
 from analysis.simulation import _center, simulate
 
-SUBJECT_SD, IMAGE_SD = 0.5, 0.8  # logits
+IMAGE_SD = 0.8  # logits, as SUBJECT_SD
 SPREAD = Spread(subject=0.100, image=0.163)  # the same on the scale of rates, near 50 %
-QUIET = {"catch": 0, "practice": 0}
 DESIGNS = ((10, 20, 10), (20, 50, 20), (25, 100, 10), (50, 100, 50))  # subjects, images, trials
 CHUNK = 250  # studies in one frame
 
@@ -140,16 +150,6 @@ def mixed_studies(design: tuple[int, int, int], within: bool, correlation: float
     return many(each, studies, plan=plan, rates=rates, correlation=correlation)
 
 
-def scored_studies(samples: int, seed_share: float, studies: int, images: int = 40) -> pd.DataFrame:
-    """Parts of mean scores, of which the truth is 0, and the variance of a single score 1."""
-    rng = np.random.default_rng(0)
-    of_images, noise = rng.normal(size=(studies, images, 1)), rng.normal(size=(studies, images, samples))
-    values = np.sqrt(1 - seed_share) * of_images + np.sqrt(seed_share) * noise
-    method, image, _ = np.indices(values.shape).reshape(3, -1)
-    names = {"task": "t", "dataset": "", "metric": "m", "group": ""}
-    return score_parts(pd.DataFrame({"method": method, "image_id": image.astype(str), "value": values.ravel()} | names))
-
-
 def sampled_studies(samples: int, seed_share: float, studies: int, rate: float = 0.4) -> pd.DataFrame:
     """Parts of fool rates of a method that people see several samples of, each image as often in every one."""
     plan = simulate({"m": 0.5}, subjects=50, images=60, trials=30, **QUIET)
@@ -204,20 +204,6 @@ def unrelated(groups: int | None, studies: int, resamples: int = 199, share: flo
             for start in range(0, studies, CHUNK)
         ]
     )
-
-
-def images_covered(studies: int, subjects: int, images: int, trials: int, image_sd: float) -> float:
-    """Share of the shrunk intervals that hold an image's rate over all people, whose SD is 0.5."""
-    nodes, weights = special.roots_hermitenorm(64)
-    center, covered = _center(0.3, float(np.hypot(SUBJECT_SD, image_sd))), []
-    for seed in range(studies):
-        design = {"subjects": subjects, "images": images, "trials": trials, "image_sd": image_sd}
-        rows = image_rates(simulate({"m": 0.3}, seed=seed, **design, **QUIET))
-        effect = image_sd * np.random.default_rng(seed).normal(size=images)  # as `simulate` draws it
-        truth = special.expit(center + effect[:, None] + SUBJECT_SD * nodes) @ weights / weights.sum()
-        truth = truth[rows["image_id"].astype(int)]
-        covered.append(((rows["shrunk_low"] <= truth) & (truth <= rows["shrunk_high"])).mean())
-    return float(np.mean(covered))
 
 
 def print_rates(studies: int) -> None:
@@ -293,22 +279,52 @@ def print_seeds(studies: int) -> None:
 
 
 def print_ceilings(studies: int) -> None:
-    """Over 8 models: what a metric that knows their true rates reaches in the mean, and what ceilings say of it."""
-    rates = dict(zip("abcdefgh", np.linspace(0.3, 0.5, 8), strict=True))
+    """What a metric that knows the truth reaches in the mean, and what ceilings say of it."""
+
+    def line(what: str, rows: pd.DataFrame) -> None:
+        mean = rows["reached"].mean()
+        held = ((rows["ceiling_low"] <= mean) & (mean <= rows["ceiling_high"])).mean()
+        says = f"{rows['ceiling'].mean():.3f} in the mean, reached {mean:.3f}, which intervals hold in"
+        click.echo(f"ceilings  {what}: {says} {100 * held:.1f} %")
+
+    for subjects, spread, groups in ((20, 1.5, 60), (60, 0.8, 60), (60, 0.3, 60), (60, 0.8, 20), (60, 0.8, 7)):
+        what = f"over 60 images of {groups} photographs, {subjects} subjects, SD {spread}"
+        line(what, image_ceilings(studies, subjects, spread, groups))
     for within, trials in ((True, 32), (False, 16)):
-        rows, reached = [], []
-        for seed in range(studies):
-            table = simulate(rates, subjects=16, images=32, trials=trials, within=within, seed=seed, **QUIET)
-            rows.append(noise_ceiling(table, by=("task",), splits=20, resamples=200).iloc[0])
-            found = table.groupby("model")["picked_model"].mean()[list(rates)]
-            reached.append(stats.spearmanr(list(rates.values()), found).statistic)
-        ceilings, mean = pd.DataFrame(rows), np.mean(reached)
-        held = ((ceilings["ceiling_low"] <= mean) & (mean <= ceilings["ceiling_high"])).mean()
-        views = int(ceilings["views"].median())
-        click.echo(
-            f"ceilings  over 8 models, {views} answers to each: {ceilings['ceiling'].mean():.3f} in the mean, reached "
-            f"{mean:.3f}, which intervals hold in {100 * held:.1f} %"
-        )
+        rows = model_ceilings(studies, within, trials)
+        line(f"over 8 models, {rows['views'].median():.0f} answers to each", rows)
+
+
+def print_alpha(studies: int) -> None:
+    for groups, images in ((100, 100), (20, 100), (7, 70)):
+        rows = alphas(studies, groups, images).rename(columns={"alpha_low": "ci_low", "alpha_high": "ci_high"})
+        click.echo(f"alpha  {images} images of {groups} photographs: {coverage_text(rows, true_alpha(0.8))}")
+
+
+def print_thresholds(studies: int) -> None:
+    five, two = (250, 500, 1000, 2000, 4000), (500, 2000)
+    for times, subjects, images, groups in (
+        (five, 10, 40, None),
+        (five, 20, 100, None),
+        (two, 25, 50, None),
+        (five, 10, 40, 10),
+    ):
+        size = {"subjects": subjects, "images": images, "trials": images // 2, "groups": groups}
+        rows = timed_thresholds(studies, times, **size)
+        click.echo(f"thresholds  {len(times)} times, {size}: {coverage_text(rows, THRESHOLD_MS)}")
+
+
+def print_headline(studies: int) -> None:
+    """Of one design: the interval, and those that take images for fixed or answers for independent."""
+    plan = simulate({"m": 0.5}, **QUIET)
+    for what, analyse, names in (
+        ("two-way", fool_rates, ("ci_low", "ci_high")),
+        ("over subjects alone", subject_summary, ("ci_low", "ci_high")),
+        ("Wilson's", pooled, ("wilson_low", "wilson_high")),
+    ):
+        rows = many(partial(analyse, by=["replication"]), studies, plan=plan, rates={"m": 0.5})
+        found = pd.DataFrame(rows[list(names)].to_numpy(), columns=["ci_low", "ci_high"])
+        click.echo(f"headline  50 subjects, 100 images, 50 trials, {what}: {coverage_text(found, 0.5)}")
 
 
 def print_single_images(studies: int) -> None:
@@ -328,6 +344,9 @@ PARTS = {
     "single-images": print_single_images,
     "seeds": print_seeds,
     "ceilings": print_ceilings,
+    "alpha": print_alpha,
+    "thresholds": print_thresholds,
+    "headline": print_headline,
 }
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from interval_coverage import QUIET, mixed_studies
+from interval_coverage import mixed_studies
+from known_judges import QUIET
 from scipy import special, stats
 
 from analysis.errors import DataError

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from known_judges import THRESHOLD_MS, timed, timed_thresholds
 from scipy import optimize, stats
 from scipy.special import expit
 
@@ -10,13 +11,11 @@ from analysis.psychometric import NOT_BETTER, fit, thresholds
 from analysis.simulation import simulate
 
 TIMES = (250, 500, 1000, 2000, 4000)
-TRUE = 900.0
+SIZE = {"subjects": 10, "images": 40, "trials": 20}
 
 
-def study(seed, times=TIMES, slope=1.0, **options):
-    right = 0.5 + 0.5 * expit(slope * (np.log2(times) - np.log2(TRUE)))
-    size = {"subjects": 10, "images": 40, "trials": 20, "catch": 0, "practice": 0}
-    return simulate({"sr3": list(1 - right)}, exposures=times, seed=seed, **(size | options))
+def study(seed, times=TIMES, slope=1.0):
+    return timed(seed, times, slope, **SIZE)
 
 
 def test_the_fit_is_that_of_another_optimiser():
@@ -47,10 +46,9 @@ def test_influences_are_the_fit_s_own_derivatives():
 
 
 def test_the_interval_holds_the_truth():
-    rows = [thresholds(study(seed)).iloc[0] for seed in range(100)]
-    covered = np.mean([row["ci_low"] <= TRUE <= row["ci_high"] for row in rows])
-    assert 0.9 <= covered <= 0.99
-    assert np.median([row["threshold"] for row in rows]) == pytest.approx(TRUE, rel=0.06)
+    rows = timed_thresholds(100, TIMES, **SIZE)
+    assert 0.9 <= ((rows["ci_low"] <= THRESHOLD_MS) & (rows["ci_high"] >= THRESHOLD_MS)).mean() <= 0.99
+    assert rows["threshold"].median() == pytest.approx(THRESHOLD_MS, rel=0.06)
 
 
 def test_what_cannot_be_said_is_noted():

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from interval_coverage import QUIET, misses, sampled_studies, scored_studies
+from interval_coverage import misses, sampled_studies
+from known_judges import QUIET, scored_studies
 from scipy import stats
 
 from analysis.comparisons import compare

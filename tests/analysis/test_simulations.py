@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from interval_coverage import (
-    QUIET,
     differences_of,
-    images_covered,
     many,
     misses,
     promised,
@@ -17,6 +15,7 @@ from interval_coverage import (
     side_studies,
     unrelated,
 )
+from known_judges import QUIET, images_covered
 from scipy import special, stats
 
 from analysis.fool_rate import fool_rates
