@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ def study(ctx: click.Context) -> None:
     if ctx.find_object(ScriptInfo) is None:  # called by `sr3eval study`, not by `flask --app study_app study`
         from study_app import create_app
 
+        os.environ["FLASK_RUN_FROM_CLI"] = "true"  # as flask's command sets it: settings.py asks
         ctx.obj = ScriptInfo(create_app=create_app)
 
 

@@ -269,7 +269,7 @@ class RunConfig:
         if self.batch_size < 1:
             raise UserError(f"batch_size: {self.batch_size} is below 1")
         if not self.method or not self.metrics:
-            raise UserError("at least one [[method]] and one metric are needed")
+            raise UserError("at least one [[method]] and one metric are needed; a `protocol` brings metrics")
         for method in self.method:
             if (method.name == REFERENCE) != (method.kind == REFERENCE):
                 raise UserError(f'method "{method.name}": kind and name "{REFERENCE}" go together')
