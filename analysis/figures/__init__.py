@@ -1,6 +1,8 @@
 """One function a figure, DataFrame -> matplotlib Figure, for a column of a paper (SINGLE) or for both (DOUBLE)."""
 
 from analysis.figures.correlations import correlations
+from analysis.figures.curves import psychometric_curves
+from analysis.figures.effects import odds_ratios, order_effects
 from analysis.figures.pictures import per_image_extremes
 from analysis.figures.preferences import preference_scores, win_matrix
 from analysis.figures.quality import response_times, timing_quality
@@ -17,8 +19,11 @@ __all__ = [
     "fool_rates",
     "keep_colours",
     "metric_against_people",
+    "odds_ratios",
+    "order_effects",
     "per_image_extremes",
     "preference_scores",
+    "psychometric_curves",
     "response_times",
     "save",
     "timing_quality",

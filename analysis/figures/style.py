@@ -52,6 +52,7 @@ STYLE: dict[Any, Any] = {
 # What would put the time of drawing into a file.
 METADATA: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
 CHANCE, NO_INTERVAL = "50 %: people cannot tell", "hollow: no interval"
+FOUND = "75 %: threshold, its interval below"
 QUESTIONS = {1: "Task 1: input shown", 2: "Task 2: input not shown"}
 
 P = ParamSpec("P")
@@ -182,7 +183,7 @@ def legend_above(figure: Figure) -> None:
     for panel in figure.axes:
         handles, names = panel.get_legend_handles_labels()
         named = dict(zip(names, handles, strict=True)) | named
-    last = [name for name in (CHANCE, NO_INTERVAL) if name in named]
+    last = [name for name in (CHANCE, FOUND, NO_INTERVAL) if name in named]
     ordered = [*(name for name in named if name not in last), *last]
     handles, labels = [named[name] for name in ordered], wrapped(ordered, figure.get_figwidth() - 0.5)
     for columns in range(len(labels), 0, -1):

@@ -13,8 +13,12 @@ from analysis.errors import DataError
 from analysis.exclusions import Rules
 from analysis.fool_rate import fool_rates
 from analysis.image_rates import extremes, image_rates
+from analysis.mixed_model import MixedModel
 from analysis.preference import bradley_terry, pair_rates, win_matrix
+from analysis.psychometric import thresholds
+from analysis.response_times import order_effects
 from analysis.simulated_choices import simulate_choices
+from analysis.simulation import simulate
 from analysis.summary import study_results
 
 
@@ -283,6 +287,79 @@ def test_timing_quality(study):
     assert f"{100 * within:.1f} % within ±50 ms" in above.get_title()
     shares = 100 * (1 - tests.groupby("subject")["timing_ok"].mean())
     np.testing.assert_allclose([bar.get_height() for bar in below.patches], sorted(shares, reverse=True))
+
+
+@pytest.mark.parametrize("width", [figures.SINGLE, figures.DOUBLE])
+def test_psychometric_curves(width):
+    """Curves, thresholds and intervals are those of the table; what lies beyond the axis has an arrow."""
+    kind = {"subjects": 12, "images": 40, "trials": 20, "catch": 0, "practice": 0}
+    rates = {"sr3": (0.47, 0.4, 0.3, 0.1), NAMES[0]: (0.45, 0.45, 0.45, 0.45)}
+    parts = [simulate(rates, exposures=(500, 1000, 2000, 4000), task=t, study=f"s{t}", seed=t, **kind) for t in (1, 2)]
+    answers = pd.concat(parts)
+    found, rates = thresholds(answers), fool_rates(answers, ["task", "model", "exposure_ms"])
+    figure = figures.psychometric_curves(rates, found, models=["sr3", NAMES[0]], width=width)
+    for task, panel in zip((1, 2), figure.axes, strict=True):
+        own, fit = rates[rates["task"] == task], found[found["task"] == task].set_index("model").loc["sr3"]
+        shown = own[own["model"] == "sr3"]
+        np.testing.assert_allclose(points(panel)[0][:, 1], 100 - 100 * shown["fool_rate"])
+        right = 100 - 100 * shown[["ci_high", "ci_low"]].to_numpy()
+        np.testing.assert_allclose(spans(panel, axis=1)[: len(shown)], right)
+        curve = next(line.get_xydata() for line in panel.lines if len(line.get_xdata()) == 200)
+        assert np.interp(fit["threshold"] / 1000, *curve.T) == pytest.approx(75, abs=0.1)
+        below = [line for line in panel.lines if len(set(line.get_ydata())) == 1 and line.get_ydata()[0] < right.min()]
+        first = [line for line in below if line.get_ydata()[0] == max(line.get_ydata()[0] for line in below)]
+        ends = [line.get_xdata()[0] for line in first if line.get_marker() in ("|", "<", ">")]
+        np.testing.assert_allclose(ends, np.clip(fit[["ci_low", "ci_high"]].astype(float) / 1000, *panel.get_xlim()))
+    assert {"<", ">"} <= {line.get_marker() for panel in figure.axes for line in panel.lines}
+    assert [text.replace("\n", " ") for text in legend(figure)][:3] == ["sr3", NAMES[0], CHANCE]
+    assert_inside(figure, width)
+    with pytest.raises(DataError, match="thresholds: 2 rows for task 1, model sr3: choose one"):
+        figures.psychometric_curves(rates, pd.concat([found, found.iloc[[list(found["model"]).index("sr3")]]]))
+
+
+@pytest.mark.parametrize("width", [figures.SINGLE, figures.DOUBLE])
+def test_order_effects(two_tasks, width):
+    effects = order_effects(two_tasks)
+    order = ["sr3", "pulse", "fsrgan"]
+    figure = figures.order_effects(effects, models=order, width=width)
+    for task, panel in zip((1, 2), figure.axes, strict=True):
+        own = effects[effects["task"] == task].set_index("model").loc[order]
+        np.testing.assert_allclose([drawn[0] for drawn in points(panel)], np.c_[100 * own["slope"], range(3)])
+        np.testing.assert_allclose(spans(panel, axis=0), 100 * own[["ci_low", "ci_high"]])
+        assert panel.texts[-1].get_text() == "0: no change"
+    assert_inside(figure, width)
+    none = effects.assign(ci_low=np.nan, ci_high=np.nan).head(2)
+    none.loc[none.index[0], "slope"] = np.nan
+    texts = [text.get_text() for text in figures.order_effects(none).axes[0].texts]
+    assert texts[0] == "not estimable" and texts[1].endswith(", no interval")
+
+
+@pytest.mark.parametrize("width", [figures.SINGLE, figures.DOUBLE])
+def test_odds_ratios(width):
+    fit = MixedModel("model", ["sr3", *NAMES[:2]], [40, 50, 60], LOGITS, 0.04 * np.eye(3), {}, 20.0, "")
+    contrasts = fit.contrasts()
+    figure = figures.odds_ratios(fit, width=width)
+    panel = figure.axes[0]
+    np.testing.assert_allclose([drawn[0] for drawn in points(panel)], np.c_[contrasts["odds_ratio"], range(3)])
+    np.testing.assert_allclose(spans(panel, axis=0), np.exp(contrasts[["ci_low", "ci_high"]]))
+    assert panel.get_xscale() == "log" and panel.get_title() == "40 to 60 answers a model"
+    assert [text.get_text() for text in panel.texts] == ["3.32", "2.01", "0.61", "1: no difference"]
+    assert_inside(figure, width)
+    alone = MixedModel("model", ["sr3"], [40], LOGITS[:1], np.eye(1), {}, 20.0, "")
+    with pytest.raises(DataError, match="there are no odds ratios to draw: the model has one level"):
+        figures.odds_ratios(alone)
+
+
+LOGITS = np.array([0.2, -1.0, -0.5])
+
+
+def assert_inside(figure, width) -> None:
+    """Nothing sticks out, and names leave room for the panels."""
+    figure.draw_without_rendering()
+    bounds = figure.get_tightbbox()
+    assert bounds.x0 >= -0.02 and bounds.x1 <= width + 0.02
+    assert bounds.y0 >= -0.02 and bounds.y1 <= figure.get_figheight() + 0.02
+    assert figure.axes[0].get_window_extent().width > 0.25 * figure.bbox.width  # two may stand side by side
 
 
 def drawn(kept, study):
