@@ -91,18 +91,28 @@ def with_fool_rates(
 ) -> tuple["DataFrame", dict[str, str]]:
     """The results and the fool rates of their methods, by study, task and viewing time, and what belongs beside them.
 
-    What counts is decided by analysis' rules. Of the files, by name: the log of exclusions, a methods section's text.
+    Answers to samples that were shown as models, "sr3@2", are answers to the method. What counts is decided by
+    analysis' rules. Of the files, by name: the log of exclusions, a methods section's text.
     """
     from analysis.comparisons import compare
     from analysis.exclusions import exclude, exclusion_note
     from analysis.methods import methods_text, viewing
+    from analysis.seeds import of_samples
     from analysis.summary import PRIMARY, study_results
-    from analysis.tables import judgements, load, load_scores, with_groups
-    from sr3eval.benchmark.fool_rates import CONDITION, add_fool_rates, refuse_other_images, refuse_other_pictures
+    from analysis.tables import check_names, judgements, load, load_scores, with_groups
+    from sr3eval.benchmark.fool_rates import (
+        CONDITION,
+        add_fool_rates,
+        refuse_other_images,
+        refuse_other_pictures,
+        samples_remark,
+    )
     from sr3eval.benchmark.layout import RunFolder
 
     with one_line_errors():
-        given = load(responses, models=list(dict.fromkeys(results["method"])))
+        methods = list(dict.fromkeys(results["method"]))
+        given = of_samples(load(responses), methods)
+        check_names(given.loc[given["kind"] == "test", "model"], methods, "model")
         refuse_other_images(given, runs)
         refuse_other_pictures(given, runs)
         if "group" not in given:
@@ -112,7 +122,7 @@ def with_fool_rates(
         comparisons = compare(counted, family=CONDITION)
         rates = rates[rates["analysis"] == PRIMARY]
         remarks = {
-            condition: f"all test trials {viewing(part)}; {exclusion_note(part, counted, log)}"
+            condition: f"all test trials {viewing(part)}; {exclusion_note(part, counted, log)}{samples_remark(part)}"
             for condition, part in judgements(given).groupby(CONDITION)
         }
         files = {"exclusions.csv": log.to_csv(index=False, lineterminator="\n"), "methods.txt": methods_text(given)}

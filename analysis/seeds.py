@@ -6,7 +6,7 @@ methods of their own.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -70,9 +70,15 @@ def _of_scores(draws: pd.DataFrame) -> dict[str, object]:
     return row | {"image_se": math.sqrt(variance - seed), "seed_se": math.sqrt(seed)}
 
 
-def of_samples(responses: pd.DataFrame) -> pd.DataFrame:
-    """Responses to samples that were shown as models of their own, "sr3", "sr3@2" …: as model sr3, samples 1, 2 …"""
+def of_samples(responses: pd.DataFrame, models: Collection[str] | None = None) -> pd.DataFrame:
+    """Responses to samples that were shown as models of their own, "sr3", "sr3@2" …: as model sr3, samples 1, 2 …
+
+    models: those that there are, so that names among them stay as they are, and so do "x@2" where there is no "x".
+    """
     named = responses["model"].str.extract(r"^(?P<model>.*?)(?:@(?P<sample>\d+))?$")
+    if models is not None:
+        given = responses["model"].isin(models) | ~named["model"].isin(models)
+        named = named.assign(model=named["model"].mask(given, responses["model"]), sample=named["sample"].mask(given))
     return responses.assign(model=named["model"], **{SAMPLE: named["sample"].fillna("1").astype(int)})
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sr3eval.benchmark.layout import LR, RunFolder
+from sr3eval.benchmark.layout import LR, RunFolder, of_sample
 from sr3eval.benchmark.scores import read_config
 from sr3eval.errors import UserError, number
 from sr3eval.folders import find_images
@@ -37,14 +37,16 @@ def refuse_other_pictures(responses: pd.DataFrame, runs: Sequence[Path]) -> None
     """Raise UserError for test trials of pictures that have other pixels than those of the runs.
 
     responses: with `shown_sha256`, natural_w and natural_h, as studies export them; others pass, and so do windows cut
-    out of pictures, which are smaller.
+    out of pictures, which are smaller. A column `sample` says which of a method's pictures it was, else the first.
     """
     if not {SHOWN, *SIZE} <= set(responses):
         return
     tested = responses[(responses["kind"] == "test") & (responses[SHOWN].fillna("") != "")]
     tested = tested.assign(**{side: pd.to_numeric(tested[side], errors="coerce") for side in SIZE})
-    for model, image_id, sha256, *size in tested[["model", "image_id", SHOWN, *SIZE]].drop_duplicates().to_numpy():
-        paths = [path for run in runs for path in _pictures(run, model, image_id)]
+    tested = tested.assign(sample=tested.get("sample", 1))
+    shown = tested[["model", "sample", "image_id", SHOWN, *SIZE]].drop_duplicates()
+    for model, sample, image_id, sha256, *size in shown.to_numpy():
+        paths = [path for run in runs for path in _pictures(run, model, sample, image_id)]
         whole = [path for path in paths if not _is_window(size, header_size(path))]
         if whole and all(pixels_sha256(path.read_bytes()) != sha256 for path in whole):
             raise UserError(
@@ -53,10 +55,17 @@ def refuse_other_pictures(responses: pd.DataFrame, runs: Sequence[Path]) -> None
             )
 
 
-def _pictures(run: Path, model: str, image_id: str) -> list[Path]:
+def samples_remark(responses: pd.DataFrame) -> str:
+    """Of which methods people saw several samples, "; 3 samples of an image by sr3"; empty where of none."""
+    counts = responses.groupby("model")["sample"].nunique()
+    return "".join(f"; {count} samples of an image by {model}" for model, count in counts[counts > 1].items())
+
+
+def _pictures(run: Path, model: str, sample: int, image_id: str) -> list[Path]:
     """A method's picture in a run, whose name a table may have put before the method's; none where it is not there."""
     rows = [row for row in read_config(run).rows if row.is_picture]
-    paths = [RunFolder(run).image(row.slug, image_id) for row in rows if f"/{model}".endswith(f"/{row.name}")]
+    slugs = [of_sample(row.slug, sample) for row in rows if f"/{model}".endswith(f"/{row.name}")]
+    paths = [RunFolder(run).image(slug, image_id) for slug in slugs]
     return [path for path in paths if path.exists()]
 
 

@@ -111,3 +111,11 @@ def test_what_is_less_than_noise_of_seeds_is_noted(sampled):
     named = sampled["model"] + sampled["sample"].map({1: "", 2: "@2", 3: "@3"})
     again = of_samples(sampled.assign(model=named).drop(columns="sample"))
     pd.testing.assert_frame_equal(again[sampled.columns], sampled, check_dtype=False)
+
+
+def test_names_of_models_that_there_are_stay():
+    shown = pd.DataFrame({"model": ["a", "a@2", "b@2", "c@2", "a@3"]})
+    found = of_samples(shown, ["a", "b@2", "a@3"])
+    assert list(zip(found["model"], found["sample"], strict=True)) == [
+        *(("a", 1), ("a", 2), ("b@2", 1), ("c@2", 1), ("a@3", 1))
+    ]

@@ -114,6 +114,36 @@ def test_studies_are_not_pooled(run, tmp_path):
     assert "fool_rate_task1" not in results and "Fool rate, Task-1, bicubic (%)" in result.stdout
 
 
+def test_samples_are_of_their_method(run, tmp_path):
+    """Answers to mine@2 are answers to mine, its pictures are the second samples', and mine@x is no sample."""
+    other = tmp_path / "sampled"
+    shutil.copytree(run, other)
+    shutil.copytree(other / "images" / "theirs", other / "images" / "mine@2")
+    responses = simulate({"mine": 0.4, "mine@2": 0.6, "bicubic": 0.3}, subjects=12, images=20, trials=10, seed=1)
+    responses = responses.assign(natural_w=64, natural_h=64)
+    shown = zip(responses["model"], responses["image_id"], responses["kind"], strict=True)
+    folder = {"mine@2": "theirs"}  # of the same pixels
+    responses["shown_sha256"] = [
+        pixels_sha256((run / "images" / folder.get(m, m) / f"{i}.png").read_bytes()) if kind == "test" else ""
+        for m, i, kind in shown
+    ]
+    responses.to_csv(tmp_path / "responses.csv", index=False)
+    result = make_table(other, "--responses", tmp_path / "responses.csv", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    results = pd.read_csv(tmp_path / "out" / "results.csv").query("metric == 'fool_rate_task1'").set_index("method")
+    counted = exclude(responses)[0].replace({"model": {"mine@2": "mine"}})
+    expected = fool_rates(counted).set_index("model")
+    for column in ("fool_rate", "ci_low", "ci_high"):
+        ours = results["value" if column == "fool_rate" else column]
+        assert ours.to_dict() == pytest.approx((100 * expected[column]).to_dict())
+    assert "; 2 samples of an image by mine" in results.loc["mine", "settings"]
+    responses.replace({"model": {"mine@2": "mine@x"}}).to_csv(tmp_path / "responses.csv", index=False)
+    assert 'unknown model "mine@x"' in make_table(other, "--responses", tmp_path / "responses.csv").stderr
+    (other / "images" / "mine@2" / "0003.png").write_bytes((run / "images" / "_hr" / "0003.png").read_bytes())
+    responses.to_csv(tmp_path / "responses.csv", index=False)
+    assert "responses to other pictures" in make_table(other, "--responses", tmp_path / "responses.csv").stderr
+
+
 def test_what_belongs_beside_the_numbers(run, responses, tmp_path):
     """Counts of subjects, images, trials; exclusions by rule, in a log; viewing times; a text for the paper."""
     given = responses[responses["kind"] != "catch"]
