@@ -134,12 +134,19 @@ def grid(folders: tuple[Path, ...], out: Path, **options: Any) -> None:
 @click.option("--practice", default=4, show_default=True, type=click.IntRange(0))
 @click.option("--catch", default=8, show_default=True, type=click.IntRange(0))
 @click.option("--seed", default=0, show_default=True, help="Seed by which images are chosen.")
-def stimuli(folder: Path, out: Path, methods: tuple[str, ...], test: int, practice: int, catch: int, seed: int) -> None:
+@click.option(
+    "--samples",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Of methods that have several: NAME, NAME@2 …",
+)
+def stimuli(folder: Path, out: Path, methods: tuple[str, ...], samples: int, **choice: int) -> None:
     """Pack pictures of a finished RUN for a human study (`flask --app study_app study create PACK`)."""
     from sr3eval.benchmark.stimuli import stimuli as pack
 
     with console.stages() as tell:
-        pack(folder, out, methods, test, practice, catch, seed, tell)
+        pack(folder, out, methods, **choice, tell=tell, samples=samples)
     click.echo(out)
 
 

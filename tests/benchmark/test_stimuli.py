@@ -13,6 +13,7 @@ from sr3eval.benchmark import run as score
 from sr3eval.benchmark.stimuli import stimuli
 from sr3eval.errors import UserError
 from sr3eval.images import save
+from study_app.pack import Pack
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +100,30 @@ def test_a_run_without_hr_gives_a_pack_without(run, tmp_path):
     manifest = pack(tmp_path / "run", tmp_path / "pack")
     assert {tuple(item["sha256"]) for item in manifest["items"]} == {("lr", "bicubic", "matlab")}
     assert sorted(path.name for path in (tmp_path / "pack").iterdir()) == ["bicubic", "lr", "manifest.json", "matlab"]
+
+
+def test_samples_are_models_of_the_pack(finish_run, tmp_path):
+    """Of the method that has them, those that are asked for, from their own folders; and a study finds them."""
+    drawing = tmp_path / "draw.py"
+    drawing.write_text(DRAWING)
+    methods = [{"kind": "bicubic"}, {"python": f"{drawing}:Draws", "name": "Ours", "samples": 3}]
+    run = finish_run(tmp_path, ["a", "b"], methods)
+    line = ["stimuli", str(run), "--practice", "0", "--catch", "0", "--out", str(tmp_path / "pack"), "--samples"]
+    result = CliRunner().invoke(main, [*line, "2"])
+    assert result.exit_code == 0, result.stderr
+    names = {"bicubic": "bicubic", "ours": "Ours", "ours@2": "Ours@2", "ours@mean": "Ours (mean of 3)"}
+    assert json.loads((tmp_path / "pack" / "manifest.json").read_text())["methods"] == names
+    first, second = ((tmp_path / "pack" / slug / "a.png").read_bytes() for slug in ("ours", "ours@2"))
+    assert second == (run / "images" / "ours@2" / "a.png").read_bytes() != first
+    assert Pack(tmp_path / "pack").slugs() == {name: slug for slug, name in names.items()}
+    result = CliRunner().invoke(main, [*line, "4"])
+    assert result.exit_code == 1 and "--samples 4: these methods have 3 samples at most" in result.stderr
+
+
+DRAWING = """\
+import torch
+class Draws:
+    name, scale, fingerprint, stochastic = "draws", 4, "draws", True
+    def upscale(self, lr, seeds):
+        return torch.stack([torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(s)) for s in seeds])
+"""
