@@ -80,7 +80,7 @@ def test_the_papers_tasks_are_the_squares_they_were():
         ({"framing": "square 64 of 32"}, "no square of 64 pixels fits into one of 32"),
         ({"scale": 0}, "task.scale: 0 is below 1"),
         ({"framing": "square 64", "lr": "files"}, 'needs framing = "whole"'),
-        ({"lr": "matlab", "degradation": (Resize(),)}, 'its step of kind "resize" names the kernel'),
+        ({"lr": "matlab", "degradation": (Resize(),)}, 'the step of kind "resize" names the kernel'),
     ],
 )
 def test_bad_tasks_say_what_to_do(options, message):

@@ -1,5 +1,6 @@
 """What stands below a table: how many images, what brackets and marks mean, and how the numbers were made."""
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -197,13 +198,13 @@ def _within_noise(results: pd.DataFrame) -> list[str]:
     """The methods that differ from the best by no more than other seeds would make."""
     lines = []
     for (dataset, _), part in results.groupby(["dataset", "metric"], sort=False):
-        best = part[part["best"] == True]  # noqa: E712 - NaN where nothing was compared
-        for row in part[part["delta_to_best"].notna()].itertuples():
-            errors = (row.seed_se, best["seed_se"].iloc[0])
+        first = part[part["best"] == True].head(1)  # noqa: E712 - NaN where nothing was compared
+        for best, row in itertools.product(first.itertuples(), part[part["delta_to_best"].notna()].itertuples()):
+            errors = (row.seed_se, best.seed_se)
             noise = NOISE * math.hypot(*(error for error in errors if not math.isnan(error)))
             if abs(row.delta_to_best) < noise:
                 apart, within = (f"{value:.{row.decimals}f}" for value in (abs(row.delta_to_best), noise))
-                where, whom = _on(str(row.label), str(dataset)), f"{row.method} differs from {best['method'].iloc[0]}"
+                where, whom = _on(str(row.label), str(dataset)), f"{row.method} differs from {best.method}"
                 lines.append(f"{where}: {whom} by {apart}, less than other seeds may make ({within}, with 95 %).")
     return lines
 

@@ -49,11 +49,11 @@ class StateDict:
         other = looks_like(self.weights)
         hint = f"; it looks like {other}" if other and other != method else ""
         told = f"not weights of {method} ({reason}){hint}"
-        return UserError(f"{self.path}: {told}; sha256 {self.sha256}{_wanted(self.release)}")
+        return UserError(f"{self.path}: {told}; sha256 {self.sha256}{_expected(self.release)}")
 
 
-def _wanted(release: Release | None) -> str:
-    return f", wanted {release.method}'s {release.sha256[:8]}… from {release.source}" if release else ""
+def _expected(release: Release | None) -> str:
+    return f", expected {release.method}'s {release.sha256[:8]}… from {release.source}" if release else ""
 
 
 def read_bytes(path: str | Path) -> tuple[Path, bytes, str]:
@@ -96,7 +96,7 @@ def _read(file: Path, method: str, release: Release | None) -> StateDict:
     try:
         return StateDict(_tensors(file, method), file, sha256, release)
     except UserError as error:
-        raise type(error)(f"{file}: {error}; sha256 {sha256}{_wanted(release)}") from None
+        raise type(error)(f"{file}: {error}; sha256 {sha256}{_expected(release)}") from None
 
 
 def _tensors(file: Path, method: str) -> dict[str, Tensor]:

@@ -214,9 +214,9 @@ def test_bad_batches_are_refused(name):
     with pytest.raises(UserError, match="image/1: the output has NaN"):
         scored(name, replace(whole, sr=broken))
     for sr in (whole.sr[..., :-1], whole.sr[:1], whole.sr[:, :1], whole.sr[0]):
-        with pytest.raises(UserError, match="wanted"):
+        with pytest.raises(UserError, match="expected"):
             scored(name, replace(whole, sr=sr))
-    with pytest.raises(UserError, match="wanted"):
+    with pytest.raises(UserError, match="expected"):
         scored(name, replace(whole, lr=whole.lr[:1]))
 
 

@@ -112,7 +112,7 @@ def test_wrong_weights_are_refused_with_their_checksum(name, tmp_path, random_we
         message = str(error.value)
         assert message.startswith(f"{path}: "), fault
         assert hashlib.sha256(content).hexdigest() in message
-        assert f"wanted {WEIGHTS[name].method}'s {WEIGHTS[name].sha256}… from {WEIGHTS[name].url}" in message
+        assert f"expected {WEIGHTS[name].method}'s {WEIGHTS[name].sha256}… from {WEIGHTS[name].url}" in message
         assert "\n" not in message
 
 
@@ -148,7 +148,7 @@ def test_sizes_that_do_not_fit_are_refused(offline):
     small = torch.rand(1, 3, 64, 64)
     with pytest.raises(UserError, match="224x224 images, not 64x64: use the task imagenet_56_224"):
         metrics.load("top1_error").update(Batch(["a"], small, labels=[0]))
-    with pytest.raises(UserError, match="wanted"):
+    with pytest.raises(UserError, match="expected"):
         Batch(["a"], small, torch.rand(1, 3, 64, 60))
     with pytest.raises(UserError, match='reference = "folder/x.txt"'):
         metrics.load("fid", reference="folder/x.txt")
