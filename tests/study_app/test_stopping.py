@@ -59,7 +59,8 @@ def test_whoever_wants_to_can_stop(serve, visit, place):
     assert ("the answers are kept" in page.inner_text("main")) == (place != "ready")
     assert server.query(select(Session.state, Session.excluded_reason)) == [("withdrew", "withdrew")]
     assert len(server.responses()) == answers
-    assert [event for event in server.events() if event.startswith("stop")] == ["stop_asked", "stop_not", "stop_asked"]
+    said = sorted(event for event in server.events() if event.startswith("stop"))  # "close" may come late after Escape
+    assert said == ["stop_asked", "stop_asked", "stop_not"]
     page.goto(f"{server.url}/run")
     assert page.url.endswith("/done")
 
