@@ -6,14 +6,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from sr3eval.benchmark import card
 from sr3eval.benchmark.groups import letters
 from sr3eval.benchmark.layout import GENERATED
 from sr3eval.benchmark.notes import legend, notes
-from sr3eval.benchmark.report import HTML
+from sr3eval.benchmark.report import HTML, template
 from sr3eval.benchmark.scores import MEANING, Conventions, Scores, joined, read_conventions, read_run, short_names
 from sr3eval.benchmark.summary import summarise
 from sr3eval.benchmark.table import Column, columns, labelled
@@ -80,11 +79,7 @@ def write(runs: Sequence[Path], out: Path) -> None:
     """Write the page `out` of finished runs; it needs no network and no other file."""
     names = short_names(runs)
     sections = _sections([entry for run, name in zip(runs, names, strict=True) for entry in _entries(run, name)])
-    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("leaderboard.html").render(
+    page = template("leaderboard.html").render(
         sections=[_shown(section, sections) for section in sections],
         cards=dict(zip(names, map(card.of_run, runs), strict=True)),
         number=number,

@@ -90,7 +90,7 @@ def write(folder: Path, config: RunConfig, results: pd.DataFrame, scores: Scores
     run = RunFolder(folder)
     results = labelled(results)
     shown = columns(results)
-    page = _template().render(
+    page = template("report.html").render(
         title=config.table.title or config.task.name,
         task=config.task.name,
         columns=[column.heading(HTML) for column in shown],
@@ -109,12 +109,13 @@ def write(folder: Path, config: RunConfig, results: pd.DataFrame, scores: Scores
     atomic_write(out / "report.html", page.encode())
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page of the folder templates."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _plots(results: pd.DataFrame) -> list[tuple[str, list[Dot]]]:
